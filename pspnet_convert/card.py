@@ -1,0 +1,236 @@
+"""The model card: the schema of `model.yml`, checked when it is read.
+
+Says what is to be converted and what came with it; where a name's card lies is the catalog's business.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Literal, Optional, Union
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from pspnet_convert.errors import CardError
+
+MAX_CARD_BYTES = 256 * 1024
+MAX_SIDE = 8192
+FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*$"
+Colour = tuple[int, int, int]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CheckpointFile(_Part):
+    """The checkpoint: its digests (lower-case hex), size in bytes, and where it can be had, best first."""
+
+    name: str = Field(pattern=FILE_NAME, max_length=200)
+    size: int = Field(gt=0, lt=2**40)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha384: Optional[str] = Field(default=None, pattern=r"^[0-9a-f]{96}$")
+    sources: list[str] = Field(min_length=1, max_length=20)
+
+    @field_validator("sources")
+    @classmethod
+    def _known_kind(cls, sources: list[str]) -> list[str]:
+        for source in sources:
+            is_url = re.match(r"^https?://[^\s/]+/\S+$", source)
+            if not is_url and not re.match(FILE_NAME, source):
+                raise ValueError(f"{source!r} is neither an http(s) URL nor the name of a file beside the card")
+        return sources
+
+
+class Input(_Part):
+    """The image input of the PyTorch and ONNX models: `(colour - mean) / scale`, channels as `color_order`."""
+
+    name: str = Field(min_length=1, max_length=100)
+    shape: tuple[int, int, int, int]
+    layout: Literal["NCHW"]
+    color_order: Literal["RGB", "BGR"]
+    mean: tuple[float, float, float]
+    scale: tuple[float, float, float]
+    converted_color_order: Literal["BGR"]
+
+    @field_validator("shape")
+    @classmethod
+    def _image_batch(cls, shape: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+        if shape[:2] != (1, 3) or not all(8 <= side <= MAX_SIDE for side in shape[2:]):
+            raise ValueError(f"must be [1, 3, height, width] with sides of 8 to {MAX_SIDE}, is {list(shape)}")
+        return shape
+
+    @field_validator("scale")
+    @classmethod
+    def _positive(cls, scale: tuple[float, float, float]) -> tuple[float, float, float]:
+        if not all(0 < value < 1e6 for value in scale):
+            raise ValueError("each value must be positive")
+        return scale
+
+    @property
+    def height(self) -> int:
+        return self.shape[2]
+
+    @property
+    def width(self) -> int:
+        return self.shape[3]
+
+
+class Output(_Part):
+    """The label map: integers from `values[0]` to `values[1]`, both included."""
+
+    name: str = Field(min_length=1, max_length=100)
+    shape: tuple[int, int, int, int]
+    layout: Literal["NCHW"]
+    values: tuple[int, int]
+
+
+class ClassLabel(_Part):
+    name: str = Field(min_length=1, max_length=100)
+    color: Colour
+
+    @field_validator("color")
+    @classmethod
+    def _byte(cls, color: Colour) -> Colour:
+        if not all(0 <= value <= 255 for value in color):
+            raise ValueError("each value must be 0 to 255")
+        return color
+
+
+class Accuracy(_Part):
+    """A published figure (per cent) and how it was taken."""
+
+    metric: Literal["mean_iou"]
+    value: float = Field(ge=0, le=100)
+    dataset: str
+    protocol: Literal["crop", "pad", "whole"]
+    measured_by: str
+    description: Optional[str] = None
+
+
+class License(_Part):
+    name: str
+    file: Optional[str] = Field(default=None, pattern=FILE_NAME)
+    url: Optional[str] = None
+
+
+class ModelCard(_Part):
+    """One `model.yml`. `folder` is where it was read from; local sources and the dataset lie beside it."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)
+    description: str
+    task_type: Literal["semantic_segmentation"]
+    framework: Literal["pytorch"]
+    references: list[str] = []
+    files: list[CheckpointFile] = Field(min_length=1, max_length=1)
+    config: str = Field(pattern=r"^[A-Za-z0-9_][\w.+/-]*\.py$")
+    # Numbers only: a string could name a class for the registry to build.
+    config_overrides: dict[str, Union[bool, int, float, list[Union[int, float]]]] = {}
+    input: Input
+    output: Output
+    classes: list[ClassLabel] = Field(min_length=2, max_length=255)
+    gflops: float = Field(gt=0)
+    mparams: float = Field(gt=0)
+    accuracy: list[Accuracy] = []
+    dataset: Optional[str] = Field(default=None, pattern=FILE_NAME)
+    license: License
+
+    _folder: Path = PrivateAttr(default=Path())
+
+    @field_validator("config")
+    @classmethod
+    def _inside(cls, config: str) -> str:
+        if ".." in config.split("/"):
+            raise ValueError("must stay inside mmsegmentation's configs")
+        return config
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelCard:
+        if self.output.shape != (1, 1, self.input.height, self.input.width):
+            raise ValueError(f"output.shape {list(self.output.shape)} does not fit the input's height and width")
+        if self.output.values != (0, len(self.classes) - 1):
+            raise ValueError(f"output.values {list(self.output.values)} does not fit {len(self.classes)} classes")
+        names = [label.name for label in self.classes]
+        if len(set(names)) != len(names):
+            raise ValueError("two classes have the same name")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
+    @property
+    def checkpoint(self) -> CheckpointFile:
+        return self.files[0]
+
+    @property
+    def class_names(self) -> list[str]:
+        return [label.name for label in self.classes]
+
+    @property
+    def palette(self) -> list[Colour]:
+        """RGB, 0..255, one a class."""
+        return [label.color for label in self.classes]
+
+
+def load_card(path: Path) -> ModelCard:
+    """Read and check a `model.yml`; raises CardError with one line that names the place and the fault."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_CARD_BYTES:
+            raise CardError(f"{path}: {size} bytes is too much for a card (at most {MAX_CARD_BYTES})")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CardError(f"{path}: cannot be read: {error}", "Give the path of a model.yml.") from error
+    try:
+        # Aliases are what YAML bombs are made of, and a card has no use for them.
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise CardError(f"{path}: YAML aliases (*name) are not allowed in a card")
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise CardError(f"{path}: not valid YAML: {_first_line(error)}") from error
+    if not isinstance(data, dict):
+        raise CardError(f"{path}: a card is a mapping of keys to values, this is {type(data).__name__}")
+    try:
+        card = ModelCard.model_validate(data)
+    except ValidationError as error:
+        raise CardError(f"{path}: {_explain(error)}", "Compare with the model.yml that comes with the tool.") from error
+    card._folder = path.parent
+    return card
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _explain(error: ValidationError) -> str:
+    """The first fault in words, and how many more there are."""
+    faults = error.errors()
+    # An unknown key is usually a misspelt one, and explains the "missing" beside it: say it first.
+    first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
+    place = ".".join(str(part) for part in first["loc"]) or "card"
+    if first["type"] == "extra_forbidden":
+        missing = [
+            str(fault["loc"][-1])
+            for fault in faults
+            if fault["type"] == "missing" and fault["loc"][:-1] == first["loc"][:-1]
+        ]
+        guess = difflib.get_close_matches(str(first["loc"][-1]), missing or list(ModelCard.model_fields), n=1)
+        text = f"unknown key {place!r}" + (f", did you mean {guess[0]!r}?" if guess else "")
+    else:
+        text = f"{place}: {first['msg']}"
+    more = len(faults) - 1
+    return text + (f" (and {more} more)" if more else "")

@@ -1,0 +1,91 @@
+"""The errors a user can meet: one family, each class with its exit code.
+
+A message is one line that says what was wrong and where; `advice` says what to do about it.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+
+class ConvertError(Exception):
+    """Base of every error that the tool raises on purpose; `exit_code` is what the process returns."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, advice: Optional[str] = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.advice = advice
+
+
+class CardError(ConvertError):
+    """A `model.yml` that cannot be read, or says something that it must not."""
+
+    exit_code = 3
+
+
+class DownloadError(ConvertError):
+    """No source gave the file."""
+
+    exit_code = 4
+
+
+class DigestError(ConvertError):
+    """A file is not the one that the card names."""
+
+    exit_code = 5
+
+
+class CheckpointError(ConvertError):
+    """A checkpoint that is unreadable, unsafe, or of another network."""
+
+    exit_code = 6
+
+
+class ExportError(ConvertError):
+    """The network did not become ONNX."""
+
+    exit_code = 7
+
+
+class ConversionError(ConvertError):
+    """Model Optimizer did not turn the ONNX into IR."""
+
+    exit_code = 8
+
+
+class MismatchError(ConvertError):
+    """Verification ran, and a converted model is wrong."""
+
+    exit_code = 9
+
+
+class InconclusiveError(ConvertError):
+    """Verification ran on inputs that could not have shown a fault."""
+
+    exit_code = 10
+
+
+class ArtifactError(ConvertError):
+    """An ONNX or IR file that is missing, unreadable, or without the names and shapes of the card."""
+
+    exit_code = 11
+
+
+class WorkspaceError(ConvertError):
+    """A folder or file that cannot be read or written."""
+
+    exit_code = 12
+
+
+class ImageError(ConvertError):
+    """A picture that cannot be read as one."""
+
+    exit_code = 13
+
+
+class DependencyError(ConvertError):
+    """An installed library that this tool cannot work with."""
+
+    exit_code = 14

@@ -1,0 +1,37 @@
+"""The one placeholder: a stand-in for `mmcv.ops` where mmcv has no compiled extension (mmcv-lite).
+
+mmsegmentation imports names from `mmcv.ops` in places that PSPNet never runs. The stand-in lets those imports
+pass and raises DependencyError if anything of it is ever called.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types
+from typing import Any, Callable
+
+from pspnet_convert.errors import DependencyError
+
+
+class _Placeholder(types.ModuleType):
+    # A package without a search path: `import mmcv.ops.something` fails as for a missing module.
+    __path__: list[str] = []
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def missing(*_: Any, **__: Any) -> Any:
+            raise DependencyError(
+                f"mmcv.ops.{name} was called, and mmcv has no compiled extension here",
+                "PSPNet needs none of mmcv.ops; for another model install the full mmcv (below 2.2).",
+            )
+
+        return missing
+
+
+def provide_mmcv_ops() -> None:
+    """Put the placeholder in place, only where `mmcv._ext` is missing. Idempotent."""
+    if "mmcv.ops" not in sys.modules and importlib.util.find_spec("mmcv._ext") is None:
+        sys.modules["mmcv.ops"] = _Placeholder("mmcv.ops", "Placeholder, see pspnet_convert.mmcv_ops")

@@ -1,0 +1,129 @@
+"""Where every artifact of a model lies, and how it gets there: under a temporary name first, one writer at a time.
+
+The folders are Open Model Zoo's (`<output_dir>/public/<name>/`), so that its users find their files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from pspnet_convert.errors import WorkspaceError
+
+PRECISIONS = ("FP32", "FP16")
+_TEMPORARY = ".making-"
+_CHUNK = 1 << 20
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The artifacts of the model `name` below `root`."""
+
+    root: Path
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "public" / self.name
+
+    def checkpoint(self, file_name: str) -> Path:
+        return self.folder / file_name
+
+    @property
+    def onnx(self) -> Path:
+        return self.folder / f"{self.name}.onnx"
+
+    def ir(self, precision: str) -> Path:
+        """The IR's .xml; its weights lie beside it as .bin."""
+        return self.folder / precision / f"{self.name}.xml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / "manifest.json"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the model's folder for this process, made if need be and cleared of what a killed run left."""
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # Opened here, since a lock waits for ever where it may not write.
+            (self.folder / ".lock").touch()
+        lock = FileLock(str(self.folder / ".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.warning("waiting for another pspnet-convert that works in %s", self.folder)
+            lock.acquire()
+        try:
+            for left in self.folder.rglob(f"{_TEMPORARY}*"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            yield
+        finally:
+            lock.release()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals while `path` is written into a WorkspaceError."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise WorkspaceError(
+            f"{path}: cannot be written: {reason}", "Choose a folder that can be written with -o."
+        ) from error
+
+
+@contextmanager
+def replacing(*targets: Path) -> Iterator[list[Path]]:
+    """Paths in a temporary folder, one a target, that take the targets' places when the block ends well.
+
+    The temporary folder lies beside the first target, on the same file system, so that each move is atomic.
+    Raises WorkspaceError where the folder cannot be written; the targets are then as they were.
+    """
+    folder = targets[0].parent
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
+    try:
+        made = [temporary / str(number) / target.name for number, target in enumerate(targets)]
+        with writing(folder):
+            for path in made:
+                path.parent.mkdir()
+            yield made
+            for path, target in zip(made, targets):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with path.open("rb+") as file:
+                    os.fsync(file.fileno())
+                path.replace(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    with replacing(path) as (temporary,):
+        temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256 in lower-case hex; WorkspaceError if it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+    except OSError as error:
+        raise WorkspaceError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return digest.hexdigest()
