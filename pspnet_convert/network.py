@@ -16,15 +16,13 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from pspnet_convert.card import ModelCard
-from pspnet_convert.errors import CardError, CheckpointError
+from pspnet_convert.checkpoint import Checkpoint, check_state
+from pspnet_convert.errors import CardError
 from pspnet_convert.mmcv_ops import provide_mmcv_ops
 
 if TYPE_CHECKING:
     from mmseg.models import EncoderDecoder
 
-    from pspnet_convert.checkpoint import Checkpoint
-
-_LISTED = 3
 log = logging.getLogger(__name__)
 
 
@@ -43,9 +41,7 @@ class PSPNet(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         logits = self.decode_head(self.backbone(image))
-        return interpolate(
-            logits, size=image.shape[2:], mode="bilinear", align_corners=self.align_corners
-        )
+        return interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=self.align_corners)
 
 
 def build_segmentor(config: str, overrides: Mapping[str, Any], *, auxiliary_head: bool = False) -> EncoderDecoder:
@@ -92,32 +88,6 @@ def build_network(card: ModelCard, checkpoint: Checkpoint) -> PSPNet:
     """
     with torch.device("meta"):  # no memory for, and no time in, weights that are about to be replaced
         network = PSPNet(build_segmentor(card.config, card.config_overrides))
-    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    _check_keys(checkpoint, expected)
-    network.load_state_dict(dict(checkpoint.state_dict), strict=True, assign=True)
+    network.load_state_dict(check_state(checkpoint, network.state_dict()), assign=True)
     log.debug("%s: %d parameters", card.name, sum(parameter.numel() for parameter in network.parameters()))
     return network.eval().requires_grad_(False)
-
-
-def _check_keys(checkpoint: Checkpoint, expected: Mapping[str, torch.Size]) -> None:
-    state = checkpoint.state_dict
-    faults = {
-        "missing": [name for name in expected if name not in state],
-        "unexpected": [name for name in state if name not in expected],
-        "of another shape": [
-            f"{name} {list(state[name].shape)} instead of {list(shape)}"
-            for name, shape in expected.items()
-            if name in state and state[name].shape != shape
-        ],
-    }
-    if any(faults.values()):
-        listed = "; ".join(f"{_first_of(names)} {kind}" for kind, names in faults.items() if names)
-        raise CheckpointError(
-            f"{checkpoint.path}: not a checkpoint of this card's network: {listed}",
-            "Check that the card's config and the checkpoint belong together.",
-        )
-
-
-def _first_of(names: list[str]) -> str:
-    more = f", … ({len(names)} in all)" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more

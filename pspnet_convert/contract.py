@@ -1,0 +1,105 @@
+"""What a converted file must look like from outside: the card's names, static shapes, number types.
+
+Read without running the model; whether its answers are right is verify.py's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pspnet_convert.card import ModelCard
+from pspnet_convert.errors import ArtifactError
+
+if TYPE_CHECKING:
+    import onnx
+    import openvino
+
+ImageShape = tuple[int, int, int, int]
+_LABEL_TYPES = ("int64", "int32")
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output: any of its names will do; a dynamic dimension is -1."""
+
+    names: frozenset[str]
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{'/'.join(sorted(self.names)) or '(no name)'} {self.dtype} {list(self.shape)}"
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """The model, weights and all; ArtifactError if it is not ONNX or keeps weights in other files."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    if not path.is_file():
+        raise ArtifactError(f"{path}: there is no such ONNX file", "Run export-onnx first.")
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except (DecodeError, OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: is not an ONNX file ({_line(error)})", "Run export-onnx again.") from error
+    if not model.graph.output:
+        raise ArtifactError(f"{path}: is not an ONNX file (it has no graph)", "Run export-onnx again.")
+    if any(tensor.external_data for tensor in model.graph.initializer):
+        raise ArtifactError(f"{path}: keeps weights in other files, which this tool does not follow")
+    return model
+
+
+def onnx_ports(model: onnx.ModelProto) -> tuple[list[Port], list[Port]]:
+    """The model's inputs and outputs, without initializers that old files list as inputs."""
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in initializers]
+    return [_onnx_port(value) for value in inputs], [_onnx_port(value) for value in model.graph.output]
+
+
+def ir_ports(model: openvino.Model) -> tuple[list[Port], list[Port]]:
+    return [_ir_port(port) for port in model.inputs], [_ir_port(port) for port in model.outputs]
+
+
+def check_ports(
+    path: Path, ports: tuple[Sequence[Port], Sequence[Port]], card: ModelCard, shape: ImageShape
+) -> None:
+    """Raise ArtifactError unless the file has the card's one input and one output, static, of `shape`."""
+    inputs, outputs = ports
+    height, width = shape[2:]
+    _check(path, "input", inputs, card.input.name, ("float32",), shape)
+    _check(path, "output", outputs, card.output.name, _LABEL_TYPES, (1, 1, height, width))
+
+
+def _check(
+    path: Path, kind: str, ports: Sequence[Port], name: str, dtypes: Sequence[str], shape: Sequence[int]
+) -> None:
+    wanted = f"{name} {' or '.join(dtypes)} {list(shape)}"
+    found = ", ".join(str(port) for port in ports) or "none"
+    if len(ports) != 1 or name not in ports[0].names or ports[0].dtype not in dtypes or ports[0].shape != tuple(shape):
+        raise ArtifactError(
+            f"{path}: its {kind} is {found}, the card wants {wanted}",
+            "Convert it again from the card's checkpoint, or name the card that it was made with.",
+        )
+
+
+def _onnx_port(value: onnx.ValueInfoProto) -> Port:
+    import onnx
+
+    tensor = value.type.tensor_type
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    except KeyError:
+        dtype = "unknown"
+    shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
+    return Port(frozenset([value.name]), dtype, shape)
+
+
+def _ir_port(port: openvino.Output) -> Port:
+    shape = tuple(d.get_length() if d.is_static else -1 for d in port.get_partial_shape())
+    return Port(frozenset(port.get_names()), port.get_element_type().to_dtype().name, shape)
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

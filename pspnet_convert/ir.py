@@ -1,0 +1,90 @@
+"""From ONNX to OpenVINO IR, by Model Optimizer: the IR takes plain BGR 0..255 under the ONNX's names.
+
+Model Optimizer runs in a process of its own (mo_process.py): it sets up logging and telemetry for the whole
+process it is in.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Union
+
+from pspnet_convert.card import Input, ModelCard
+from pspnet_convert.contract import check_ports, onnx_ports, read_onnx
+from pspnet_convert.errors import ConversionError
+
+MoArguments = Mapping[str, Union[str, bool]]
+log = logging.getLogger(__name__)
+
+
+def convert_to_ir(onnx_path: Path, card: ModelCard, targets: Mapping[str, Path], mo_args: MoArguments) -> None:
+    """Convert once and save at each precision of `targets` (FP32, or FP16: weights compressed) as .xml and .bin.
+
+    `mo_args` are further arguments of Model Optimizer, by their Python names. Raises ArtifactError for an ONNX
+    without the card's names, ConversionError with Model Optimizer's own words where it refuses.
+    """
+    check_onnx(onnx_path, card)
+    arguments: dict[str, Any] = model_optimizer_arguments(card.input, card.output.name)
+    known = sorted(set(arguments) & set(mo_args))
+    if known:
+        raise ConversionError(
+            f"--mo-arg {known[0]}: is set from the card ({arguments[known[0]]!r})", "Change the card instead."
+        )
+    request = {
+        "input_model": str(onnx_path),
+        "arguments": {**arguments, **mo_args},
+        "targets": {precision: str(path) for precision, path in targets.items()},
+    }
+    error = _in_own_process(request)
+    if error:
+        raise ConversionError(f"{onnx_path}: Model Optimizer refuses: {error}", "--debug shows all that it says.")
+
+
+def check_onnx(path: Path, card: ModelCard) -> tuple[int, int, int, int]:
+    """The shape of the ONNX's image input; ArtifactError unless the file keeps the card's contract at it."""
+    model = read_onnx(path)
+    inputs, _ = ports = onnx_ports(model)
+    shape = card.input.shape
+    if len(inputs) == 1 and len(inputs[0].shape) == 4 and min(inputs[0].shape) > 0:
+        shape = (1, 3, inputs[0].shape[2], inputs[0].shape[3])
+    check_ports(path, ports, card, shape)
+    return shape
+
+
+def model_optimizer_arguments(card_input: Input, output: str) -> dict[str, Any]:
+    """What the card says, in Model Optimizer's terms. Mean and scale are in the ONNX's own colour order."""
+    name = card_input.name
+    return {
+        "input": name,
+        "layout": f"{name}({card_input.layout})",
+        "mean_values": f"{name}[{','.join(str(value) for value in card_input.mean)}]",
+        "scale_values": f"{name}[{','.join(str(value) for value in card_input.scale)}]",
+        "reverse_input_channels": card_input.color_order != card_input.converted_color_order,
+        "output": output,
+    }
+
+
+def _in_own_process(request: Mapping[str, Any]) -> str:
+    """Run mo_process.py on `request`; returns its error, empty if all went well."""
+    # Model Optimizer's telemetry declines to send anything where it sees a CI.
+    environment = {**os.environ, "CI": "true"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pspnet_convert.mo_process"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    for line in done.stderr.splitlines():
+        log.debug("Model Optimizer: %s", line)
+    try:
+        return str(json.loads(done.stdout)["error"])
+    except (json.JSONDecodeError, KeyError):
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        return f"it ended with status {done.returncode}: {last}"

@@ -1,0 +1,161 @@
+"""From the network to one ONNX file: argmax folded in, the card's names, checked in full.
+
+The graph is torch's own exporter's; what would tie the file to a machine (source paths) is taken out of it.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pspnet_convert.card import ModelCard
+from pspnet_convert.errors import ExportError
+from pspnet_convert.network import PSPNet
+from pspnet_convert.pyramid import with_matrix_pools
+
+# What torch's exporter writes natively and both ONNX Runtime and Model Optimizer read; the tests try each.
+OPSETS = range(18, 24)
+DEFAULT_OPSET = 18
+_SCOPES = "pkg.torch.onnx.name_scopes"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """`shape` is [1, 3, height, width]; with `int32` the label map is int32 instead of int64."""
+
+    shape: tuple[int, int, int, int]
+    opset: int = DEFAULT_OPSET
+    int32: bool = False
+
+
+class Segmenter(nn.Module):
+    """Image in, label map out: [1, 3, H, W] to [1, 1, H, W]; the first of equal logits wins, as in argmax."""
+
+    def __init__(self, network: PSPNet, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network = network
+        self.dtype = dtype
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.network(image).argmax(dim=1, keepdim=True).to(self.dtype)
+
+
+def export_onnx(
+    network: PSPNet, card: ModelCard, target: Path, options: ExportOptions, provenance: Mapping[str, str]
+) -> None:
+    """Write `network` to `target` as ONNX; `provenance` goes into metadata_props.
+
+    Raises ExportError for an opset outside OPSETS, or where the exporter or onnx.checker refuses.
+    """
+    if options.opset not in OPSETS:
+        raise ExportError(
+            f"opset {options.opset} is not supported", f"Choose {OPSETS[0]} to {OPSETS[-1]} with --opset."
+        )
+    height, width = options.shape[2:]
+    dtype = torch.int32 if options.int32 else torch.int64
+    try:
+        exact = with_matrix_pools(network, height, width)
+        # The wrapper itself must be in eval mode: the exporter restores *its* mode, and every module's below it.
+        model = _trace(Segmenter(exact, dtype).eval(), card, options)
+    except (RuntimeError, ValueError, torch.onnx.errors.OnnxExporterError) as error:
+        raise ExportError(
+            f"the network does not export at {list(options.shape)}: {_line(error)}",
+            "Try another --input-shape or --opset; --debug shows the exporter's own words.",
+        ) from error
+    _clean(model, provenance)
+    _save(model, target)
+
+
+def _trace(module: nn.Module, card: ModelCard, options: ExportOptions) -> Any:
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            module,
+            (torch.zeros(options.shape),),
+            dynamo=True,
+            input_names=[card.input.name],
+            output_names=[card.output.name],
+            opset_version=options.opset,
+            verbose=False,
+        )
+    assert program is not None  # dynamo=True always gives one
+    opset = program.model.opset_imports.get("")
+    if opset != options.opset:
+        raise ExportError(f"the exporter wrote opset {opset} where {options.opset} was asked for")
+    return program.model
+
+
+def _clean(model: Any, provenance: Mapping[str, str]) -> None:
+    """Names that a person can read in Netron, and no source paths: the file is the same wherever it is made."""
+    graph = model.graph
+    kept = {value.name for value in [*graph.inputs, *graph.outputs]}
+    for value in graph.initializers.values():
+        value.metadata_props.clear()
+    counts: dict[str, int] = {}
+    for node in graph:
+        base = _module_of(node)
+        counts[base] = counts.get(base, 0) + 1
+        node.name = base if counts[base] == 1 else f"{base}.{counts[base]}"
+        node.metadata_props.clear()
+        for index, value in enumerate(node.outputs):
+            value.metadata_props.clear()
+            if value.name not in kept:
+                value.name = node.name if index == 0 else f"{node.name}:{index}"
+    for value in [*graph.inputs, *graph.outputs]:
+        value.metadata_props.clear()
+    graph.metadata_props.clear()
+    graph.name = provenance["name"]
+    model.metadata_props.clear()
+    model.metadata_props.update(provenance)
+
+
+def _module_of(node: Any) -> str:
+    """The path of the module that the node computes, with its operation: `backbone.layer1.0.conv1.Conv`."""
+    weights = [value.name for value in node.inputs if value is not None and value.is_initializer()]
+    if node.op_type == "Conv" and weights:  # its scope may be that of the BatchNorm folded into it
+        path = weights[0].rpartition(".")[0]
+    else:
+        scopes = [part.strip(" '\"") for part in node.metadata_props.get(_SCOPES, "").strip("[]").split(",")]
+        path = scopes[-2] if len(scopes) > 1 else ""
+    return ".".join(part for part in [*path.split("."), node.op_type] if part not in ("", "network"))
+
+
+def _save(model: Any, target: Path) -> None:
+    import onnx
+    import onnx_ir
+
+    onnx_ir.save(model, str(target))
+    try:
+        onnx.checker.check_model(str(target), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"onnx.checker refuses the exported graph: {_line(error)}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter's notices go to the debug log, but for one on torchvision, which has no part in this."""
+    printed = io.StringIO()
+    registry = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registry.level
+    registry.setLevel(logging.ERROR)
+    with warnings.catch_warnings(record=True) as caught, redirect_stdout(printed):
+        warnings.simplefilter("always")
+        try:
+            yield
+        finally:
+            registry.setLevel(level)
+    for line in [*printed.getvalue().splitlines(), *(str(warning.message) for warning in caught)]:
+        log.debug("exporter: %s", line)
+
+
+def _line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:300]

@@ -1,0 +1,125 @@
+"""Make a full-size stand-in for the card's checkpoint: its exact keys, shapes and legacy file format.
+
+The weights are random (seeded) and mean nothing; BatchNorm statistics are calibrated on noise images so that
+activations stay sane, and the classifier is centred so that the label map shows several classes. The file is
+for tests and benchmarks where the real weights cannot be had. Beside it, a card (`model.yml`) that names it.
+
+    python scripts/make_standin_checkpoint.py -o standin
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pspnet_convert.card import ModelCard
+from pspnet_convert.catalog import DEFAULT_MODEL, find_card
+from pspnet_convert.network import PSPNet, build_segmentor
+
+NAME = "standin.pth"
+
+
+def make_standin(card: ModelCard, folder: Path, seed: int = 0) -> Path:
+    """Write the checkpoint and its card into `folder`; returns the card's path."""
+    torch.manual_seed(seed)
+    segmentor = build_segmentor(card.config, card.config_overrides, auxiliary_head=True)
+    network = PSPNet(segmentor).eval()
+    calibrate(network, blobs(12, 160))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / NAME
+    torch.save(
+        {
+            "meta": {
+                "env_info": "stand-in: random weights",
+                "seed": seed,
+                "mmseg_version": "0.5.0",
+                "config": card.config,
+                "CLASSES": tuple(card.class_names),
+                "PALETTE": [list(colour) for colour in card.palette],
+                "epoch": 0,
+                "iter": 0,
+            },
+            # data_preprocessor has no persistent buffers, so that these are the old release's keys.
+            "state_dict": OrderedDict(
+                (name, tensor.contiguous()) for name, tensor in segmentor.state_dict().items()
+            ),
+            "optimizer": {"state": {}, "param_groups": [{"lr": 0.01, "momentum": 0.9}]},
+        },
+        path,
+        _use_new_zipfile_serialization=False,
+    )
+    return write_card(card, path)
+
+
+def blobs(count: int, side: int) -> Tensor:
+    """Smooth noise of several sizes, float32 [count, 3, side, side], about as spread as normalised photographs."""
+    total = torch.zeros(count, 3, side, side)
+    for cells in (4, 16, 64):
+        noise = torch.randn(count, 3, cells, cells)
+        total += nn.functional.interpolate(noise, size=(side, side), mode="bilinear", align_corners=False)
+    return total
+
+
+@torch.no_grad()
+def calibrate(network: PSPNet, images: Tensor) -> None:
+    """Set each BatchNorm's statistics to what `images` give, and bring the classifier's logits to one scale.
+
+    `images` are two at least: on one, the pyramid's 1x1 bin has no variance.
+    """
+    for name, norm in network.named_modules():
+        if not isinstance(norm, _BatchNorm):
+            continue
+        # A small residual branch, as training leaves it: with a large one rounding errors grow from block to block.
+        top = 0.3 if name.endswith("bn3") else 1.0
+        norm.weight.uniform_(top / 2, top)
+        norm.bias.normal_(0, 0.1 * top)
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain average over the calls in training mode: this one
+        norm.train()
+    network(images)
+    network.eval()
+    classifier = network.decode_head.conv_seg
+    classifier.bias.zero_()
+    logits = network(images).transpose(0, 1).flatten(1)  # [classes, pixels]
+    gain = 3 / logits.std(dim=1)
+    classifier.weight.mul_(gain[:, None, None, None])
+    classifier.bias.copy_(-logits.mean(dim=1) * gain)
+
+
+def write_card(card: ModelCard, checkpoint: Path) -> Path:
+    content = checkpoint.read_bytes()
+    data: dict[str, Any] = card.model_dump(mode="json", exclude_none=True)
+    data["description"] = "A stand-in with random weights, for tests and benchmarks."
+    data["accuracy"] = []
+    data["files"] = [
+        {
+            "name": checkpoint.name,
+            "size": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "sources": [checkpoint.name],
+        }
+    ]
+    path = checkpoint.parent / "model.yml"
+    path.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, default=Path("standin"), help="folder (default: %(default)s)")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="whose network (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    print(make_standin(find_card(arguments.model), arguments.output, arguments.seed))
+
+
+if __name__ == "__main__":
+    main()
