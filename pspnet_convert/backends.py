@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Optional, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.card import Input, ModelCard
-from pspnet_convert.contract import ImageShape, check_ports, ir_ports, onnx_ports, read_onnx
+from pspnet_convert.contract import ImageShape, check_ports, image_shape, ir_ports, onnx_ports, read_onnx
 from pspnet_convert.errors import ArtifactError
 
 Image = NDArray[np.uint8]
@@ -87,22 +87,25 @@ class OnnxBackend:
         self._input = card.input
 
     def run(self, image: Image) -> Prediction:
-        labels, logits = self._session.run(
-            self._outputs, {self._input.name: normalised(image, self._input)}
-        )
+        labels, logits = self._session.run(self._outputs, {self._input.name: normalised(image, self._input)})
         return Prediction(labels[0, 0], logits[0])
 
 
 class OpenVinoBackend:
-    """An IR on OpenVINO's CPU device, in float32 whatever the processor prefers; fed plain BGR 0..255."""
+    """An IR on OpenVINO's CPU device, in float32 whatever the processor prefers; fed plain BGR 0..255.
 
-    def __init__(self, path: Path, card: ModelCard, shape: ImageShape, name: str) -> None:
+    At `shape`, or where None is given at its own. ArtifactError for an IR that breaks the card's contract.
+    """
+
+    def __init__(self, path: Path, card: ModelCard, name: str, shape: Optional[ImageShape] = None) -> None:
         import openvino
 
         self.name = name
         core = openvino.Core()
         model = read_ir(core, path)
-        check_ports(path, ir_ports(model), card, shape)
+        ports = ir_ports(model)
+        self.shape = shape or image_shape(ports, card)
+        check_ports(path, ports, card, self.shape)
         model.add_outputs(_topk_input(model, path))
         self._compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 

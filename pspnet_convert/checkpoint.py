@@ -9,14 +9,13 @@ import logging
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from pspnet_convert.card import CheckpointFile, ModelCard
 from pspnet_convert.errors import CheckpointError, DigestError
-from pspnet_convert.workspace import sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,8 +73,10 @@ _READ_AS_INERT = (
 )
 
 
-def identify(path: Path, expected: CheckpointFile, *, allow_unknown: bool = False) -> str:
-    """The file's SHA-256; DigestError if it is not the card's, unless `allow_unknown`."""
+def identify(
+    path: Path, expected: CheckpointFile, sha256_of: Callable[[Path], str], *, allow_unknown: bool = False
+) -> None:
+    """DigestError if the file is not the card's, unless `allow_unknown`; CheckpointError if there is none."""
     if not path.is_file():
         raise CheckpointError(f"{path}: there is no such checkpoint", "Run download first, or give --checkpoint.")
     digest = sha256_of(path)
@@ -86,7 +87,6 @@ def identify(path: Path, expected: CheckpointFile, *, allow_unknown: bool = Fals
                 "Download it again, or convert it all the same with --allow-unknown-checkpoint.",
             )
         log.warning("%s is not the card's checkpoint (sha256 %s)", path, digest)
-    return digest
 
 
 def load_checkpoint(path: Path, card: ModelCard) -> Checkpoint:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import openvino
 
 ImageShape = tuple[int, int, int, int]
+# What torch's exporter writes natively and both ONNX Runtime and Model Optimizer read; the tests try each.
+OPSETS = range(18, 24)
+DEFAULT_OPSET = OPSETS[0]
 _LABEL_TYPES = ("int64", "int32")
 
 
@@ -60,6 +63,14 @@ def onnx_ports(model: onnx.ModelProto) -> tuple[list[Port], list[Port]]:
 
 def ir_ports(model: openvino.Model) -> tuple[list[Port], list[Port]]:
     return [_ir_port(port) for port in model.inputs], [_ir_port(port) for port in model.outputs]
+
+
+def image_shape(ports: tuple[Sequence[Port], Sequence[Port]], card: ModelCard) -> ImageShape:
+    """The shape of the file's image input; the card's where that is no static image."""
+    inputs, _ = ports
+    if len(inputs) == 1 and len(inputs[0].shape) == 4 and min(inputs[0].shape) > 0:
+        return (1, 3, inputs[0].shape[2], inputs[0].shape[3])
+    return card.input.shape
 
 
 def check_ports(

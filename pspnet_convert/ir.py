@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Union
 
 from pspnet_convert.card import Input, ModelCard
-from pspnet_convert.contract import check_ports, onnx_ports, read_onnx
+from pspnet_convert.contract import ImageShape, check_ports, image_shape, onnx_ports, read_onnx
 from pspnet_convert.errors import ConversionError
 
 MoArguments = Mapping[str, Union[str, bool]]
@@ -46,13 +46,10 @@ def convert_to_ir(onnx_path: Path, card: ModelCard, targets: Mapping[str, Path],
         raise ConversionError(f"{onnx_path}: Model Optimizer refuses: {error}", "--debug shows all that it says.")
 
 
-def check_onnx(path: Path, card: ModelCard) -> tuple[int, int, int, int]:
+def check_onnx(path: Path, card: ModelCard) -> ImageShape:
     """The shape of the ONNX's image input; ArtifactError unless the file keeps the card's contract at it."""
-    model = read_onnx(path)
-    inputs, _ = ports = onnx_ports(model)
-    shape = card.input.shape
-    if len(inputs) == 1 and len(inputs[0].shape) == 4 and min(inputs[0].shape) > 0:
-        shape = (1, 3, inputs[0].shape[2], inputs[0].shape[3])
+    ports = onnx_ports(read_onnx(path))
+    shape = image_shape(ports, card)
     check_ports(path, ports, card, shape)
     return shape
 

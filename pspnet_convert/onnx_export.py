@@ -18,13 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from pspnet_convert.card import ModelCard
+from pspnet_convert.contract import DEFAULT_OPSET, OPSETS, ImageShape
 from pspnet_convert.errors import ExportError
 from pspnet_convert.network import PSPNet
 from pspnet_convert.pyramid import with_matrix_pools
 
-# What torch's exporter writes natively and both ONNX Runtime and Model Optimizer read; the tests try each.
-OPSETS = range(18, 24)
-DEFAULT_OPSET = 18
 _SCOPES = "pkg.torch.onnx.name_scopes"
 log = logging.getLogger(__name__)
 
@@ -33,7 +31,7 @@ log = logging.getLogger(__name__)
 class ExportOptions:
     """`shape` is [1, 3, height, width]; with `int32` the label map is int32 instead of int64."""
 
-    shape: tuple[int, int, int, int]
+    shape: ImageShape
     opset: int = DEFAULT_OPSET
     int32: bool = False
 

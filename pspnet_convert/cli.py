@@ -1,0 +1,424 @@
+"""The command line: parse, call one function, print. No logic of its own, and nothing heavy imported early."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, Optional
+
+import click
+
+from pspnet_convert import __version__
+from pspnet_convert.errors import ConvertError, InconclusiveError, MismatchError
+
+if TYPE_CHECKING:
+    from pspnet_convert.contract import ImageShape
+    from pspnet_convert.pipeline import Conversion, Outcome
+
+INTERRUPTED = 130
+PRECISIONS = ("FP32", "FP16")
+_MAX_SIDE = 8192
+
+
+class _Shape(click.ParamType):
+    name = "1,3,H,W"
+
+    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> ImageShape:
+        try:
+            batch, channels, height, width = (int(part) for part in str(value).strip("[]").split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not four numbers: 1,3,HEIGHT,WIDTH", param, ctx)
+        if (batch, channels) != (1, 3) or not all(8 <= side <= _MAX_SIDE for side in (height, width)):
+            self.fail(f"{value!r} is not 1,3,HEIGHT,WIDTH with sides of 8 to {_MAX_SIDE}", param, ctx)
+        return 1, 3, height, width
+
+
+class _MoArgument(click.ParamType):
+    name = "NAME[=VALUE]"
+
+    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> Any:
+        name, equals, text = str(value).lstrip("-").partition("=")
+        if not name:
+            self.fail("has no name", param, ctx)
+        return name, text if equals else True
+
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_model = click.argument("model", default="pspnet-pytorch")
+_output_dir = click.option(
+    "-o",
+    "--output-dir",
+    type=click.Path(path_type=Path, file_okay=True),
+    default=Path(),
+    show_default="the current folder",
+    help="Where public/<model>/ lies.",
+)
+_force = click.option("--force", is_flag=True, help="Do it again even if nothing has changed.")
+_progress = click.option(
+    "--progress",
+    type=click.Choice(["auto", "json", "none"]),
+    default="auto",
+    show_default=True,
+    help="auto: a bar on a terminal; json: one event a line on stdout.",
+)
+_source = click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    envvar="PSPNET_CONVERT_SOURCE",
+    show_envvar=True,
+    metavar="URL_OR_DIR",
+    help="Try this place first: http(s)://, file://, a folder or a file. Repeatable.",
+)
+_images = click.option(
+    "--images", type=_FILE, multiple=True, help="Verify on this picture as well. Repeatable."
+)
+_precision = click.option(
+    "--precision",
+    "precisions",
+    type=click.Choice(PRECISIONS),
+    multiple=True,
+    default=PRECISIONS,
+    show_default="both",
+    help="FP16 compresses the weights. Repeatable.",
+)
+_mo_arg = click.option(
+    "--mo-arg",
+    "mo_args",
+    type=_MoArgument(),
+    multiple=True,
+    help="A further argument of Model Optimizer, by its Python name. Repeatable.",
+)
+
+
+def _together(*options: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return apply
+
+
+_checkpoint = _together(
+    click.option("--checkpoint", type=_FILE, help="A checkpoint that is here already, instead of the download."),
+    click.option("--allow-unknown-checkpoint", is_flag=True, help="Take it though its digest is not the card's."),
+)
+_export_options = _together(
+    click.option("--input-shape", "shape", type=_Shape(), show_default="the card's", help="The image's shape."),
+    click.option("--opset", type=int, default=18, show_default=True, help="ONNX opset, 18 to 23."),
+    click.option("--int32", is_flag=True, help="A label map of int32 instead of int64."),
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="pspnet-convert")
+def cli() -> None:
+    """PSPNet from a PyTorch checkpoint to verified OpenVINO IR.
+
+    MODEL is a built-in model (pspnet-pytorch, demo) or the path of a model.yml.
+
+    \b
+    Example:
+      pspnet-convert run demo
+    """
+
+
+def _command(function: Callable[..., None]) -> click.Command:
+    """A command with --json and --debug, whose errors become one line and an exit code."""
+
+    @functools.wraps(function)
+    def guarded(*args: Any, debug: bool, **options: Any) -> None:
+        with _errors_in_one_line(debug, as_json=options["as_json"]):
+            _set_up_logging(debug)
+            function(*args, **options)
+
+    with_options = _together(
+        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+        click.option("--debug", is_flag=True, help="Log everything, and show tracebacks."),
+    )(guarded)
+    return cli.command(name=function.__name__.rstrip("_").replace("_", "-"))(with_options)
+
+
+@_command
+@_model
+def info(model: str, as_json: bool) -> None:
+    """Print a model's card.
+
+    \b
+    Example:
+      pspnet-convert info demo --json
+    """
+    from pspnet_convert.catalog import find_card
+    from pspnet_convert.printing import card_table, print_table
+
+    card = find_card(model)
+    if as_json:
+        _print_json(card.model_dump(mode="json", exclude_none=True))
+    else:
+        print_table(card_table(card))
+
+
+@_command
+@_together(_model, _output_dir, _source, _force, _progress)
+def download(
+    model: str, output_dir: Path, sources: Sequence[str], force: bool, progress: str, as_json: bool
+) -> None:
+    """Fetch the checkpoint that the model's card names, and check it.
+
+    \b
+    Example:
+      pspnet-convert download --source https://mirror.example/models/
+    """
+    with _job(model, output_dir, progress, force=force) as job:
+        _print_outcomes(job, [job.download(sources)], as_json)
+
+
+@_command
+@_together(_model, _output_dir, _checkpoint, _export_options, _force, _progress)
+def export_onnx(
+    model: str,
+    output_dir: Path,
+    checkpoint: Optional[Path],
+    allow_unknown_checkpoint: bool,
+    shape: Optional[ImageShape],
+    opset: int,
+    int32: bool,
+    force: bool,
+    progress: str,
+    as_json: bool,
+) -> None:
+    """Export the checkpoint's network to ONNX, argmax folded in.
+
+    \b
+    Example:
+      pspnet-convert export-onnx demo --input-shape 1,3,320,320
+    """
+    with _job(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=force) as job:
+        _print_outcomes(job, [job.export_onnx(shape, opset, int32=int32)], as_json)
+
+
+@_command
+@_together(_model, _output_dir, _precision, _mo_arg, _force, _progress)
+def to_ir(
+    model: str,
+    output_dir: Path,
+    precisions: Sequence[str],
+    mo_args: Sequence[tuple[str, Any]],
+    force: bool,
+    progress: str,
+    as_json: bool,
+) -> None:
+    """Convert the ONNX to OpenVINO IR that takes plain BGR images, 0..255.
+
+    \b
+    Example:
+      pspnet-convert to-ir demo --precision FP16
+    """
+    with _job(model, output_dir, progress, force=force) as job:
+        _print_outcomes(job, [job.to_ir(precisions, dict(mo_args))], as_json)
+
+
+@_command
+@_together(_model, _output_dir, _checkpoint, _images, _force, _progress)
+def verify(
+    model: str,
+    output_dir: Path,
+    checkpoint: Optional[Path],
+    allow_unknown_checkpoint: bool,
+    images: Sequence[Path],
+    force: bool,
+    progress: str,
+    as_json: bool,
+) -> None:
+    """Compare ONNX and IR with the PyTorch original, pixel by pixel.
+
+    Exit code 0: the same answers; 9: a converted model is wrong; 10: inconclusive, the images show one class only.
+
+    \b
+    Example:
+      pspnet-convert verify demo --images photo.jpg
+    """
+    with _job(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=force) as job:
+        _print_verified(job, [job.verify(images)], as_json)
+
+
+@_command
+@_together(
+    _model, _output_dir, _source, _checkpoint, _export_options, _precision, _mo_arg, _images, _force, _progress
+)
+def run(
+    model: str,
+    output_dir: Path,
+    sources: Sequence[str],
+    checkpoint: Optional[Path],
+    allow_unknown_checkpoint: bool,
+    shape: Optional[ImageShape],
+    opset: int,
+    int32: bool,
+    precisions: Sequence[str],
+    mo_args: Sequence[tuple[str, Any]],
+    images: Sequence[Path],
+    force: bool,
+    progress: str,
+    as_json: bool,
+) -> None:
+    """All stages: download, export-onnx, to-ir, verify. What has not changed is not done again.
+
+    \b
+    Example:
+      pspnet-convert run demo -o models
+    """
+    from pspnet_convert import pipeline
+
+    with _job(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=force) as job:
+        outcomes = pipeline.run(
+            job,
+            sources=sources,
+            shape=shape,
+            opset=opset,
+            int32=int32,
+            precisions=precisions,
+            mo_args=dict(mo_args),
+            images=images,
+            download=checkpoint is None,
+        )
+        _print_verified(job, outcomes, as_json)
+
+
+@_command
+@click.argument("images", type=_FILE, nargs=-1, required=True)
+@click.option("--model", default="pspnet-pytorch", show_default=True, help="Whose IR to use.")
+@click.option("--precision", type=click.Choice(PRECISIONS), default="FP32", show_default=True)
+@_output_dir
+def segment(images: Sequence[Path], model: str, precision: str, output_dir: Path, as_json: bool) -> None:
+    """Segment pictures with the IR: an overlay with a legend, and a palette PNG of each.
+
+    They are written to public/<model>/segmented/.
+
+    \b
+    Example:
+      pspnet-convert segment photo.jpg --model demo
+    """
+    from pspnet_convert.backends import OpenVinoBackend
+    from pspnet_convert.catalog import find_card
+    from pspnet_convert.printing import print_table, segment_table
+    from pspnet_convert.segment import segment as segment_images
+    from pspnet_convert.workspace import Workspace
+
+    card = find_card(model)
+    workspace = Workspace(output_dir, card.name)
+    backend = OpenVinoBackend(workspace.ir(precision), card, f"IR {precision}")
+    done = list(segment_images(backend, card, backend.shape, images, workspace.folder / "segmented"))
+    if as_json:
+        _print_json(
+            [
+                {
+                    "image": str(one.image),
+                    "overlay": str(one.overlay),
+                    "labels": str(one.labels),
+                    "shares": one.shares,
+                }
+                for one in done
+            ]
+        )
+    else:
+        print_table(segment_table({str(one.overlay): one.shares for one in done}))
+
+
+@contextmanager
+def _job(
+    model: str,
+    output_dir: Path,
+    progress: str,
+    checkpoint: Optional[Path] = None,
+    allow_unknown: bool = False,
+    *,
+    force: bool,
+) -> Iterator[Conversion]:
+    from pspnet_convert.catalog import find_card
+    from pspnet_convert.pipeline import CheckpointChoice, conversion
+    from pspnet_convert.progress import make_progress
+
+    choice = CheckpointChoice(checkpoint, allow_unknown)
+    with conversion(find_card(model), output_dir, make_progress(progress, sys.stderr), choice, force=force) as job:
+        yield job
+
+
+def _print_outcomes(job: Conversion, outcomes: Sequence[Outcome], as_json: bool) -> None:
+    from pspnet_convert.printing import print_table, stage_table
+
+    if as_json:
+        _print_json([outcome.as_dict() for outcome in outcomes])
+    else:
+        print_table(stage_table(outcomes, job.workspace.folder))
+
+
+def _print_verified(job: Conversion, outcomes: Sequence[Outcome], as_json: bool) -> None:
+    from pspnet_convert.printing import print_table, stage_table, verification_table
+
+    result = outcomes[-1].record.result
+    if as_json:
+        _print_json({"verdict": result["verdict"], "stages": [outcome.as_dict() for outcome in outcomes]})
+    else:
+        print_table(stage_table(outcomes, job.workspace.folder))
+        print_table(verification_table(result))
+        print(f"verdict: {result['verdict']}   manifest: {job.workspace.manifest}")
+    if result["verdict"] == "mismatch":
+        first = next(row for row in result["comparisons"] if not row["passed"])
+        raise MismatchError(
+            f"{first['backend']} is not the reference's equal: {(first['faults'] or ['nothing compared'])[0]}",
+            "Do not ship it; the manifest lists all faults.",
+        )
+    if result["verdict"] == "inconclusive":
+        raise InconclusiveError(
+            "the reference sees one class everywhere, so that a wrong model could agree with it",
+            "Add pictures of its classes with --images.",
+        )
+
+
+def _print_json(data: Any) -> None:
+    print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+@contextmanager
+def _errors_in_one_line(debug: bool, *, as_json: bool) -> Iterator[None]:
+    try:
+        yield
+    except ConvertError as error:
+        if debug:
+            logging.getLogger(__name__).debug("traceback", exc_info=True)
+        if as_json and not isinstance(error, (MismatchError, InconclusiveError)):  # these have printed theirs
+            _print_json({"error": error.what, "advice": error.advice, "exit_code": error.exit_code})
+        _leave(error.what + (f". {error.advice}" if error.advice else ""), error.exit_code)
+    except KeyboardInterrupt:
+        _leave("interrupted; the next run goes on where this one stopped", INTERRUPTED)
+    except click.ClickException:
+        raise
+    except Exception as error:
+        if debug:
+            raise
+        _leave(f"unexpected {type(error).__name__}: {error}. This is a bug; --debug shows where", 1)
+
+
+def _leave(line: str, exit_code: int) -> NoReturn:
+    print(f"error: {' '.join(line.split())}", file=sys.stderr)
+    sys.exit(exit_code)
+
+
+def _set_up_logging(debug: bool) -> None:
+    ours = logging.getLogger("pspnet_convert")
+    ours.setLevel(logging.DEBUG if debug else logging.INFO)
+    ours.propagate = False
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s" if debug else "%(message)s"))
+    ours.handlers = [handler]
+
+
+def main() -> None:
+    cli()

@@ -1,0 +1,71 @@
+"""Pictures in and out: files to arrays, fitted to a model's size.
+
+Arrays of images are uint8 [H, W, 3]; RGB here, BGR where a function says so (the IR's order).
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageOps, UnidentifiedImageError
+
+from pspnet_convert.card import Input
+from pspnet_convert.errors import ImageError
+
+RGB = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """An image scaled into the model's size from its top left corner; the rest is padding.
+
+    `image`: RGB uint8 [model height, model width, 3]. The picture covers the first `height` rows and `width`
+    columns of it.
+    """
+
+    image: RGB
+    height: int
+    width: int
+
+    def crop(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """The part of a label map [model height, model width] that the picture covers."""
+        return labels[: self.height, : self.width]
+
+
+def read_image(path: Path) -> RGB:
+    """The picture as RGB, turned as its EXIF says; ImageError if the file is not a picture or a huge one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Pillow.DecompressionBombWarning)
+            with Pillow.open(path) as opened:
+                return np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path}: is not an image", "Give a JPEG, PNG or another format that Pillow reads.") from error
+    except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
+        raise ImageError(f"{path}: has too many pixels", "Scale it down first.") from error
+    # Pillow's decoders raise any of these for a damaged file.
+    except (OSError, ValueError, SyntaxError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ImageError(f"{path}: cannot be read as an image: {reason}") from error
+
+
+def fit(image: RGB, height: int, width: int, card_input: Input) -> Fitted:
+    """Scale `image` (bilinear, aspect kept) into height x width, padded right and below with the mean colour."""
+    scale = min(height / image.shape[0], width / image.shape[1])
+    rows, columns = (max(1, int(side * scale)) for side in image.shape[:2])
+    fill = np.rint(card_input.mean if card_input.color_order == "RGB" else card_input.mean[::-1])
+    canvas = np.empty((height, width, 3), np.uint8)
+    canvas[:] = fill.astype(np.uint8)
+    resized = Pillow.fromarray(image).resize((columns, rows), Pillow.Resampling.BILINEAR)
+    canvas[:rows, :columns] = np.asarray(resized)
+    return Fitted(canvas, rows, columns)
+
+
+def to_bgr(image: RGB) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(image[:, :, ::-1])

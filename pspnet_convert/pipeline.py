@@ -1,0 +1,332 @@
+"""The stages in order: download, export-onnx, to-ir, verify. The only place that knows it.
+
+Each stage is skipped when the manifest says that it has done the same work and its files are as it left them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from pspnet_convert import __version__
+from pspnet_convert.card import ModelCard
+from pspnet_convert.contract import DEFAULT_OPSET, ImageShape
+from pspnet_convert.errors import ArtifactError
+from pspnet_convert.fetch import fetch, sources_of
+from pspnet_convert.manifest import Digests, Manifest, StageRecord, versions
+from pspnet_convert.progress import Progress
+from pspnet_convert.workspace import PRECISIONS, Workspace, replacing
+
+if TYPE_CHECKING:
+    from pspnet_convert.checkpoint import Checkpoint
+    from pspnet_convert.network import PSPNet
+
+_NETWORK_TOOLS = ("torch", "mmsegmentation", "mmengine", "mmcv", "mmcv-lite", "numpy")
+_ONNX_TOOLS = ("onnx", "onnxscript", "onnx-ir")
+_IR_TOOLS = ("openvino", "openvino-dev")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CheckpointChoice:
+    """Which checkpoint to convert: the workspace's own (`path` None), or a file that the user has."""
+
+    path: Optional[Path] = None
+    allow_unknown: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A stage's record, and whether it was there already."""
+
+    stage: str
+    record: StageRecord
+    skipped: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"stage": self.stage, "skipped": self.skipped, **asdict(self.record)}
+
+
+class Conversion:
+    """One model in its workspace. What two stages both need (digests, the network) is read once."""
+
+    def __init__(
+        self,
+        card: ModelCard,
+        workspace: Workspace,
+        progress: Progress,
+        choice: CheckpointChoice,
+        *,
+        force: bool = False,
+    ) -> None:
+        self.card = card
+        self.workspace = workspace
+        self.manifest = Manifest(workspace.manifest, card)
+        self._progress = progress
+        self._choice = choice
+        self._force = force
+        self._digests = Digests()
+
+    def download(self, sources: Sequence[str]) -> Outcome:
+        """Fetch the card's checkpoint into the workspace."""
+        wanted = self.card.checkpoint
+        target = self.workspace.checkpoint(wanted.name)
+        started = time.monotonic()
+        if self._force:
+            target.unlink(missing_ok=True)
+        try:
+            fetched = fetch(wanted, target, sources_of(self.card, sources), self._progress)
+        finally:
+            self._progress.done()
+        self._digests.learn(target, fetched.sha256)
+        before = self.manifest.stage("download")
+        # What the file is follows from the card; where it came from is told, not compared.
+        work = StageRecord({"card": {"sha256": wanted.sha256, "size": wanted.size}}, {}, {})
+        if fetched.already_there and before is not None and before.same_work(work):
+            return self._tell(Outcome("download", before, skipped=True))
+        record = self._finish(work, started, [target], {"source": fetched.source})
+        self.manifest.write("download", record)
+        return self._tell(Outcome("download", record, skipped=fetched.already_there))
+
+    def export_onnx(self, shape: Optional[ImageShape], opset: int, *, int32: bool) -> Outcome:
+        """The checkpoint's network as ONNX; at the card's shape where None is given."""
+        shape = shape or self.card.input.shape
+        target = self.workspace.onnx
+        checkpoint = self._checkpoint_record()
+
+        def work() -> dict[str, Any]:
+            from pspnet_convert.onnx_export import ExportOptions, export_onnx
+
+            options = ExportOptions(shape, opset, int32)
+            network = self._network
+            with replacing(target) as (temporary,):
+                export_onnx(network, self.card, temporary, options, self._provenance(checkpoint["sha256"]))
+            return {"checkpoint": self._about_checkpoint()}
+
+        return self._stage(
+            "export-onnx",
+            inputs={"checkpoint": checkpoint, "card": self._converted_card()},
+            options={"input_shape": list(shape), "opset": opset, "int32": int32},
+            tools=(*_NETWORK_TOOLS, *_ONNX_TOOLS),
+            outputs=[target],
+            work=work,
+        )
+
+    def to_ir(self, precisions: Sequence[str], mo_args: Mapping[str, Any]) -> Outcome:
+        """The workspace's ONNX as IR, at each of `precisions`."""
+        onnx = self.workspace.onnx
+        self._expect(onnx, "export-onnx")
+        targets = {precision: self.workspace.ir(precision) for precision in PRECISIONS if precision in precisions}
+        files = [path.with_suffix(suffix) for path in targets.values() for suffix in (".bin", ".xml")]
+
+        def work() -> dict[str, Any]:
+            from pspnet_convert.ir import convert_to_ir
+
+            with replacing(*files) as made:
+                temporary: dict[str, Path] = {}
+                for number, precision in enumerate(targets):
+                    # Both halves in one folder, since the .xml names no .bin and expects it beside.
+                    temporary[precision] = made[2 * number].with_suffix(".xml")
+                convert_to_ir(onnx, self.card, temporary, mo_args)
+                for number, path in enumerate(temporary.values()):
+                    path.replace(made[2 * number + 1])
+            return {}
+
+        return self._stage(
+            "to-ir",
+            inputs={"onnx": asdict(self._digests.record(onnx, onnx.name)), "card": self._converted_card()},
+            options={"precisions": list(targets), "mo_args": dict(mo_args)},
+            tools=_IR_TOOLS,
+            outputs=files,
+            work=work,
+        )
+
+    def verify(self, images: Sequence[Path]) -> Outcome:
+        """Compare the workspace's ONNX and IRs with the reference; the verdict is in the record's result."""
+        onnx = self.workspace.onnx
+        self._expect(onnx, "export-onnx")
+        irs = {p: self.workspace.ir(p) for p in PRECISIONS if self.workspace.ir(p).exists()}
+        if not irs:
+            self._expect(self.workspace.ir(PRECISIONS[0]), "to-ir")
+        files = [onnx, *(path.with_suffix(suffix) for path in irs.values() for suffix in (".xml", ".bin"))]
+        for path in files:
+            self._expect(path, "to-ir")
+
+        def work() -> dict[str, Any]:
+            return self._compare(onnx, irs, images)
+
+        return self._stage(
+            "verify",
+            inputs={
+                "checkpoint": self._checkpoint_record(),
+                "card": self._converted_card(),
+                "models": [
+                    asdict(self._digests.record(path, path.relative_to(self.workspace.folder).as_posix()))
+                    for path in files
+                ],
+                "images": [asdict(self._digests.record(path, path.name)) for path in self._readable(images)],
+            },
+            options={},
+            tools=(*_NETWORK_TOOLS, "onnxruntime", *_IR_TOOLS),
+            outputs=[],
+            work=work,
+        )
+
+    def _compare(self, onnx: Path, irs: Mapping[str, Path], images: Sequence[Path]) -> dict[str, Any]:
+        from pspnet_convert.backends import OnnxBackend, OpenVinoBackend, TorchBackend
+        from pspnet_convert.ir import check_onnx
+        from pspnet_convert.verification_inputs import verification_inputs
+        from pspnet_convert.verify import verify
+
+        shape = check_onnx(onnx, self.card)
+        inputs = verification_inputs(self.card, shape, images)
+        candidates = [
+            OnnxBackend(onnx, self.card, shape),
+            *(OpenVinoBackend(path, self.card, f"IR {precision}", shape) for precision, path in irs.items()),
+        ]
+        self._progress.start(len(inputs), "verifying", stage="verify", unit="images")
+        try:
+            result = verify(
+                TorchBackend(self._network, self.card), candidates, inputs, note=lambda _: self._progress.advance(1)
+            )
+        finally:
+            self._progress.done()
+        return result.as_dict()
+
+    @cached_property
+    def _checkpoint(self) -> Checkpoint:
+        from pspnet_convert.checkpoint import load_checkpoint
+
+        return load_checkpoint(self._checkpoint_path, self.card)
+
+    @cached_property
+    def _network(self) -> PSPNet:
+        from pspnet_convert.network import build_network
+
+        return build_network(self.card, self._checkpoint)
+
+    @property
+    def _checkpoint_path(self) -> Path:
+        return self._choice.path or self.workspace.checkpoint(self.card.checkpoint.name)
+
+    def _checkpoint_record(self) -> dict[str, Any]:
+        from pspnet_convert.checkpoint import identify
+
+        path = self._checkpoint_path
+        identify(path, self.card.checkpoint, self._digests.of, allow_unknown=self._choice.allow_unknown)
+        record = self._digests.record(path, path.name)
+        return {**asdict(record), "is_the_cards": record.sha256 == self.card.checkpoint.sha256}
+
+    def _about_checkpoint(self) -> dict[str, Any]:
+        checkpoint = self._checkpoint
+        return {
+            "metadata": asdict(checkpoint.metadata),
+            "dropped_keys": list(checkpoint.dropped_keys),
+            "warnings": list(checkpoint.warnings),
+        }
+
+    def _converted_card(self) -> dict[str, Any]:
+        """What of the card changes the artifacts: another description or figure is no reason to convert again."""
+        return self.card.model_dump(
+            mode="json", include={"name", "config", "config_overrides", "input", "output", "classes"}
+        )
+
+    def _provenance(self, checkpoint_sha256: str) -> dict[str, str]:
+        return {
+            "name": self.card.name,
+            "checkpoint_sha256": checkpoint_sha256,
+            "classes": ",".join(self.card.class_names),
+            "tool": f"pspnet-convert {__version__}",
+        }
+
+    def _expect(self, path: Path, stage: str) -> None:
+        if not path.is_file():
+            raise ArtifactError(f"{path}: is not there yet", f"Run {stage} first, or run, which does all stages.")
+
+    @staticmethod
+    def _readable(images: Sequence[Path]) -> Sequence[Path]:
+        from pspnet_convert.images import read_image
+
+        for path in images:
+            read_image(path)
+        return images
+
+    def _stage(
+        self,
+        name: str,
+        *,
+        inputs: Mapping[str, Any],
+        options: Mapping[str, Any],
+        tools: Sequence[str],
+        outputs: Sequence[Path],
+        work: Callable[[], dict[str, Any]],
+    ) -> Outcome:
+        planned = StageRecord(inputs, options, versions(*tools))
+        before = None if self._force else self.manifest.done_before(name, planned, self._digests)
+        if before is not None:
+            return self._tell(Outcome(name, before, skipped=True))
+        log.info("%s: %s", name, self.card.name)
+        started = time.monotonic()
+        record = self._finish(planned, started, outputs, work())
+        self.manifest.write(name, record)
+        return self._tell(Outcome(name, record, skipped=False))
+
+    def _finish(
+        self, planned: StageRecord, started: float, outputs: Sequence[Path], result: Mapping[str, Any]
+    ) -> StageRecord:
+        return replace(
+            planned,
+            outputs=[
+                self._digests.record(path, path.relative_to(self.workspace.folder).as_posix()) for path in outputs
+            ],
+            result=result,
+            finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+    @staticmethod
+    def _tell(outcome: Outcome) -> Outcome:
+        log.info("%s: %s", outcome.stage, "unchanged" if outcome.skipped else f"done in {outcome.record.seconds:.1f} s")
+        return outcome
+
+
+@contextmanager
+def conversion(
+    card: ModelCard,
+    output_dir: Path,
+    progress: Progress,
+    choice: CheckpointChoice = CheckpointChoice(),
+    *,
+    force: bool = False,
+) -> Iterator[Conversion]:
+    """A Conversion that holds the model's folder below `output_dir` for as long as the block lasts."""
+    workspace = Workspace(output_dir, card.name)
+    with workspace.locked():
+        yield Conversion(card, workspace, progress, choice, force=force)
+
+
+def run(
+    job: Conversion,
+    *,
+    sources: Sequence[str] = (),
+    shape: Optional[ImageShape] = None,
+    opset: int = DEFAULT_OPSET,
+    int32: bool = False,
+    precisions: Sequence[str] = PRECISIONS,
+    mo_args: Optional[Mapping[str, Any]] = None,
+    images: Sequence[Path] = (),
+    download: bool = True,
+) -> list[Outcome]:
+    """All stages; `download` is False where the user has given a checkpoint."""
+    outcomes = [job.download(sources)] if download else []
+    outcomes.append(job.export_onnx(shape, opset, int32=int32))
+    outcomes.append(job.to_ir(precisions, mo_args or {}))
+    outcomes.append(job.verify(images))
+    return outcomes

@@ -1,0 +1,111 @@
+"""What people read on the terminal: tables of a card, of stages, of a verification."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pspnet_convert.card import ModelCard
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from pspnet_convert.pipeline import Outcome
+
+_PIPED_WIDTH = 120
+
+
+def print_table(table: Table) -> None:
+    from rich.console import Console
+
+    # A pipe has no width of its own, and rich's guess of 80 breaks digests.
+    width = None if sys.stdout.isatty() else _PIPED_WIDTH
+    Console(width=width, highlight=False).print(table)
+
+
+def card_table(card: ModelCard) -> Table:
+    table = _pairs(card.name)
+    file, model_input, output = card.checkpoint, card.input, card.output
+    rows: dict[str, object] = {
+        "description": card.description,
+        "task": card.task_type,
+        "checkpoint": f"{file.name}\n{file.size} bytes\nsha256 {file.sha256}",
+        "sources": "\n".join(file.sources),
+        "config": card.config,
+        "input": f"{model_input.name} {list(model_input.shape)} {model_input.layout}\n"
+        f"PyTorch and ONNX: {model_input.color_order}, mean {list(model_input.mean)}, "
+        f"scale {list(model_input.scale)}\n"
+        f"IR: {model_input.converted_color_order}, 0..255",
+        "output": f"{output.name} {list(output.shape)}, classes {output.values[0]}..{output.values[1]}",
+        "classes": ", ".join(card.class_names),
+        "GFLOPs": card.gflops,
+        "MParams": card.mparams,
+        "accuracy": "\n".join(f"{a.metric} {a.value} %  {a.protocol}: {a.measured_by}" for a in card.accuracy)
+        or "none stated",
+        "licence": card.license.name,
+    }
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    return table
+
+
+def stage_table(outcomes: Sequence[Outcome], folder: Path) -> Table:
+    from rich.table import Table
+
+    table = Table("stage", "", "file", "bytes", "sha256")
+    for outcome in outcomes:
+        state = "unchanged" if outcome.skipped else f"{outcome.record.seconds:.1f} s"
+        files = outcome.record.outputs
+        table.add_row(
+            outcome.stage,
+            state,
+            "\n".join(str(folder / file.file) for file in files),
+            "\n".join(str(file.size) for file in files),
+            "\n".join(file.sha256[:12] for file in files),
+        )
+    return table
+
+
+def verification_table(result: Mapping[str, Any]) -> Table:
+    from rich.table import Table
+
+    table = Table(title=f"Against the PyTorch reference, on {len(result['inputs'])} images", title_justify="left")
+    table.add_column("model")
+    for heading in ("pixels agreeing", "largest logit error", "relative", "allowed", "differing", "explained"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for row in result["comparisons"]:
+        table.add_row(
+            row["backend"],
+            f"{row['agreement']:.4%}",
+            _scientific(row["largest_error"]),
+            _scientific(row["relative_error"]),
+            _scientific(row["tolerance"]),
+            str(row["differing"]),
+            str(row["explained"]),
+            "pass" if row["passed"] else "FAIL",
+        )
+    return table
+
+
+def segment_table(shares: Mapping[str, Mapping[str, float]]) -> Table:
+    """`shares`: class shares by overlay picture."""
+    table = _pairs("Overlays")
+    for overlay, parts in shares.items():
+        table.add_row(overlay, ", ".join(f"{name} {share:.1%}" for name, share in parts.items()))
+    return table
+
+
+def _pairs(title: str) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _scientific(value: Any) -> str:
+    return "not finite" if value is None else f"{value:.1e}"
