@@ -40,7 +40,7 @@ class Backend(Protocol):
 def normalised(image: Image, card_input: Input) -> NDArray[np.float32]:
     """The PyTorch and ONNX models' input, float32 [1, 3, H, W], from uint8 BGR [H, W, 3]."""
     ordered = image[:, :, ::-1] if card_input.color_order == "RGB" else image
-    values = (ordered - np.float32(card_input.mean)) / np.float32(card_input.scale)
+    values = (ordered - np.array(card_input.mean, np.float32)) / np.array(card_input.scale, np.float32)
     return np.ascontiguousarray(values.transpose(2, 0, 1)[None], dtype=np.float32)
 
 

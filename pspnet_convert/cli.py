@@ -75,9 +75,7 @@ _source = click.option(
     metavar="URL_OR_DIR",
     help="Try this place first: http(s)://, file://, a folder or a file. Repeatable.",
 )
-_images = click.option(
-    "--images", type=_FILE, multiple=True, help="Verify on this picture as well. Repeatable."
-)
+_images = click.option("--images", type=_FILE, multiple=True, help="Verify on this picture as well. Repeatable.")
 _precision = click.option(
     "--precision",
     "precisions",
@@ -166,9 +164,7 @@ def info(model: str, as_json: bool) -> None:
 
 @_command
 @_together(_model, _output_dir, _source, _force, _progress)
-def download(
-    model: str, output_dir: Path, sources: Sequence[str], force: bool, progress: str, as_json: bool
-) -> None:
+def download(model: str, output_dir: Path, sources: Sequence[str], force: bool, progress: str, as_json: bool) -> None:
     """Fetch the checkpoint that the model's card names, and check it.
 
     \b
@@ -249,9 +245,7 @@ def verify(
 
 
 @_command
-@_together(
-    _model, _output_dir, _source, _checkpoint, _export_options, _precision, _mo_arg, _images, _force, _progress
-)
+@_together(_model, _output_dir, _source, _checkpoint, _export_options, _precision, _mo_arg, _images, _force, _progress)
 def run(
     model: str,
     output_dir: Path,
@@ -366,7 +360,8 @@ def _print_verified(job: Conversion, outcomes: Sequence[Outcome], as_json: bool)
     if as_json:
         _print_json({"verdict": result["verdict"], "stages": [outcome.as_dict() for outcome in outcomes]})
     else:
-        print_table(stage_table(outcomes, job.workspace.folder))
+        if len(outcomes) > 1:
+            print_table(stage_table(outcomes, job.workspace.folder))
         print_table(verification_table(result))
         print(f"verdict: {result['verdict']}   manifest: {job.workspace.manifest}")
     if result["verdict"] == "mismatch":

@@ -73,9 +73,7 @@ def image_shape(ports: tuple[Sequence[Port], Sequence[Port]], card: ModelCard) -
     return card.input.shape
 
 
-def check_ports(
-    path: Path, ports: tuple[Sequence[Port], Sequence[Port]], card: ModelCard, shape: ImageShape
-) -> None:
+def check_ports(path: Path, ports: tuple[Sequence[Port], Sequence[Port]], card: ModelCard, shape: ImageShape) -> None:
     """Raise ArtifactError unless the file has the card's one input and one output, static, of `shape`."""
     inputs, outputs = ports
     height, width = shape[2:]

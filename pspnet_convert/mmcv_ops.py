@@ -9,14 +9,14 @@ from __future__ import annotations
 import importlib.util
 import sys
 import types
-from typing import Any, Callable
+from typing import Any, Callable, ClassVar
 
 from pspnet_convert.errors import DependencyError
 
 
 class _Placeholder(types.ModuleType):
     # A package without a search path: `import mmcv.ops.something` fails as for a missing module.
-    __path__: list[str] = []
+    __path__: ClassVar[list[str]] = []
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):

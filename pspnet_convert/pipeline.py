@@ -180,14 +180,14 @@ class Conversion:
         )
 
     def _compare(self, onnx: Path, irs: Mapping[str, Path], images: Sequence[Path]) -> dict[str, Any]:
-        from pspnet_convert.backends import OnnxBackend, OpenVinoBackend, TorchBackend
+        from pspnet_convert.backends import Backend, OnnxBackend, OpenVinoBackend, TorchBackend
         from pspnet_convert.ir import check_onnx
         from pspnet_convert.verification_inputs import verification_inputs
         from pspnet_convert.verify import verify
 
         shape = check_onnx(onnx, self.card)
         inputs = verification_inputs(self.card, shape, images)
-        candidates = [
+        candidates: list[Backend] = [
             OnnxBackend(onnx, self.card, shape),
             *(OpenVinoBackend(path, self.card, f"IR {precision}", shape) for precision, path in irs.items()),
         ]

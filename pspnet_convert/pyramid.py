@@ -31,6 +31,9 @@ def pooling_matrix(cells: int, bins: int) -> NDArray[np.float64]:
 class MatrixPool(nn.Module):
     """Adaptive average pooling of maps of one size, [N, C, H, W] to [N, C, bins, bins], as two products."""
 
+    rows: Tensor
+    columns: Tensor
+
     def __init__(self, height: int, width: int, bins: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.register_buffer("rows", torch.from_numpy(pooling_matrix(height, bins)).to(dtype))
@@ -56,7 +59,5 @@ def feature_size(network: PSPNet, height: int, width: int) -> tuple[int, int]:
     head = network.decode_head
     tensors = itertools.chain(network.backbone.named_parameters(), network.backbone.named_buffers())
     on_meta = {name: tensor.to("meta") for name, tensor in tensors}
-    maps = torch.func.functional_call(
-        network.backbone, on_meta, (torch.empty(1, 3, height, width, device="meta"),)
-    )
+    maps = torch.func.functional_call(network.backbone, on_meta, (torch.empty(1, 3, height, width, device="meta"),))
     return tuple(maps[head.in_index].shape[2:])

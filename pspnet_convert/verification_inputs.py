@@ -31,8 +31,7 @@ def verification_inputs(card: ModelCard, shape: ImageShape, extra: Sequence[Path
     """All inputs at the size of `shape`; ImageError for a file that is no image."""
     height, width = shape[2:]
     pictures = [
-        (path.name, fit(read_image(path), height, width, card.input).image)
-        for path in [*photographs(card), *extra]
+        (path.name, fit(read_image(path), height, width, card.input).image) for path in [*photographs(card), *extra]
     ]
     return [VerificationInput(name, to_bgr(image)) for name, image in [*pictures, *drawn(height, width).items()]]
 

@@ -109,9 +109,7 @@ def compare(expected: Prediction, found: Prediction, name: str, comparison: Comp
     comparison.pixels += expected.labels.size
     if found.logits.shape != expected.logits.shape or found.labels.shape != expected.labels.shape:
         comparison.differing += expected.labels.size
-        comparison.faults.append(
-            f"{name}: logits {list(found.logits.shape)} instead of {list(expected.logits.shape)}"
-        )
+        comparison.faults.append(f"{name}: logits {list(found.logits.shape)} instead of {list(expected.logits.shape)}")
         return
     error = np.abs(found.logits - expected.logits).max(axis=0)  # [H, W], over the classes
     error[~np.isfinite(error)] = np.inf
@@ -124,9 +122,7 @@ def compare(expected: Prediction, found: Prediction, name: str, comparison: Comp
     comparison.largest_error = max(comparison.largest_error, largest)
     comparison.relative_error = max(comparison.relative_error, relative)
     if relative > comparison.tolerance:
-        comparison.faults.append(
-            f"{name}: logit error {relative:.1e} relative, {comparison.tolerance:.0e} allowed"
-        )
+        comparison.faults.append(f"{name}: logit error {relative:.1e} relative, {comparison.tolerance:.0e} allowed")
     unexplained = np.argwhere(differs & ~explained)
     if len(unexplained):
         y, x = unexplained[0]

@@ -48,9 +48,7 @@ def make_standin(card: ModelCard, folder: Path, seed: int = 0) -> Path:
                 "iter": 0,
             },
             # data_preprocessor has no persistent buffers, so that these are the old release's keys.
-            "state_dict": OrderedDict(
-                (name, tensor.contiguous()) for name, tensor in segmentor.state_dict().items()
-            ),
+            "state_dict": OrderedDict((name, tensor.contiguous()) for name, tensor in segmentor.state_dict().items()),
             "optimizer": {"state": {}, "param_groups": [{"lr": 0.01, "momentum": 0.9}]},
         },
         path,
@@ -97,6 +95,7 @@ def calibrate(network: PSPNet, images: Tensor) -> None:
 def write_card(card: ModelCard, checkpoint: Path) -> Path:
     content = checkpoint.read_bytes()
     data: dict[str, Any] = card.model_dump(mode="json", exclude_none=True)
+    data["name"] = f"{card.name}-standin"
     data["description"] = "A stand-in with random weights, for tests and benchmarks."
     data["accuracy"] = []
     data["files"] = [

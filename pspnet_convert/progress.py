@@ -1,0 +1,153 @@
+"""How far a long stage has come: told as a bar on the terminal, as JSON events a line, or not at all.
+
+A stage calls the four methods of `Progress` and knows no more; what is worth saying is the stage's business.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Optional, Protocol, TextIO
+
+if TYPE_CHECKING:
+    import rich.progress
+
+MODES = ("auto", "json", "none")
+_SECONDS_BETWEEN_EVENTS = 0.5
+log = logging.getLogger(__name__)
+
+
+class Progress(Protocol):
+    """`start`, any number of `advance` and `note`, `done`; then the next stage may start."""
+
+    def start(
+        self, total: int, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
+    ) -> None:
+        """`offset` of `total` units are there; called again before `done`, back to `offset`."""
+
+    def advance(self, units: int) -> None:
+        """So many more units are there."""
+
+    def note(self, text: str, event: str = "note") -> None:
+        """Something worth one line to the user; `event` is its kind in the JSON."""
+
+    def done(self) -> None:
+        """The stage is over, well or not."""
+
+
+class Silent:
+    """No bar; a note is a line in the log, so that a CI log shows what a slow stage waited for."""
+
+    def start(
+        self, total: int, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
+    ) -> None:
+        pass
+
+    def advance(self, units: int) -> None:
+        pass
+
+    def note(self, text: str, event: str = "note") -> None:
+        log.warning(text)
+
+    def done(self) -> None:
+        pass
+
+
+class JsonLines:
+    """One JSON object a line: at the start, at the end, and at most twice a second between them."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._state: dict[str, Any] = {}
+        self._unit = "bytes"
+        self._told_at = 0.0
+
+    def start(
+        self, total: int, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
+    ) -> None:
+        self._unit = unit
+        self._state = {"event": stage, "file": name, unit: offset, "total": total}
+        self._tell()
+
+    def advance(self, units: int) -> None:
+        self._state[self._unit] += units
+        if time.monotonic() - self._told_at >= _SECONDS_BETWEEN_EVENTS:
+            self._tell()
+
+    def note(self, text: str, event: str = "note") -> None:
+        self._write({"event": event, "file": self._state.get("file"), "reason": text})
+
+    def done(self) -> None:
+        self._tell()
+
+    def _tell(self) -> None:
+        self._told_at = time.monotonic()
+        self._write(self._state)
+
+    def _write(self, event: dict[str, Any]) -> None:
+        self._stream.write(json.dumps(event) + "\n")
+        self._stream.flush()
+
+
+class Bar:
+    """A bar with rate and time left, below which the terminal goes on as usual."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._live: Optional[rich.progress.Progress] = None
+        self._task: Any = None
+
+    def start(
+        self, total: int, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
+    ) -> None:
+        if self._live is None:
+            self._live = _rich_progress(self._stream, in_bytes=unit == "bytes")
+            self._task = self._live.add_task(name, total=total, completed=offset)
+            self._live.start()
+        else:
+            self._live.reset(self._task, total=total, completed=offset, description=name)
+
+    def advance(self, units: int) -> None:
+        if self._live is not None:
+            self._live.advance(self._task, units)
+
+    def note(self, text: str, event: str = "note") -> None:
+        if self._live is None:
+            log.warning(text)
+        else:
+            self._live.console.print(text, markup=False, highlight=False)
+
+    def done(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def make_progress(mode: str, stderr: TextIO, stdout: Optional[TextIO] = None) -> Progress:
+    """`auto`: a bar if `stderr` is a terminal; `json`: events on `stdout` (sys.stdout); `none`: silence."""
+    if mode == "json":
+        return JsonLines(sys.stdout if stdout is None else stdout)
+    if mode == "auto" and stderr.isatty():
+        return Bar(stderr)
+    return Silent()
+
+
+def _rich_progress(stream: TextIO, in_bytes: bool) -> rich.progress.Progress:
+    # Imported late: it is a tenth of a second that `--help` need not wait for.
+    from rich import progress
+    from rich.console import Console
+
+    amount: list[progress.ProgressColumn] = (
+        [progress.DownloadColumn(binary_units=True), progress.TransferSpeedColumn()]
+        if in_bytes
+        else [progress.MofNCompleteColumn()]
+    )
+    return progress.Progress(
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        *amount,
+        progress.TimeRemainingColumn(),
+        console=Console(file=stream),
+    )

@@ -1,0 +1,113 @@
+"""What the tests share: a small PSPNet with random weights, its whole chain run once, and the CLI."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from pspnet_convert.card import ModelCard, load_card
+from pspnet_convert.catalog import find_card
+from pspnet_convert.cli import cli as command_line
+
+SMALL = {
+    "model.backbone.base_channels": 8,
+    "model.backbone.stem_channels": 8,
+    "model.decode_head.in_channels": 64,
+    "model.decode_head.channels": 16,
+    "model.decode_head.num_classes": 5,
+    "model.auxiliary_head.in_channels": 32,
+    "model.auxiliary_head.channels": 8,
+    "model.auxiliary_head.num_classes": 5,
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: its exit code and what it printed."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def error(self) -> str:
+        """The one line that begins with `error: `; there must be one, and it must be the last."""
+        *_, last = self.stderr.strip().splitlines()
+        assert last.startswith("error: "), self.stderr
+        assert self.stderr.count("error: ") == 1, self.stderr
+        assert "Traceback" not in self.stderr
+        return last
+
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
+    """Run a command in this process: `cli("info", "demo").stdout`. A traceback fails the test."""
+    monkeypatch.delenv("PSPNET_CONVERT_SOURCE", raising=False)
+
+    def call(*arguments: object) -> Result:
+        done = CliRunner().invoke(command_line, [str(argument) for argument in arguments])
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return Result(done.exit_code, done.stdout, done.stderr)
+
+    yield call
+    logging.getLogger("pspnet_convert").handlers = []  # its stream was the runner's, and is closed
+
+
+def write_small_card(folder: Path, **changes: Any) -> Path:
+    """The card of a five-class ResNet-18 PSPNet at 72x64; its checkpoint is not there yet."""
+    data = find_card().model_dump(mode="json", exclude_none=True)
+    data.update(
+        name="small",
+        config="pspnet/pspnet_r18-d8_4xb4-80k_potsdam-512x512.py",
+        config_overrides=SMALL,
+        accuracy=[],
+        classes=data["classes"][:5],
+    )
+    data["input"]["shape"] = [1, 3, 72, 64]
+    data["output"].update(shape=[1, 1, 72, 64], values=[0, 4])
+    data.update(changes)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "model.yml"
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> ModelCard:
+    """The small model: a card with its checkpoint (legacy format, auxiliary head and all) beside it."""
+    from make_standin_checkpoint import make_standin
+
+    folder = tmp_path_factory.mktemp("small")
+    card = load_card(write_small_card(folder))
+    return load_card(make_standin(card, folder))
+
+
+@pytest.fixture(scope="session")
+def small_run(small: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of one `run` of the small model. Read only; `workspace` gives a copy."""
+    folder = tmp_path_factory.mktemp("run")
+    done = CliRunner().invoke(command_line, ["run", str(small.folder), "-o", str(folder)])
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+@pytest.fixture
+def workspace(small_run: Path, tmp_path: Path) -> Path:
+    """A copy of the small model's finished run, to break."""
+    return shutil.copytree(small_run, tmp_path / "workspace")
