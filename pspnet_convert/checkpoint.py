@@ -188,7 +188,8 @@ def _looks_like(head: bytes) -> str:
         text = head.decode("utf-8")
     except UnicodeDecodeError:
         return "a file of an unknown format"
-    return "a text file" if text.isprintable() or "\n" in text else "a file of an unknown format"
+    printable = all(character.isprintable() or character.isspace() for character in text)
+    return "a text file" if printable else "a file of an unknown format"
 
 
 def _read(path: Path) -> Any:

@@ -1,0 +1,150 @@
+"""The IR: plain BGR in, the ONNX's names, two precisions; and Model Optimizer's words where it refuses."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import openvino
+import pytest
+from conftest import Cli
+
+from pspnet_convert.backends import OnnxBackend, OpenVinoBackend
+from pspnet_convert.card import ModelCard
+
+
+@pytest.fixture
+def folder(workspace: Path) -> Path:
+    return workspace / "public" / "small-standin"
+
+
+@pytest.mark.parametrize("precision", ["FP32", "FP16"])
+def test_names_shapes_and_types(folder: Path, precision: str) -> None:
+    model = openvino.Core().read_model(str(folder / precision / "small-standin.xml"))
+    (given,), (found,) = model.inputs, model.outputs
+    assert "input.1" in given.get_names()
+    assert list(given.get_shape()) == [1, 3, 72, 64]
+    assert given.get_element_type() == openvino.Type.f32
+    assert "segmentation_map" in found.get_names()
+    assert list(found.get_shape()) == [1, 1, 72, 64]
+    assert found.get_element_type() == openvino.Type.i64
+
+
+def test_takes_bgr_bytes_where_the_onnx_takes_normalised_rgb(folder: Path, small: ModelCard) -> None:
+    image = np.random.default_rng(3).integers(0, 256, (72, 64, 3), dtype=np.uint8)
+    onnx_logits = OnnxBackend(folder / "small-standin.onnx", small, (1, 3, 72, 64)).run(image).logits
+    ir = OpenVinoBackend(folder / "FP32" / "small-standin.xml", small, "IR FP32")
+    assert np.abs(ir.run(image).logits - onnx_logits).max() <= 1e-4 * np.abs(onnx_logits).max()
+    swapped = ir.run(np.ascontiguousarray(image[:, :, ::-1])).logits
+    assert np.abs(swapped - onnx_logits).max() > 0.1 * np.abs(onnx_logits).max()
+
+
+def test_fp16_halves_the_weights(folder: Path) -> None:
+    sizes = {p: (folder / p / "small-standin.bin").stat().st_size for p in ("FP32", "FP16")}
+    assert sizes["FP16"] == pytest.approx(sizes["FP32"] / 2, rel=0.01)
+
+
+def test_no_path_of_the_machine_is_in_the_ir(folder: Path) -> None:
+    for path in folder.glob("FP*/*.xml"):
+        assert not re.search(r'value="/|output_dir|\.making-', path.read_text())
+
+
+def test_only_the_precision_asked_for(cli: Cli, small: ModelCard, folder: Path, workspace: Path) -> None:
+    for path in folder.glob("FP*/*"):
+        path.unlink()
+    assert cli("to-ir", small.folder, "-o", workspace, "--precision", "FP16").exit_code == 0
+    assert sorted(path.name for path in folder.glob("FP*/*")) == ["small-standin.bin", "small-standin.xml"]
+    assert (folder / "FP16" / "small-standin.xml").exists()
+
+
+def test_chatter_is_for_the_debug_log(cli: Cli, small: ModelCard, workspace: Path) -> None:
+    quiet = cli("to-ir", small.folder, "-o", workspace, "--force")
+    assert quiet.stderr.splitlines() == ["to-ir: small-standin", quiet.stderr.splitlines()[-1]]
+    loud = cli("to-ir", small.folder, "-o", workspace, "--force", "--debug")
+    assert "Model Optimizer: " in loud.stderr
+
+
+def test_mo_arg_reaches_model_optimizer(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
+    result = cli("to-ir", small.folder, "-o", workspace, "--mo-arg", "static_shape", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert result.json()[0]["options"]["mo_args"] == {"static_shape": True}
+    assert "<static_shape value" in (folder / "FP32" / "small-standin.xml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("nonsense", "Model Optimizer refuses: Unrecognized argument: nonsense"),
+        ("transform=Nonsense", "Model Optimizer refuses: Following transformations (Nonsense) are not available"),
+        ("mean_values=[1,2,3]", "--mo-arg mean_values: is set from the card"),
+    ],
+)
+def test_its_errors_go_to_the_user_and_the_old_ir_stays(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path, argument: str, words: str
+) -> None:
+    before = {path: path.read_bytes() for path in folder.glob("FP*/*")}
+    result = cli("to-ir", small.folder, "-o", workspace, "--mo-arg", argument)
+    assert result.exit_code == 8
+    assert words in result.error
+    assert {path: path.read_bytes() for path in folder.glob("FP*/*")} == before
+
+
+def _renamed(model: onnx.ModelProto, old: str, new: str) -> None:
+    for node in model.graph.node:
+        node.input[:] = [new if name == old else name for name in node.input]
+        node.output[:] = [new if name == old else name for name in node.output]
+    for value in [*model.graph.input, *model.graph.output]:
+        value.name = new if value.name == old else value.name
+
+
+@pytest.mark.parametrize("name", ["input.1", "segmentation_map"])
+@pytest.mark.parametrize("command", ["to-ir", "verify"])
+def test_an_onnx_without_the_cards_names(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path, name: str, command: str
+) -> None:
+    path = folder / "small-standin.onnx"
+    model = onnx.load(str(path))
+    _renamed(model, name, "something")
+    onnx.save(model, str(path))
+    result = cli(command, small.folder, "-o", workspace)
+    assert result.exit_code == 11
+    assert f"something {'float32' if name == 'input.1' else 'int64'}" in result.error
+    assert f"the card wants {name}" in result.error
+
+
+@pytest.mark.parametrize("command", ["to-ir", "verify"])
+@pytest.mark.parametrize("data", [b"", b"no protobuf at all", bytes(range(256))])
+def test_an_onnx_that_is_none(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path, command: str, data: bytes
+) -> None:
+    (folder / "small-standin.onnx").write_bytes(data)
+    result = cli(command, small.folder, "-o", workspace)
+    assert result.exit_code == 11
+    assert "is not an ONNX file" in result.error
+
+
+def test_an_onnx_with_weights_in_other_files(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
+    path = folder / "small-standin.onnx"
+    onnx.save(onnx.load(str(path)), str(path), save_as_external_data=True, location="weights.bin", size_threshold=0)
+    result = cli("to-ir", small.folder, "-o", workspace)
+    assert result.exit_code == 11
+    assert "keeps weights in other files" in result.error
+
+
+def test_stages_that_are_not_there_yet_say_which_to_run(cli: Cli, small: ModelCard, tmp_path: Path) -> None:
+    for command, stage in [("to-ir", "export-onnx"), ("verify", "export-onnx")]:
+        result = cli(command, small.folder, "-o", tmp_path)
+        assert result.exit_code == 11
+        assert f"is not there yet. Run {stage} first" in result.error
+
+
+def test_a_broken_ir(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
+    path = folder / "FP32" / "small-standin.xml"
+    path.write_text("<net>")
+    result = cli("verify", small.folder, "-o", workspace)
+    assert result.exit_code == 11
+    assert "is not an IR that OpenVINO reads" in result.error
+    path.with_suffix(".bin").unlink()
+    assert "is not there yet" in cli("verify", small.folder, "-o", workspace).error

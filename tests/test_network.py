@@ -1,0 +1,81 @@
+"""The reference is mmsegmentation's own network, and gives its own answer."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Cli, write_small_card
+
+from pspnet_convert.card import ModelCard
+from pspnet_convert.catalog import find_card
+from pspnet_convert.checkpoint import load_checkpoint
+from pspnet_convert.errors import DependencyError
+from pspnet_convert.network import build_network, build_segmentor
+
+
+def test_logits_are_those_of_mmsegmentation_in_test_mode_whole(small: ModelCard) -> None:
+    checkpoint = load_checkpoint(small.folder / small.checkpoint.name, small)
+    theirs = build_segmentor(small.config, small.config_overrides, auxiliary_head=True).eval()
+    theirs.load_state_dict(dict(torch.load(checkpoint.path, weights_only=True)["state_dict"]))
+    assert theirs.test_cfg.mode == "whole"
+    image = torch.randn(1, 3, 72, 64, generator=torch.Generator().manual_seed(0))
+    shape = {"ori_shape": (72, 64), "img_shape": (72, 64), "pad_shape": (72, 64), "padding_size": [0, 0, 0, 0]}
+    with torch.no_grad():
+        expected = theirs.inference(image, [shape])
+        # `inference` gives logits at the image's size, as ours does.
+        assert torch.equal(build_network(small, checkpoint)(image), expected)
+
+
+def test_parameters_are_those_of_the_card() -> None:
+    card = find_card()
+    with torch.device("meta"):
+        whole = build_segmentor(card.config, {}, auxiliary_head=True)
+        network = build_segmentor(card.config, {})
+    # facts: 48.977 M with the auxiliary head. Folding turns each BatchNorm's four vectors into one bias, so that
+    # the card's figure is the network's less one vector per BatchNorm.
+    assert sum(p.numel() for p in whole.parameters()) / 1e6 == pytest.approx(48.977, abs=5e-4)
+    folded = sum(p.numel() for name, p in network.named_parameters()) - sum(
+        module.num_features for module in network.modules() if hasattr(module, "running_mean")
+    )
+    assert folded / 1e6 == pytest.approx(card.mparams, abs=5e-3)
+
+
+def test_no_sync_batchnorm_and_no_auxiliary_head_is_left(small: ModelCard) -> None:
+    segmentor = build_segmentor(small.config, small.config_overrides)
+    assert not any(isinstance(module, torch.nn.SyncBatchNorm) for module in segmentor.modules())
+    assert not segmentor.with_auxiliary_head
+
+
+def test_the_placeholder_for_mmcv_ops_raises_when_something_of_it_is_called() -> None:
+    build_segmentor(find_card("demo").config, find_card("demo").config_overrides)
+    operations = sys.modules["mmcv.ops"]
+    if not type(operations).__module__.startswith("pspnet_convert"):
+        assert hasattr(operations, "point_sample")  # the full mmcv is installed, and is used
+        return
+    with pytest.raises(DependencyError, match=r"mmcv\.ops\.point_sample was called"):
+        operations.point_sample(None)
+    with pytest.raises(AttributeError):
+        _ = operations.__wrapped__
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"config": "pspnet/no_such.py"}, "ships no 'pspnet/no_such.py'"),
+        ({"config_overrides": {"model.decode_head.channels": "wide"}}, "config_overrides"),
+        ({"config_overrides": {"model.decode_head.nonsense": 3}}, "does not build"),
+    ],
+)
+def test_a_card_whose_network_cannot_be_built(
+    cli: Cli, small: ModelCard, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    card = write_small_card(tmp_path, **changes)
+    checkpoint = small.folder / small.checkpoint.name
+    result = cli("export-onnx", card, "-o", tmp_path, "--checkpoint", checkpoint, "--allow-unknown-checkpoint")
+    assert result.exit_code == 3
+    assert words in result.error
+    assert not list(tmp_path.rglob("*.onnx"))

@@ -1,0 +1,134 @@
+"""The exported graph: the card's contract, exact pooling, the same bytes each time, every supported opset."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from conftest import Cli
+from numpy.typing import NDArray
+
+from pspnet_convert.card import ModelCard
+from pspnet_convert.checkpoint import load_checkpoint
+from pspnet_convert.contract import OPSETS
+from pspnet_convert.network import PSPNet, build_network
+
+
+@pytest.fixture(scope="module")
+def reference(small: ModelCard) -> PSPNet:
+    return build_network(small, load_checkpoint(small.folder / small.checkpoint.name, small))
+
+
+@pytest.fixture
+def exported(small_run: Path) -> Path:
+    return small_run / "public" / "small-standin" / "small-standin.onnx"
+
+
+def image(height: int = 72, width: int = 64) -> NDArray[np.float32]:
+    return np.random.default_rng(0).standard_normal((1, 3, height, width), np.float32)
+
+
+def label_map(path: Path, values: NDArray[np.float32]) -> NDArray[Any]:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(["segmentation_map"], {"input.1": values})[0]
+
+
+def expected_labels(reference: PSPNet, values: NDArray[np.float32]) -> NDArray[Any]:
+    return reference(torch.from_numpy(values)).argmax(dim=1, keepdim=True).numpy()
+
+
+def test_names_shapes_and_types_are_the_cards(exported: Path) -> None:
+    graph = onnx.load(str(exported)).graph
+    (given,), (found,) = graph.input, graph.output
+    assert given.name == "input.1"
+    assert given.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    assert [d.dim_value for d in given.type.tensor_type.shape.dim] == [1, 3, 72, 64]
+    assert found.name == "segmentation_map"
+    assert found.type.tensor_type.elem_type == onnx.TensorProto.INT64
+    assert [d.dim_value for d in found.type.tensor_type.shape.dim] == [1, 1, 72, 64]
+    onnx.checker.check_model(str(exported), full_check=True)
+
+
+def test_the_graph_is_clean(exported: Path) -> None:
+    graph = onnx.load(str(exported)).graph
+    kinds = {node.op_type for node in graph.node}
+    assert "Gather" not in kinds
+    assert not kinds & {"BatchNormalization", "Identity", "Dropout", "AveragePool", "Cast"}
+    names = [node.name for node in graph.node]
+    assert len(set(names)) == len(names)
+    assert "backbone.layer1.0.conv1.Conv" in names
+    assert "decode_head.conv_seg.Conv" in names
+    used = {name for node in graph.node for name in node.input}
+    assert {tensor.name for tensor in graph.initializer} <= used
+    weights = [t.raw_data for t in graph.initializer if len(t.raw_data) > 64]
+    assert len(set(weights)) == len(weights)
+
+
+def test_provenance_is_in_the_file_and_no_path_is(exported: Path, small: ModelCard) -> None:
+    model = onnx.load(str(exported))
+    properties = {entry.key: entry.value for entry in model.metadata_props}
+    assert properties["name"] == "small-standin"
+    assert properties["checkpoint_sha256"] == small.checkpoint.sha256
+    assert properties["classes"] == "background,aeroplane,bicycle,bird,boat"
+    assert properties["tool"].startswith("pspnet-convert ")
+    assert b"site-packages" not in exported.read_bytes()
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+
+
+def test_labels_are_the_references(exported: Path, reference: PSPNet) -> None:
+    expected = expected_labels(reference, image())
+    assert len(np.unique(expected)) > 1
+    assert (label_map(exported, image()) == expected).mean() > 0.999
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+def test_every_supported_opset_runs_and_converts(
+    cli: Cli, small: ModelCard, workspace: Path, reference: PSPNet, opset: int
+) -> None:
+    result = cli("run", small.folder, "-o", workspace, "--opset", opset, "--precision", "FP32")
+    assert result.exit_code == 0, result.stderr
+    path = workspace / "public" / "small-standin" / "small-standin.onnx"
+    assert [entry.version for entry in onnx.load(str(path)).opset_import if entry.domain == ""] == [opset]
+
+
+@pytest.mark.parametrize("opset", [11, 17, 24])
+def test_another_opset_is_refused(cli: Cli, small: ModelCard, workspace: Path, opset: int) -> None:
+    path = workspace / "public" / "small-standin" / "small-standin.onnx"
+    before = path.read_bytes()
+    result = cli("export-onnx", small.folder, "-o", workspace, "--opset", opset)
+    assert result.exit_code == 7
+    assert f"opset {opset} is not supported" in result.error
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (104, 88), (97, 65)])
+def test_any_input_shape(
+    cli: Cli, small: ModelCard, workspace: Path, reference: PSPNet, height: int, width: int
+) -> None:
+    result = cli("run", small.folder, "-o", workspace, "--input-shape", f"1,3,{height},{width}")
+    assert result.exit_code == 0, result.stderr
+    path = workspace / "public" / "small-standin" / "small-standin.onnx"
+    values = image(height, width)
+    found = label_map(path, values)
+    assert found.shape == (1, 1, height, width)
+    assert (found == expected_labels(reference, values)).mean() > 0.999
+
+
+def test_int32_label_map(cli: Cli, small: ModelCard, workspace: Path) -> None:
+    result = cli("run", small.folder, "-o", workspace, "--int32")
+    assert result.exit_code == 0, result.stderr
+    path = workspace / "public" / "small-standin" / "small-standin.onnx"
+    assert label_map(path, image()).dtype == np.int32
+
+
+def test_the_same_checkpoint_gives_the_same_bytes(cli: Cli, small: ModelCard, exported: Path, tmp_path: Path) -> None:
+    assert cli("download", small.folder, "-o", tmp_path).exit_code == 0
+    assert cli("export-onnx", small.folder, "-o", tmp_path).exit_code == 0
+    again = tmp_path / "public" / "small-standin" / "small-standin.onnx"
+    assert hashlib.sha256(again.read_bytes()).digest() == hashlib.sha256(exported.read_bytes()).digest()
