@@ -1,10 +1,16 @@
-"""What the tests share: a small PSPNet with random weights, its whole chain run once, and the CLI."""
+"""What the tests share: a small PSPNet with random weights, its whole chain run once, and the CLI.
+
+`cli` runs a command in this process, `offline` runs it in one of its own that cannot leave the machine.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +58,7 @@ class Result:
 
 
 Cli = Callable[..., Result]
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
@@ -111,3 +118,33 @@ def small_run(small: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def workspace(small_run: Path, tmp_path: Path) -> Path:
     """A copy of the small model's finished run, to break."""
     return shutil.copytree(small_run, tmp_path / "workspace")
+
+
+# Put on the process's path as sitecustomize: any connection that leaves the machine fails.
+OFFLINE = """
+import socket
+_connect = socket.socket.connect
+def connect(self, address):
+    if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+        raise OSError(101, f"a test that is offline connects to {address}")
+    return _connect(self, address)
+socket.socket.connect = connect
+"""
+
+
+@pytest.fixture(scope="session")
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run `pspnet-convert` in an empty folder, without a network: `offline("run", "demo", cwd=...)`."""
+    site = tmp_path_factory.mktemp("site")
+    (site / "sitecustomize.py").write_text(OFFLINE)
+
+    def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "pspnet_convert", *(str(argument) for argument in arguments)],
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": str(site)},
+            capture_output=True,
+            text=True,
+        )
+
+    return run

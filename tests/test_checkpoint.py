@@ -203,9 +203,7 @@ def test_another_architecture_lists_the_first_keys_and_their_count(
     assert "unexpected: 0.weight, 0.bias, 1.weight, … (8 in all)" in error
 
 
-def test_another_number_of_classes_is_an_error(
-    export: Callable[[Path], Any], content: Content, tmp_path: Path
-) -> None:
+def test_another_number_of_classes_is_an_error(export: Callable[[Path], Any], content: Content, tmp_path: Path) -> None:
     content["meta"]["CLASSES"] = ("road", "sky")
     path = tmp_path / "other.pth"
     torch.save(content, path)

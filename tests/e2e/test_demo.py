@@ -1,0 +1,61 @@
+"""The demo model, offline, from an empty folder: what the quickstart does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from conftest import Run
+from PIL import Image
+
+from pspnet_convert.catalog import find_card
+
+
+@pytest.fixture(scope="module")
+def folder(offline: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    done = offline("run", "demo", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "verdict: pass" in done.stdout
+    return folder
+
+
+def test_both_precisions_pass_and_the_manifest_says_what_lies_there(folder: Path) -> None:
+    made = folder / "public" / "demo"
+    manifest = json.loads((made / "manifest.json").read_text())
+    stages = manifest["stages"]
+    assert list(stages) == ["download", "export-onnx", "to-ir", "verify"]
+    assert stages["verify"]["result"]["verdict"] == "pass"
+    backends = [row["backend"] for row in stages["verify"]["result"]["comparisons"]]
+    assert backends == ["ONNX", "IR FP32", "IR FP16"]
+    outputs = [output for stage in stages.values() for output in stage["outputs"]]
+    assert len(outputs) == 6
+    for output in outputs:
+        assert hashlib.sha256((made / output["file"]).read_bytes()).hexdigest() == output["sha256"]
+    assert len(stages["verify"]["result"]["classes_seen"]) > 2
+
+
+def test_a_second_run_does_nothing_again(offline: Run, folder: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (folder / "public" / "demo").rglob("*.*") if path.is_file()}
+    done = offline("run", "demo", "--json", cwd=folder)
+    assert done.returncode == 0
+    assert [stage["skipped"] for stage in json.loads(done.stdout)["stages"]] == [True] * 4
+    after = {path: path.stat().st_mtime_ns for path in (folder / "public" / "demo").rglob("*.*") if path.is_file()}
+    assert {p for p in before if before[p] != after[p]} <= {folder / "public" / "demo" / ".lock"}
+
+
+def test_segment_paints_the_digits_that_are_there(offline: Run, folder: Path) -> None:
+    card = find_card("demo")
+    photo = sorted((card.folder / "voc" / "JPEGImages").glob("*.jpg"))[0]
+    done = offline("segment", photo, "--model", "demo", "--json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (one,) = json.loads(done.stdout)
+    labels = Image.open(folder / one["labels"])
+    truth = Image.open(card.folder / "voc" / "SegmentationClass" / f"{photo.stem}.png")
+    assert labels.mode == "P"
+    assert labels.size == truth.size
+    agreeing = sum(a == b for a, b in zip(labels.tobytes(), truth.tobytes()))
+    assert agreeing > 0.8 * len(truth.tobytes())
+    assert Image.open(folder / one["overlay"]).size[0] > truth.size[0]

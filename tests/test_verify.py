@@ -1,0 +1,246 @@
+"""A converted model that is wrong fails verification; one that is right never does; a blind test is inconclusive."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import openvino
+import pytest
+import torch
+from conftest import Cli
+from hypothesis import given
+from hypothesis import strategies as st
+from openvino.tools import mo
+
+from pspnet_convert.backends import Prediction
+from pspnet_convert.card import ModelCard
+from pspnet_convert.catalog import find_card
+from pspnet_convert.verify import Comparison, Verification, compare, margin
+
+CORRECT = {
+    "input": "input.1",
+    "layout": "input.1(NCHW)",
+    "mean_values": "input.1[123.675,116.28,103.53]",
+    "scale_values": "input.1[58.395,57.12,57.375]",
+    "reverse_input_channels": True,
+    "output": "segmentation_map",
+}
+
+
+@pytest.fixture
+def folder(workspace: Path) -> Path:
+    return workspace / "public" / "small-standin"
+
+
+def convert(folder: Path, **changes: Any) -> None:
+    """Make the FP32 IR anew with Model Optimizer itself, its arguments changed; None leaves one out."""
+    arguments = {name: value for name, value in {**CORRECT, **changes}.items() if value is not None}
+    model = mo.convert_model(str(folder / "small-standin.onnx"), **arguments)
+    openvino.save_model(model, str(folder / "FP32" / "small-standin.xml"), compress_to_fp16=False)
+
+
+def test_the_same_conversion_made_by_hand_passes(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
+    convert(folder)
+    assert cli("verify", small.folder, "-o", workspace).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"reverse_input_channels": None},
+        {"mean_values": None},
+        {"scale_values": None},
+        {"mean_values": "input.1[103.53,116.28,123.675]"},
+        {"scale_values": "input.1[57.375,57.12,58.395]"},
+        {"mean_values": "input.1[124.9,117.4,104.6]"},
+        {"reverse_input_channels": None, "mean_values": None, "scale_values": None},
+    ],
+    ids=lambda fault: ",".join(f"{name}={value}" for name, value in fault.items()),
+)
+def test_an_ir_made_with_the_wrong_preprocessing_fails(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path, fault: dict[str, Any]
+) -> None:
+    convert(folder, **fault)
+    result = cli("verify", small.folder, "-o", workspace, "--json")
+    assert result.exit_code == 9
+    assert "IR FP32 is not the reference's equal: " in result.error
+    verdicts = {row["backend"]: row["passed"] for row in result.json()["stages"][0]["result"]["comparisons"]}
+    assert verdicts == {"ONNX": True, "IR FP32": False, "IR FP16": True}
+
+
+def _weight(model: onnx.ModelProto, name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    (tensor,) = [tensor for tensor in model.graph.initializer if tensor.name.endswith(name)]
+    values = change(onnx.numpy_helper.to_array(tensor).copy())
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float32), tensor.name))
+
+
+def _one_channel(values: np.ndarray) -> np.ndarray:
+    values[0] *= 1.05
+    return values
+
+
+def _resize_to_nearest(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "mode" and attribute.s == b"linear":
+                attribute.s = b"nearest"
+
+
+def _align_corners(model: onnx.ModelProto) -> None:
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "coordinate_transformation_mode":
+                attribute.s = b"align_corners"
+
+
+def _argmin(model: onnx.ModelProto) -> None:
+    """The class that fits least instead of the one that fits best."""
+    (node,) = [node for node in model.graph.node if node.op_type == "ArgMax"]
+    node.op_type = "ArgMin"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        lambda m: _weight(m, "decode_head.conv_seg.weight", lambda w: w[[1, 0, 2, 3, 4]]),
+        lambda m: _weight(m, "decode_head.conv_seg.bias", lambda b: b + np.float32([0.1, 0, 0, 0, 0])),
+        lambda m: _weight(m, "backbone.layer4.1.conv2.weight", _one_channel),
+        lambda m: _weight(m, "decode_head.psp_modules.2.0.rows", lambda r: r[::-1].copy()),
+        _resize_to_nearest,
+        _align_corners,
+    ],
+    ids=["classes swapped", "a bias", "one channel", "bins mirrored", "nearest", "align_corners"],
+)
+def test_an_onnx_with_another_graph_fails(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path, fault: Callable[[onnx.ModelProto], None]
+) -> None:
+    path = folder / "small-standin.onnx"
+    model = onnx.load(str(path))
+    fault(model)
+    onnx.save(model, str(path))
+    result = cli("verify", small.folder, "-o", workspace)
+    assert result.exit_code == 9
+    assert "ONNX is not the reference's equal" in result.error
+
+
+def test_without_an_argmax_there_is_nothing_to_compare(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path
+) -> None:
+    path = folder / "small-standin.onnx"
+    model = onnx.load(str(path))
+    _argmin(model)
+    onnx.save(model, str(path))
+    result = cli("verify", small.folder, "-o", workspace)
+    assert result.exit_code == 11
+    assert "does not come from an ArgMax" in result.error
+
+
+def test_another_models_weights_fail(cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path) -> None:
+    from make_standin_checkpoint import make_standin
+
+    other = make_standin(small, tmp_path / "other", seed=1).parent / "standin.pth"
+    result = cli(
+        "verify", small.folder, "-o", workspace, "--checkpoint", other, "--allow-unknown-checkpoint"
+    )  # fmt: skip
+    assert result.exit_code == 9
+
+
+def test_one_class_everywhere_is_inconclusive(cli: Cli, small: ModelCard, tmp_path: Path) -> None:
+    content = torch.load(small.folder / small.checkpoint.name, weights_only=True)
+    content["state_dict"]["decode_head.conv_seg.bias"] = torch.tensor([1e4, 0.0, 0, 0, 0])
+    path = tmp_path / "blind.pth"
+    torch.save(content, path)
+    arguments = ("-o", tmp_path, "--checkpoint", path, "--allow-unknown-checkpoint")
+    result = cli("run", small.folder, *arguments)
+    assert result.exit_code == 10
+    assert "the reference sees one class everywhere" in result.error
+    manifest = json.loads((tmp_path / "public" / "small-standin" / "manifest.json").read_text())
+    assert manifest["stages"]["verify"]["result"]["verdict"] == "inconclusive"
+    assert cli("verify", small.folder, *arguments).exit_code == 10  # unchanged, and still not a pass
+
+
+def test_a_users_own_images_are_compared_as_well(cli: Cli, small: ModelCard, workspace: Path) -> None:
+    photo = next((find_card("demo").folder / "voc" / "JPEGImages").glob("*.jpg"))
+    result = cli("verify", small.folder, "-o", workspace, "--images", photo, "--json")
+    assert result.exit_code == 0
+    assert photo.name in result.json()["stages"][0]["result"]["inputs"]
+    text = workspace / "text.jpg"
+    text.write_text("no image")
+    broken = cli("verify", small.folder, "-o", workspace, "--images", text)
+    assert broken.exit_code == 13
+    assert "text.jpg: is not an image" in broken.error
+
+
+def prediction(logits: Any) -> Prediction:
+    array = np.asarray(logits, np.float32)
+    return Prediction(array.argmax(axis=0), array)
+
+
+def compared(expected: Prediction, found: Prediction, tolerance: float = 0.1) -> Comparison:
+    comparison = Comparison("test", tolerance)
+    compare(expected, found, "image", comparison)
+    return comparison
+
+
+def test_a_label_that_differs_within_twice_the_error_is_explained() -> None:
+    reference = prediction([[[1.00, 5.0]], [[0.99, 0.0]]])
+    near = compared(reference, prediction([[[0.99, 5.0]], [[1.00, 0.0]]]))
+    assert (near.differing, near.explained, near.passed) == (1, 1, True)
+
+
+def test_a_label_that_its_own_logits_do_not_explain_fails() -> None:
+    reference = prediction([[[1.0, 5.0]], [[0.5, 0.0]]])
+    wrong_labels = Prediction(1 - reference.labels, reference.logits)
+    result = compared(reference, wrong_labels)
+    assert (result.differing, result.explained, result.passed) == (2, 0, False)
+    assert "first x=0 y=0: class 1 instead of 0" in result.faults[0]
+
+
+def test_an_error_beyond_the_tolerance_fails_though_all_labels_agree() -> None:
+    reference = prediction([[[10.0]], [[0.0]]])
+    result = compared(reference, prediction([[[8.0]], [[0.0]]]))
+    assert result.differing == 0
+    assert result.relative_error == pytest.approx(0.2)
+    assert not result.passed
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_fails(value: float) -> None:
+    reference = prediction([[[1.0, 2.0]], [[0.0, 0.0]]])
+    result = compared(reference, prediction([[[value, 2.0]], [[0.0, 0.0]]]))
+    assert not result.passed
+    json.dumps(result.as_dict(), allow_nan=False)
+
+
+def test_another_shape_fails() -> None:
+    result = compared(prediction(np.zeros((2, 3, 4))), prediction(np.zeros((3, 3, 4))))
+    assert not result.passed
+    assert "logits [3, 3, 4] instead of [2, 3, 4]" in result.faults[0]
+
+
+def test_nothing_compared_is_no_pass() -> None:
+    assert Verification([], ["image"], [0, 1]).verdict == "inconclusive"
+    assert Verification([Comparison("test", 1.0)], [], [0, 1]).verdict == "mismatch"
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 21), st.floats(0, 1))
+def test_noise_within_the_tolerance_is_always_explained(seed: int, classes: int, size: float) -> None:
+    random = np.random.default_rng(seed)
+    logits = random.standard_normal((classes, 4, 4)).astype(np.float32)
+    noise = (random.uniform(-size, size, logits.shape)).astype(np.float32)
+    result = compared(prediction(logits), prediction(logits + noise), tolerance=1e9)
+    assert result.passed
+    assert result.explained == result.differing
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 21))
+def test_the_margin_is_best_minus_second(seed: int, classes: int) -> None:
+    logits = np.random.default_rng(seed).standard_normal((classes, 3, 2)).astype(np.float32)
+    ordered = np.sort(logits, axis=0)
+    np.testing.assert_array_equal(margin(logits), ordered[-1] - ordered[-2])
