@@ -1,0 +1,301 @@
+"""Train the demo model, a small PSPNet that finds handwritten digits on photographs, on a CPU in minutes.
+
+Writes pspnet_convert/demo: the validation set, the checkpoint, and the card with the figures measured here.
+What it learns from is drawn by demo_data.py. A run is seeded; another machine or torch release rounds
+differently, and gets another checkpoint of about the same accuracy.
+
+    python scripts/train_demo.py               # train, then write everything
+    python scripts/train_demo.py --evaluate    # measure what is shipped, and compare with its card
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from demo_data import SIDE, VOID, draw_training_batch, load_supply, write_validation_set
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
+
+from pspnet_convert.card import Input, load_card
+from pspnet_convert.catalog import find_card
+from pspnet_convert.network import PSPNet, build_segmentor
+
+DEMO = Path(__file__).resolve().parent.parent / "pspnet_convert" / "demo"
+CONFIG = "pspnet/pspnet_r18-d8_4xb4-80k_potsdam-512x512.py"
+OVERRIDES = {
+    "model.backbone.base_channels": 16,
+    "model.backbone.stem_channels": 16,
+    "model.decode_head.in_channels": 128,
+    "model.decode_head.channels": 48,
+    "model.decode_head.num_classes": 11,
+}
+CLASSES: dict[str, tuple[int, int, int]] = {
+    "background": (0, 0, 0),
+    "zero": (230, 25, 75),
+    "one": (60, 180, 75),
+    "two": (255, 225, 25),
+    "three": (0, 130, 200),
+    "four": (245, 130, 48),
+    "five": (145, 30, 180),
+    "six": (70, 240, 240),
+    "seven": (240, 50, 230),
+    "eight": (170, 110, 40),
+    "nine": (250, 190, 212),
+}
+BATCH = 8
+PEAK_LEARNING_RATE = 2e-3
+VALIDATION_IMAGES = 40
+VALIDATION_SEED = 2012
+TOLERANCE = 0.05  # of mIoU, per cent: what another processor's rounding may move
+
+CARD = """\
+# Written by scripts/train_demo.py, figures and all: change it there.
+name: demo
+description: >-
+  A small PSPNet with a ResNetV1c-18-D8 backbone of a quarter of the usual width, trained from scratch by
+  scripts/train_demo.py: for every pixel, one of ten handwritten digits or background.
+task_type: semantic_segmentation
+framework: pytorch
+references:
+  - https://arxiv.org/abs/1612.01105
+  - https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits
+
+files:
+  - name: demo.pth
+    size: {size}
+    sha256: {sha256}
+    sha384: {sha384}
+    sources:
+      - demo.pth
+
+# A file name below mmsegmentation's own `configs` folder.
+config: {config}
+config_overrides:
+{overrides}
+
+# Of the PyTorch and ONNX model. The IR takes the same shape as plain BGR, 0..255.
+input:
+  name: input.1
+  shape: [1, 3, {side}, {side}]
+  layout: NCHW
+  color_order: RGB
+  mean: {mean}
+  scale: {scale}
+  converted_color_order: BGR
+
+output:
+  name: segmentation_map
+  shape: [1, 1, {side}, {side}]
+  layout: NCHW
+  values: [0, {last_class}]
+
+classes:
+{classes}
+
+gflops: {gflops:.4f}   # the convolutions' at the input's shape; a multiply-add counts as two
+mparams: {mparams:.4f}  # the convolutions' weights and one bias a channel, BatchNorm folded into them
+
+accuracy:
+  - metric: mean_iou
+    value: {mean_iou:.2f}
+    dataset: demo/voc ({images} images)
+    protocol: whole
+    measured_by: PyTorch model, scripts/train_demo.py --evaluate
+    description: the images as they are ({side}x{side}); the digits' outlines, labelled {void}, do not count
+
+dataset: voc
+
+license:
+  name: CC-BY-4.0 (trained on the UCI digits)
+  url: https://creativecommons.org/licenses/by/4.0/
+"""
+
+
+def build() -> PSPNet:
+    segmentor = build_segmentor(CONFIG, OVERRIDES)
+    return PSPNet(segmentor)
+
+
+def normalise(images: NDArray[np.uint8], input_: Input) -> Tensor:
+    """RGB uint8 [N, H, W, 3] to what the network takes, float32 [N, 3, H, W]."""
+    scaled = (images.astype(np.float32) - np.array(input_.mean, np.float32)) / np.array(input_.scale, np.float32)
+    return torch.from_numpy(scaled).permute(0, 3, 1, 2)
+
+
+def batches(seed: int, input_: Input) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless training batches: images as `normalise` gives them, labels int64 [N, H, W]."""
+    rng = np.random.default_rng(seed)
+    supply = load_supply("train")
+    while True:
+        images, labels = draw_training_batch(supply, BATCH, rng)
+        yield normalise(images, input_), torch.from_numpy(labels).long()
+
+
+def train(iterations: int, seed: int, input_: Input) -> PSPNet:
+    """A trained network in eval mode: the weights' moving average, with BatchNorm statistics of its own."""
+    torch.manual_seed(seed)
+    network = build().train()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a sixth faster on a CPU
+    averaged = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.99))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_LEARNING_RATE, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LEARNING_RATE, iterations, pct_start=0.15)
+    stream = batches(seed, input_)
+    started, total = time.monotonic(), 0.0
+    for iteration in range(1, iterations + 1):
+        images, labels = next(stream)
+        loss = cross_entropy(network(images), labels, ignore_index=VOID)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimizer.step()
+        schedule.step()
+        averaged.update_parameters(network)
+        total += loss.item()
+        if iteration % 25 == 0 or iteration == iterations:
+            seconds = time.monotonic() - started
+            mean_loss = total / (iteration % 25 or 25)
+            print(f"{iteration:5} of {iterations}  loss {mean_loss:.4f}  {seconds:4.0f} s", flush=True)
+            total = 0.0
+    # The averaged weights never saw a batch: BatchNorm's statistics are those of other weights until this.
+    update_bn((next(stream)[0] for _ in range(30)), averaged)
+    network.load_state_dict(averaged.module.state_dict())
+    return network.eval()
+
+
+def save_checkpoint(network: PSPNet, path: Path) -> None:
+    """In mmsegmentation's layout and torch's zip format; the same weights give the same bytes."""
+    import mmseg
+
+    meta = {
+        "CLASSES": list(CLASSES),
+        "PALETTE": [list(colour) for colour in CLASSES.values()],
+        "mmseg_version": mmseg.__version__,
+        "config": CONFIG,
+    }
+    state = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for name, tensor in network.state_dict().items()
+    }
+    torch.save({"meta": meta, "state_dict": state}, path)
+
+
+def load_network(path: Path) -> PSPNet:
+    network = build()
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+    return network.eval()
+
+
+@torch.no_grad()
+def measure(network: PSPNet, input_: Input, folder: Path) -> NDArray[np.int64]:
+    """The confusion matrix over a Pascal VOC folder, [true class, predicted class], in pixels."""
+    count = len(CLASSES)
+    confusion = np.zeros((count, count), np.int64)
+    for name in (folder / "ImageSets/Segmentation/val.txt").read_text(encoding="utf-8").split():
+        image = np.asarray(Image.open(folder / "JPEGImages" / f"{name}.jpg").convert("RGB"))
+        labels = np.asarray(Image.open(folder / "SegmentationClass" / f"{name}.png"))
+        predicted = network(normalise(image[None], input_))[0].argmax(dim=0).numpy()
+        counted = labels != VOID
+        pairs = labels[counted].astype(np.int64) * count + predicted[counted]
+        confusion += np.bincount(pairs, minlength=count**2).reshape(count, count)
+    return confusion
+
+
+def ious(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Intersection over union of each class, per cent."""
+    hits = np.diag(confusion)
+    return 100 * hits / (confusion.sum(axis=0) + confusion.sum(axis=1) - hits)
+
+
+def count_work(network: PSPNet) -> tuple[float, float]:
+    """(GFLOPs at the input's shape, millions of parameters), as the card's comments define them."""
+    operations = parameters = 0
+
+    def count(conv: nn.Conv2d, _: Any, output: Tensor) -> None:
+        nonlocal operations, parameters
+        operations += 2 * conv.weight.numel() * output.shape[2] * output.shape[3]
+        parameters += conv.weight.numel() + conv.out_channels
+
+    hooks = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, nn.Conv2d)]
+    with torch.no_grad():
+        network(torch.zeros(1, 3, SIDE, SIDE))
+    for hook in hooks:
+        hook.remove()
+    return operations / 1e9, parameters / 1e6
+
+
+def write_card(network: PSPNet, mean_iou: float, input_: Input) -> None:
+    content = (DEMO / "demo.pth").read_bytes()
+    gflops, mparams = count_work(network)
+    text = CARD.format(
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        sha384=hashlib.sha384(content).hexdigest(),
+        config=CONFIG,
+        overrides="\n".join(f"  {key}: {value}" for key, value in OVERRIDES.items()),
+        side=SIDE,
+        mean=list(input_.mean),
+        scale=list(input_.scale),
+        last_class=len(CLASSES) - 1,
+        classes="\n".join(f"  - {{name: {name}, color: {list(colour)}}}" for name, colour in CLASSES.items()),
+        gflops=gflops,
+        mparams=mparams,
+        mean_iou=mean_iou,
+        images=VALIDATION_IMAGES,
+        void=VOID,
+    )
+    (DEMO / "model.yml").write_text(text, encoding="utf-8")
+
+
+def make(iterations: int, seed: int) -> None:
+    """Everything in DEMO but the dataset's README, from nothing."""
+    input_ = find_card().input  # the demo takes images with the big model's normalisation
+    write_validation_set(DEMO / "voc", VALIDATION_IMAGES, VALIDATION_SEED, list(CLASSES.values()))
+    save_checkpoint(train(iterations, seed, input_), DEMO / "demo.pth")
+    network = load_network(DEMO / "demo.pth")
+    scores = ious(measure(network, input_, DEMO / "voc"))
+    write_card(network, float(scores.mean()), input_)
+    report(scores)
+
+
+def evaluate() -> bool:
+    """Whether the shipped checkpoint has, on the shipped set, the accuracy that its card states."""
+    card = load_card(DEMO / "model.yml")
+    scores = ious(measure(load_network(DEMO / card.checkpoint.name), card.input, DEMO / "voc"))
+    report(scores)
+    stated = card.accuracy[0].value
+    same = abs(stated - float(scores.mean())) <= TOLERANCE
+    print(f"card        {stated:6.2f}  {'the same' if same else f'differs by more than {TOLERANCE}'}")
+    return same
+
+
+def report(scores: NDArray[np.float64]) -> None:
+    for name, score in zip(CLASSES, scores):
+        print(f"{name:10}  {score:6.2f}")
+    print(f"mean IoU    {scores.mean():6.2f} %")
+
+
+def main() -> None:
+    keep_layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=keep_layout)
+    parser.add_argument("--evaluate", action="store_true", help="measure what is shipped, train nothing")
+    parser.add_argument("--iterations", type=int, default=1500, help="training steps (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    arguments = parser.parse_args()
+    if arguments.evaluate:
+        sys.exit(0 if evaluate() else 1)
+    make(arguments.iterations, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()
