@@ -18,7 +18,7 @@ from pspnet_convert.contract import ImageShape
 from pspnet_convert.images import RGB, fit, read_image, to_bgr
 from pspnet_convert.workspace import replacing
 
-_OPACITY = 0.6
+_OPACITY = 0.7
 _LINE = 22  # pixels a legend's line is high
 _LEGEND = 200  # pixels a legend is wide
 
