@@ -30,7 +30,7 @@ Colour = tuple[int, int, int]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class CheckpointFile(_Part):
@@ -46,8 +46,8 @@ class CheckpointFile(_Part):
     @classmethod
     def _known_kind(cls, sources: list[str]) -> list[str]:
         for source in sources:
-            is_url = re.match(r"^https?://[^\s/]+/\S+$", source)
-            if not is_url and not re.match(FILE_NAME, source):
+            is_url = re.fullmatch(r"https?://[^\s/]+/\S+", source)
+            if not is_url and not re.fullmatch(FILE_NAME, source):
                 raise ValueError(f"{source!r} is neither an http(s) URL nor the name of a file beside the card")
         return sources
 
@@ -197,7 +197,8 @@ def load_card(path: Path) -> ModelCard:
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
             raise CardError(f"{path}: YAML aliases (*name) are not allowed in a card")
         data = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    # The last three are PyYAML's for a value that does not fit its tag, such as `!!bool maybe`.
+    except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError) as error:
         raise CardError(f"{path}: not valid YAML: {_first_line(error)}") from error
     if not isinstance(data, dict):
         raise CardError(f"{path}: a card is a mapping of keys to values, this is {type(data).__name__}")

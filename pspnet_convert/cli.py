@@ -111,6 +111,12 @@ _export_options = _together(
     click.option("--input-shape", "shape", type=_Shape(), show_default="the card's", help="The image's shape."),
     click.option("--opset", type=int, default=18, show_default=True, help="ONNX opset, 18 to 23."),
     click.option("--int32", is_flag=True, help="A label map of int32 instead of int64."),
+    click.option(
+        "--fold-pyramid/--no-fold-pyramid",
+        default=True,
+        show_default=True,
+        help="Export the pyramid head folded (faster, the same logits), or as written.",
+    ),
 )
 
 
@@ -185,6 +191,7 @@ def export_onnx(
     shape: Optional[ImageShape],
     opset: int,
     int32: bool,
+    fold_pyramid: bool,
     force: bool,
     progress: str,
     as_json: bool,
@@ -196,7 +203,7 @@ def export_onnx(
       pspnet-convert export-onnx demo --input-shape 1,3,320,320
     """
     with _job(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=force) as job:
-        _print_outcomes(job, [job.export_onnx(shape, opset, int32=int32)], as_json)
+        _print_outcomes(job, [job.export_onnx(shape, opset, int32=int32, fold_pyramid=fold_pyramid)], as_json)
 
 
 @_command
@@ -255,6 +262,7 @@ def run(
     shape: Optional[ImageShape],
     opset: int,
     int32: bool,
+    fold_pyramid: bool,
     precisions: Sequence[str],
     mo_args: Sequence[tuple[str, Any]],
     images: Sequence[Path],
@@ -277,6 +285,7 @@ def run(
             shape=shape,
             opset=opset,
             int32=int32,
+            fold_pyramid=fold_pyramid,
             precisions=precisions,
             mo_args=dict(mo_args),
             images=images,

@@ -43,9 +43,7 @@ _CHUNK = 128 * 1024
 _MAX_REDIRECTS = 10
 _SLOWEST = 1024  # bytes a second; less is a server that drips to keep the read timeout quiet
 _GAIN = 1 << 20  # bytes that earn a flaky source a fresh set of attempts
-_ADVICE = (
-    "Give another place with --source (a URL, a folder or a file), or the file itself with --checkpoint."
-)
+_ADVICE = "Give another place with --source (a URL, a folder or a file), or the file itself with --checkpoint."
 log = logging.getLogger(__name__)
 
 
@@ -360,9 +358,7 @@ def _download(url: str, part: _Part, note: Callable[[str], None], patience: Pati
 def _waits(patience: Patience) -> Callable[[tenacity.RetryCallState], float]:
     import tenacity
 
-    backoff = tenacity.wait_exponential(patience.first_wait_s) + tenacity.wait_random(
-        0, patience.first_wait_s
-    )
+    backoff = tenacity.wait_exponential(patience.first_wait_s) + tenacity.wait_random(0, patience.first_wait_s)
 
     def seconds(state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None

@@ -49,8 +49,8 @@ def read_image(path: Path) -> RGB:
         raise ImageError(f"{path}: is not an image", "Give a JPEG, PNG or another format that Pillow reads.") from error
     except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
         raise ImageError(f"{path}: has too many pixels", "Scale it down first.") from error
-    # Pillow's decoders raise any of these for a damaged file.
-    except (OSError, ValueError, SyntaxError) as error:
+    # Pillow's decoders raise nearly anything for a damaged file: RuntimeError, struct.error, SyntaxError ...
+    except Exception as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ImageError(f"{path}: cannot be read as an image: {reason}") from error
 

@@ -9,15 +9,12 @@ from __future__ import annotations
 import importlib.util
 import sys
 import types
-from typing import Any, Callable, ClassVar
+from typing import Any, Callable
 
 from pspnet_convert.errors import DependencyError
 
 
 class _Placeholder(types.ModuleType):
-    # A package without a search path: `import mmcv.ops.something` fails as for a missing module.
-    __path__: ClassVar[list[str]] = []
-
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -34,4 +31,7 @@ class _Placeholder(types.ModuleType):
 def provide_mmcv_ops() -> None:
     """Put the placeholder in place, only where `mmcv._ext` is missing. Idempotent."""
     if "mmcv.ops" not in sys.modules and importlib.util.find_spec("mmcv._ext") is None:
-        sys.modules["mmcv.ops"] = _Placeholder("mmcv.ops", "Placeholder, see pspnet_convert.mmcv_ops")
+        placeholder = _Placeholder("mmcv.ops", "Placeholder, see pspnet_convert.mmcv_ops")
+        # A package without a search path: `import mmcv.ops.something` fails as for a missing module.
+        placeholder.__path__ = []
+        sys.modules["mmcv.ops"] = placeholder

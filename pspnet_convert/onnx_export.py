@@ -21,19 +21,24 @@ from pspnet_convert.card import ModelCard
 from pspnet_convert.contract import DEFAULT_OPSET, OPSETS, ImageShape
 from pspnet_convert.errors import ExportError
 from pspnet_convert.network import PSPNet
-from pspnet_convert.pyramid import with_matrix_pools
+from pspnet_convert.pyramid import with_folded_pyramid, with_matrix_pools
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
+_NETWORK = "network."  # what Segmenter calls what it wraps
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """`shape` is [1, 3, height, width]; with `int32` the label map is int32 instead of int64."""
+    """`shape` is [1, 3, height, width]; with `int32` the label map is int32 instead of int64.
+
+    `fold_pyramid` exports the folded pyramid head (pyramid.py), else the graph as mmsegmentation writes it.
+    """
 
     shape: ImageShape
     opset: int = DEFAULT_OPSET
     int32: bool = False
+    fold_pyramid: bool = True
 
 
 class Segmenter(nn.Module):
@@ -62,9 +67,9 @@ def export_onnx(
     height, width = options.shape[2:]
     dtype = torch.int32 if options.int32 else torch.int64
     try:
-        exact = with_matrix_pools(network, height, width)
+        exportable = with_folded_pyramid if options.fold_pyramid else with_matrix_pools
         # The wrapper itself must be in eval mode: the exporter restores *its* mode, and every module's below it.
-        model = _trace(Segmenter(exact, dtype).eval(), card, options)
+        model = _trace(Segmenter(exportable(network, height, width), dtype).eval(), card, options)
     except (RuntimeError, ValueError, torch.onnx.errors.OnnxExporterError) as error:
         raise ExportError(
             f"the network does not export at {list(options.shape)}: {_line(error)}",
@@ -95,21 +100,28 @@ def _trace(module: nn.Module, card: ModelCard, options: ExportOptions) -> Any:
 def _clean(model: Any, provenance: Mapping[str, str]) -> None:
     """Names that a person can read in Netron, and no source paths: the file is the same wherever it is made."""
     graph = model.graph
-    kept = {value.name for value in [*graph.inputs, *graph.outputs]}
+    kept = [*graph.inputs, *graph.outputs]
+    paths: dict[str, str] = {}  # of the module that made each value
+    counts: dict[str, int] = {}
     for value in graph.initializers.values():
         value.metadata_props.clear()
-    counts: dict[str, int] = {}
     for node in graph:
-        base = _module_of(node)
+        path = _module_of(node) or next(
+            (paths[v.name] for v in node.inputs if v is not None and v.name in paths), "logits"
+        )
+        base = f"{path}.{node.op_type}"
         counts[base] = counts.get(base, 0) + 1
         node.name = base if counts[base] == 1 else f"{base}.{counts[base]}"
         node.metadata_props.clear()
         for index, value in enumerate(node.outputs):
             value.metadata_props.clear()
-            if value.name not in kept:
+            if value not in kept:
                 value.name = node.name if index == 0 else f"{node.name}:{index}"
-    for value in [*graph.inputs, *graph.outputs]:
+            paths[value.name] = path
+    for value in kept:
         value.metadata_props.clear()
+    for name in [name for name in graph.initializers if name.startswith(_NETWORK)]:
+        graph.initializers[name].name = name[len(_NETWORK) :]
     graph.metadata_props.clear()
     graph.name = provenance["name"]
     model.metadata_props.clear()
@@ -117,14 +129,16 @@ def _clean(model: Any, provenance: Mapping[str, str]) -> None:
 
 
 def _module_of(node: Any) -> str:
-    """The path of the module that the node computes, with its operation: `backbone.layer1.0.conv1.Conv`."""
+    """The path of the module that the node computes, such as `backbone.layer1.0.conv1`; empty if none is known."""
     weights = [value.name for value in node.inputs if value is not None and value.is_initializer()]
     if node.op_type == "Conv" and weights:  # its scope may be that of the BatchNorm folded into it
         path = weights[0].rpartition(".")[0]
     else:
         scopes = [part.strip(" '\"") for part in node.metadata_props.get(_SCOPES, "").strip("[]").split(",")]
-        path = scopes[-2] if len(scopes) > 1 else ""
-    return ".".join(part for part in [*path.split("."), node.op_type] if part not in ("", "network"))
+        if len(scopes) < 2:
+            return ""
+        path = scopes[-2]
+    return f"{path}.".removeprefix(_NETWORK).rstrip(".") or "logits"
 
 
 def _save(model: Any, target: Path) -> None:

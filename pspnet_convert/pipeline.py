@@ -95,7 +95,7 @@ class Conversion:
         self.manifest.write("download", record)
         return self._tell(Outcome("download", record, skipped=fetched.already_there))
 
-    def export_onnx(self, shape: Optional[ImageShape], opset: int, *, int32: bool) -> Outcome:
+    def export_onnx(self, shape: Optional[ImageShape], opset: int, *, int32: bool, fold_pyramid: bool) -> Outcome:
         """The checkpoint's network as ONNX; at the card's shape where None is given."""
         shape = shape or self.card.input.shape
         target = self.workspace.onnx
@@ -104,7 +104,7 @@ class Conversion:
         def work() -> dict[str, Any]:
             from pspnet_convert.onnx_export import ExportOptions, export_onnx
 
-            options = ExportOptions(shape, opset, int32)
+            options = ExportOptions(shape, opset, int32, fold_pyramid)
             network = self._network
             with replacing(target) as (temporary,):
                 export_onnx(network, self.card, temporary, options, self._provenance(checkpoint["sha256"]))
@@ -113,7 +113,7 @@ class Conversion:
         return self._stage(
             "export-onnx",
             inputs={"checkpoint": checkpoint, "card": self._converted_card()},
-            options={"input_shape": list(shape), "opset": opset, "int32": int32},
+            options={"input_shape": list(shape), "opset": opset, "int32": int32, "fold_pyramid": fold_pyramid},
             tools=(*_NETWORK_TOOLS, *_ONNX_TOOLS),
             outputs=[target],
             work=work,
@@ -319,6 +319,7 @@ def run(
     shape: Optional[ImageShape] = None,
     opset: int = DEFAULT_OPSET,
     int32: bool = False,
+    fold_pyramid: bool = True,
     precisions: Sequence[str] = PRECISIONS,
     mo_args: Optional[Mapping[str, Any]] = None,
     images: Sequence[Path] = (),
@@ -326,7 +327,7 @@ def run(
 ) -> list[Outcome]:
     """All stages; `download` is False where the user has given a checkpoint."""
     outcomes = [job.download(sources)] if download else []
-    outcomes.append(job.export_onnx(shape, opset, int32=int32))
+    outcomes.append(job.export_onnx(shape, opset, int32=int32, fold_pyramid=fold_pyramid))
     outcomes.append(job.to_ir(precisions, mo_args or {}))
     outcomes.append(job.verify(images))
     return outcomes

@@ -22,7 +22,7 @@ def print_table(table: Table) -> None:
 
     # A pipe has no width of its own, and rich's guess of 80 breaks digests.
     width = None if sys.stdout.isatty() else _PIPED_WIDTH
-    Console(width=width, highlight=False).print(table)
+    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
 
 
 def card_table(card: ModelCard) -> Table:

@@ -22,9 +22,7 @@ log = logging.getLogger(__name__)
 class Progress(Protocol):
     """`start`, any number of `advance` and `note`, `done`; then the next stage may start."""
 
-    def start(
-        self, total: int, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
-    ) -> None:
+    def start(self, total: int, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes") -> None:
         """`offset` of `total` units are there; called again before `done`, back to `offset`."""
 
     def advance(self, units: int) -> None:
@@ -40,9 +38,7 @@ class Progress(Protocol):
 class Silent:
     """No bar; a note is a line in the log, so that a CI log shows what a slow stage waited for."""
 
-    def start(
-        self, total: int, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
-    ) -> None:
+    def start(self, total: int, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes") -> None:
         pass
 
     def advance(self, units: int) -> None:
@@ -64,9 +60,7 @@ class JsonLines:
         self._unit = "bytes"
         self._told_at = 0.0
 
-    def start(
-        self, total: int, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
-    ) -> None:
+    def start(self, total: int, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes") -> None:
         self._unit = unit
         self._state = {"event": stage, "file": name, unit: offset, "total": total}
         self._tell()
@@ -99,9 +93,7 @@ class Bar:
         self._live: Optional[rich.progress.Progress] = None
         self._task: Any = None
 
-    def start(
-        self, total: int, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
-    ) -> None:
+    def start(self, total: int, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes") -> None:
         if self._live is None:
             self._live = _rich_progress(self._stream, in_bytes=unit == "bytes")
             self._task = self._live.add_task(name, total=total, completed=offset)

@@ -107,6 +107,7 @@ def replacing(*targets: Path) -> Iterator[list[Path]]:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("rb+") as file:
                     os.fsync(file.fileno())
+            for path, target in zip(made, targets):
                 path.replace(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -131,9 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _head(self, reply: Reply, status: int, start: int, total: int, length: int) -> None:
         self.send_response(status)
         if status == 206:
-            self.send_header(
-                "Content-Range", f"bytes {start}-{total - 1}/{'*' if reply.unknown_total else total}"
-            )
+            self.send_header("Content-Range", f"bytes {start}-{total - 1}/{'*' if reply.unknown_total else total}")
         if status == 416:
             self.send_header("Content-Range", f"bytes */{total}")
         if reply.no_length or reply.endless:

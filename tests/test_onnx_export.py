@@ -64,6 +64,8 @@ def test_the_graph_is_clean(exported: Path) -> None:
     assert len(set(names)) == len(names)
     assert "backbone.layer1.0.conv1.Conv" in names
     assert "decode_head.conv_seg.Conv" in names
+    assert {name.split(".")[0] for name in names} == {"backbone", "decode_head", "logits"}
+    assert not any(tensor.name.startswith("network.") for tensor in graph.initializer)
     used = {name for node in graph.node for name in node.input}
     assert {tensor.name for tensor in graph.initializer} <= used
     weights = [t.raw_data for t in graph.initializer if len(t.raw_data) > 64]
@@ -125,6 +127,18 @@ def test_int32_label_map(cli: Cli, small: ModelCard, workspace: Path) -> None:
     assert result.exit_code == 0, result.stderr
     path = workspace / "public" / "small-standin" / "small-standin.onnx"
     assert label_map(path, image()).dtype == np.int32
+
+
+def test_the_graph_as_written_passes_too_and_has_no_fewer_nodes(
+    cli: Cli, small: ModelCard, workspace: Path, exported: Path
+) -> None:
+    result = cli("run", small.folder, "-o", workspace, "--no-fold-pyramid")
+    assert result.exit_code == 0, result.stderr
+    plain = onnx.load(str(workspace / "public" / "small-standin" / "small-standin.onnx")).graph
+    folded = onnx.load(str(exported)).graph
+    assert sum(node.op_type == "Resize" for node in plain.node) == 5
+    assert sum(node.op_type == "Resize" for node in folded.node) == 1
+    assert len(folded.node) <= len(plain.node)
 
 
 def test_the_same_checkpoint_gives_the_same_bytes(cli: Cli, small: ModelCard, exported: Path, tmp_path: Path) -> None:
