@@ -31,9 +31,6 @@ class Prediction:
 class Backend(Protocol):
     """`run` takes an image of the model's size, uint8 [H, W, 3], BGR."""
 
-    @property
-    def name(self) -> str: ...
-
     def run(self, image: Image) -> Prediction: ...
 
 
@@ -46,8 +43,6 @@ def normalised(image: Image, card_input: Input) -> NDArray[np.float32]:
 
 class TorchBackend:
     """A PyTorch module that gives logits: the reference."""
-
-    name = "PyTorch"
 
     def __init__(self, network: Any, card: ModelCard) -> None:
         self._network = network
@@ -64,8 +59,6 @@ class TorchBackend:
 class OnnxBackend:
     """An ONNX file on ONNX Runtime's CPU provider. ArtifactError for a file that breaks the card's contract."""
 
-    name = "ONNX"
-
     def __init__(self, path: Path, card: ModelCard, shape: ImageShape) -> None:
         import onnx
         import onnxruntime
@@ -73,12 +66,16 @@ class OnnxBackend:
         model = read_onnx(path)
         check_ports(path, onnx_ports(model), card, shape)
         logits = _argmax_input(model, path, card.output.name)
-        model.graph.output.append(onnx.helper.make_tensor_value_info(logits, onnx.TensorProto.FLOAT, None))
+        del model
+        # Serialized protobuf messages that stand in a row are merged: a second graph adds its output to the first.
+        tap = onnx.ModelProto()
+        tap.graph.output.append(onnx.helper.make_tensor_value_info(logits, onnx.TensorProto.FLOAT, None))
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.enable_cpu_mem_arena = False  # which keeps the largest run's memory, and there are few runs
         try:
             self._session = onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                path.read_bytes() + tap.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         # ONNX Runtime's exceptions share no base but Exception.
         except Exception as error:
@@ -97,10 +94,9 @@ class OpenVinoBackend:
     At `shape`, or where None is given at its own. ArtifactError for an IR that breaks the card's contract.
     """
 
-    def __init__(self, path: Path, card: ModelCard, name: str, shape: Optional[ImageShape] = None) -> None:
+    def __init__(self, path: Path, card: ModelCard, shape: Optional[ImageShape] = None) -> None:
         import openvino
 
-        self.name = name
         core = openvino.Core()
         model = read_ir(core, path)
         ports = ir_ports(model)

@@ -23,7 +23,7 @@ from pydantic import (
 
 from pspnet_convert.errors import CardError
 
-MAX_CARD_BYTES = 256 * 1024
+MAX_CARD_BYTES = 64 * 1024
 MAX_SIDE = 8192
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*$"
 Colour = tuple[int, int, int]

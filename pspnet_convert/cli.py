@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -316,8 +317,9 @@ def segment(images: Sequence[Path], model: str, precision: str, output_dir: Path
 
     card = find_card(model)
     workspace = Workspace(output_dir, card.name)
-    backend = OpenVinoBackend(workspace.ir(precision), card, f"IR {precision}")
-    done = list(segment_images(backend, card, backend.shape, images, workspace.folder / "segmented"))
+    backend = OpenVinoBackend(workspace.ir(precision), card)
+    with workspace.locked():
+        done = list(segment_images(backend, card, backend.shape, images, workspace.folder / "segmented"))
     if as_json:
         _print_json(
             [
@@ -402,6 +404,9 @@ def _errors_in_one_line(debug: bool, *, as_json: bool) -> Iterator[None]:
         _leave(error.what + (f". {error.advice}" if error.advice else ""), error.exit_code)
     except KeyboardInterrupt:
         _leave("interrupted; the next run goes on where this one stopped", INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read stdout has gone; nothing is wrong, and Python must not flush into the pipe once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except click.ClickException:
         raise
     except Exception as error:

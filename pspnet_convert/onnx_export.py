@@ -77,6 +77,9 @@ def export_onnx(
         ) from error
     _clean(model, provenance)
     _save(model, target)
+    # onnxscript's rewrite rules keep the last graph that they saw for as long as the process lives.
+    for weight in model.graph.initializers.values():
+        weight.const_value = None
 
 
 def _trace(module: nn.Module, card: ModelCard, options: ExportOptions) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -22,9 +22,10 @@ from pspnet_convert.errors import ArtifactError
 from pspnet_convert.fetch import fetch, sources_of
 from pspnet_convert.manifest import Digests, Manifest, StageRecord, versions
 from pspnet_convert.progress import Progress
-from pspnet_convert.workspace import PRECISIONS, Workspace, replacing
+from pspnet_convert.workspace import PRECISIONS, Workspace, replacing, writing
 
 if TYPE_CHECKING:
+    from pspnet_convert.backends import Backend
     from pspnet_convert.checkpoint import Checkpoint
     from pspnet_convert.network import PSPNet
 
@@ -80,7 +81,8 @@ class Conversion:
         target = self.workspace.checkpoint(wanted.name)
         started = time.monotonic()
         if self._force:
-            target.unlink(missing_ok=True)
+            with writing(target):
+                target.unlink(missing_ok=True)
         try:
             fetched = fetch(wanted, target, sources_of(self.card, sources), self._progress)
         finally:
@@ -91,7 +93,7 @@ class Conversion:
         work = StageRecord({"card": {"sha256": wanted.sha256, "size": wanted.size}}, {}, {})
         if fetched.already_there and before is not None and before.same_work(work):
             return self._tell(Outcome("download", before, skipped=True))
-        record = self._finish(work, started, [target], {"source": fetched.source})
+        record = self._finish(work, started, [target], {"source": _without_folders(fetched.source)})
         self.manifest.write("download", record)
         return self._tell(Outcome("download", record, skipped=fetched.already_there))
 
@@ -152,9 +154,7 @@ class Conversion:
         """Compare the workspace's ONNX and IRs with the reference; the verdict is in the record's result."""
         onnx = self.workspace.onnx
         self._expect(onnx, "export-onnx")
-        irs = {p: self.workspace.ir(p) for p in PRECISIONS if self.workspace.ir(p).exists()}
-        if not irs:
-            self._expect(self.workspace.ir(PRECISIONS[0]), "to-ir")
+        irs = {precision: self.workspace.ir(precision) for precision in self._converted()}
         files = [onnx, *(path.with_suffix(suffix) for path in irs.values() for suffix in (".xml", ".bin"))]
         for path in files:
             self._expect(path, "to-ir")
@@ -179,26 +179,42 @@ class Conversion:
             work=work,
         )
 
+    def _converted(self) -> list[str]:
+        """The precisions of the last to-ir; all where the manifest has none. Older IRs are left, and told of."""
+        record = self.manifest.stage("to-ir")
+        if record is None:
+            return list(PRECISIONS)
+        precisions = record.options["precisions"]
+        for left in PRECISIONS:
+            if left not in precisions and self.workspace.ir(left).exists():
+                log.warning("%s is of an earlier conversion, and is not verified", self.workspace.ir(left))
+        return list(precisions)
+
     def _compare(self, onnx: Path, irs: Mapping[str, Path], images: Sequence[Path]) -> dict[str, Any]:
-        from pspnet_convert.backends import Backend, OnnxBackend, OpenVinoBackend, TorchBackend
+        from pspnet_convert.backends import OnnxBackend, OpenVinoBackend
         from pspnet_convert.ir import check_onnx
         from pspnet_convert.verification_inputs import verification_inputs
         from pspnet_convert.verify import verify
 
         shape = check_onnx(onnx, self.card)
         inputs = verification_inputs(self.card, shape, images)
-        candidates: list[Backend] = [
-            OnnxBackend(onnx, self.card, shape),
-            *(OpenVinoBackend(path, self.card, f"IR {precision}", shape) for precision, path in irs.items()),
-        ]
-        self._progress.start(len(inputs), "verifying", stage="verify", unit="images")
+        candidates: dict[str, Callable[[], Backend]] = {"ONNX": partial(OnnxBackend, onnx, self.card, shape)}
+        for precision, path in irs.items():
+            candidates[f"IR {precision}"] = partial(OpenVinoBackend, path, self.card, shape)
+        self._progress.start(len(inputs) * (1 + len(candidates)), "verifying", stage="verify", unit="images")
         try:
-            result = verify(
-                TorchBackend(self._network, self.card), candidates, inputs, note=lambda _: self._progress.advance(1)
-            )
+            result = verify(self._last_use_of_the_network, candidates, inputs, note=partial(self._progress.advance, 1))
         finally:
             self._progress.done()
         return result.as_dict()
+
+    def _last_use_of_the_network(self) -> Backend:
+        """The reference; when it goes, so do the weights, before the converted models come."""
+        from pspnet_convert.backends import TorchBackend
+
+        reference = TorchBackend(self._network, self.card)
+        del self._network, self._checkpoint
+        return reference
 
     @cached_property
     def _checkpoint(self) -> Checkpoint:
@@ -331,3 +347,10 @@ def run(
     outcomes.append(job.to_ir(precisions, mo_args or {}))
     outcomes.append(job.verify(images))
     return outcomes
+
+
+def _without_folders(source: Optional[str]) -> Optional[str]:
+    """A source as the manifest has it: a URL as it is, of a place on this machine the name alone."""
+    if source is None or source.startswith(("http://", "https://")):
+        return source
+    return Path(source).name

@@ -54,17 +54,17 @@ def card_table(card: ModelCard) -> Table:
 def stage_table(outcomes: Sequence[Outcome], folder: Path) -> Table:
     from rich.table import Table
 
-    table = Table("stage", "", "file", "bytes", "sha256")
+    table = Table("stage", "")
+    table.add_column("file", overflow="fold")  # a long path goes on in the next line
+    table.add_column("bytes")
+    table.add_column("sha256")
     for outcome in outcomes:
         state = "unchanged" if outcome.skipped else f"{outcome.record.seconds:.1f} s"
-        files = outcome.record.outputs
-        table.add_row(
-            outcome.stage,
-            state,
-            "\n".join(str(folder / file.file) for file in files),
-            "\n".join(str(file.size) for file in files),
-            "\n".join(file.sha256[:12] for file in files),
-        )
+        files = [(str(folder / file.file), str(file.size), file.sha256[:12]) for file in outcome.record.outputs]
+        first, *others = files or [("", "", "")]
+        table.add_row(outcome.stage, state, *first)
+        for file in others:
+            table.add_row("", "", *file)
     return table
 
 
@@ -102,7 +102,7 @@ def _pairs(title: str) -> Table:
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", show_header=False)
-    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     table.add_column(overflow="fold")
     return table
 

@@ -1,6 +1,7 @@
-"""What the models are compared on: photographs that ship with the tool, the card's own data, drawn images.
+"""What the models are compared on: a sheet of photographs and drawn tiles, and the card's own data.
 
-All of it is the same on every run.
+All of it is the same on every run. One sheet shows what many images would (a label map has a say at each of its
+pixels), at the price of one.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pspnet_convert.card import ModelCard
+from pspnet_convert.card import Input, ModelCard
 from pspnet_convert.contract import ImageShape
 from pspnet_convert.images import RGB, fit, read_image, to_bgr
 
 _SAMPLES = Path(__file__).parent / "samples"
 _FROM_DATASET = 4
+_COLUMNS = 3
 
 
 @dataclass(frozen=True)
@@ -28,27 +30,54 @@ class VerificationInput:
 
 
 def verification_inputs(card: ModelCard, shape: ImageShape, extra: Sequence[Path] = ()) -> list[VerificationInput]:
-    """All inputs at the size of `shape`; ImageError for a file that is no image."""
+    """The sheet, a few images of the card's dataset if it has one, and `extra`; ImageError for a file that is none."""
     height, width = shape[2:]
-    pictures = [
-        (path.name, fit(read_image(path), height, width, card.input).image) for path in [*photographs(card), *extra]
+    paths = [*_from_dataset(card), *extra]
+    pictures = [(path.name, fit(read_image(path), height, width, card.input).image) for path in paths]
+    return [
+        VerificationInput("sheet", to_bgr(sheet(height, width, card.input))),
+        *(VerificationInput(name, to_bgr(image)) for name, image in pictures),
     ]
-    return [VerificationInput(name, to_bgr(image)) for name, image in [*pictures, *drawn(height, width).items()]]
 
 
-def photographs(card: ModelCard) -> list[Path]:
-    """The card's own validation images (a few) if it has any, else the shipped sample photographs."""
-    if card.dataset is not None:
-        own = sorted((card.folder / card.dataset / "JPEGImages").glob("*.jpg"))[:_FROM_DATASET]
-        if own:
-            return own
-    return sorted(_SAMPLES.glob("*.jpg"))
+def sheet(height: int, width: int, card_input: Input) -> RGB:
+    """Two rows of tiles: the shipped photographs above, images drawn to show faults below."""
+    photographs = [read_image(path) for path in sorted(_SAMPLES.glob("*.jpg"))[:_COLUMNS]]
+    rows, columns = (np.linspace(0, side, count + 1).astype(int) for side, count in ((height, 2), (width, _COLUMNS)))
+    canvas = np.empty((height, width, 3), np.uint8)
+    for column, photograph in enumerate(photographs):
+        left, right = columns[column : column + 2]
+        canvas[: rows[1], left:right] = fit(photograph, rows[1], right - left, card_input).image
+        canvas[rows[1] :, left:right] = _DRAWN[column](height - rows[1], right - left)
+    return canvas
 
 
-def drawn(height: int, width: int) -> dict[str, RGB]:
-    """Images made to show faults in colour order, mean, scale and resizing."""
+def _patches(height: int, width: int) -> RGB:
+    """Saturated colours: order of channels, mean and scale."""
     rows, columns = np.mgrid[0:height, 0:width]
-    primaries = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 0, 0], [255, 255, 255]])
-    patches = primaries[(rows * 2 // height) * 3 + columns * 3 // width]
-    ramp = np.stack([columns * 255 // width, rows * 255 // height, (rows // 8 + columns // 8) % 2 * 255], axis=-1)
-    return {"colour patches": patches.astype(np.uint8), "ramps and checks": ramp.astype(np.uint8)}
+    colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 0, 0], [255, 255, 255]], np.uint8)
+    return colours[(rows * 2 // height) * 3 + columns * 3 // width]
+
+
+def _ramps(height: int, width: int) -> RGB:
+    """Slow changes in red and green over blue checks: near-ties, mean and scale."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    checks = (rows // 8 + columns // 8) % 2 * 255
+    return np.stack([columns * 255 // width, rows * 255 // height, checks], axis=-1).astype(np.uint8)
+
+
+def _edges(height: int, width: int) -> RGB:
+    """Rings and diagonals with sharp edges: alignment of resizing, flips and transposition."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    rings = np.hypot(rows - height / 3, columns - width / 4).astype(int) // 6 % 2
+    diagonals = (rows + 2 * columns) // 11 % 2
+    return np.stack([rings, rings ^ diagonals, diagonals], axis=-1).astype(np.uint8) * 255
+
+
+_DRAWN = (_patches, _ramps, _edges)
+
+
+def _from_dataset(card: ModelCard) -> list[Path]:
+    if card.dataset is None:
+        return []
+    return sorted((card.folder / card.dataset / "JPEGImages").glob("*.jpg"))[:_FROM_DATASET]

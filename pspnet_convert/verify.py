@@ -7,7 +7,7 @@ at most e can swap their order only if they are within 2 e.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -23,6 +23,8 @@ Verdict = Literal["pass", "mismatch", "inconclusive"]
 # (6e-8); sixty layers that sum thousands of products in another order were measured at 1e-6 to 1e-5. FP16
 # weights are rounded to 11 bits (5e-4 each), which the same layers carry to 1e-3 .. 4e-3.
 TOLERANCES: Mapping[str, float] = {"ONNX": 1e-4, "IR FP32": 1e-4, "IR FP16": 1e-2}
+
+_AT_ONCE = 8  # inputs whose reference logits are held in memory
 
 
 @dataclass
@@ -81,27 +83,50 @@ class Verification:
 
 
 def verify(
-    reference: Backend,
-    candidates: Sequence[Backend],
-    inputs: Iterable[VerificationInput],
+    open_reference: Callable[[], Backend],
+    candidates: Mapping[str, Callable[[], Backend]],
+    inputs: Sequence[VerificationInput],
     tolerances: Mapping[str, float] = TOLERANCES,
-    note: Callable[[str], None] = lambda _: None,
+    note: Callable[[], None] = lambda: None,
 ) -> Verification:
-    """Run all on each input in turn and compare; `note` hears the name of each input as it is done.
+    """Run the reference and then one candidate after another, so that memory holds one model at a time.
 
-    `tolerances` has the largest relative logit error by a candidate's name.
+    `candidates` opens each by its name; `tolerances` has the largest relative logit error by the same names;
+    `note` is called for each input that a model has done.
     """
-    comparisons = [Comparison(candidate.name, tolerances[candidate.name]) for candidate in candidates]
-    names: list[str] = []
+    comparisons = {name: Comparison(name, tolerances[name]) for name in candidates}
     seen: set[int] = set()
+    for start in range(0, len(inputs), _AT_ONCE):
+        batch = inputs[start : start + _AT_ONCE]
+        expected = _run_all(open_reference, batch, note)
+        seen.update(*(np.unique(prediction.labels).tolist() for prediction in expected))
+        for name in reversed(list(candidates)):  # ONNX Runtime, the first, gives its memory back late
+            _compare_all(candidates[name], batch, expected, comparisons[name], note)
+    return Verification(list(comparisons.values()), [entry.name for entry in inputs], sorted(seen))
+
+
+def _run_all(
+    open_backend: Callable[[], Backend], inputs: Sequence[VerificationInput], note: Callable[[], None]
+) -> list[Prediction]:
+    backend = open_backend()
+    predictions = []
     for entry in inputs:
-        expected = reference.run(entry.image)
-        seen.update(np.unique(expected.labels).tolist())
-        for candidate, comparison in zip(candidates, comparisons):
-            compare(expected, candidate.run(entry.image), entry.name, comparison)
-        names.append(entry.name)
-        note(entry.name)
-    return Verification(comparisons, names, sorted(seen))
+        predictions.append(backend.run(entry.image))
+        note()
+    return predictions
+
+
+def _compare_all(
+    open_backend: Callable[[], Backend],
+    inputs: Sequence[VerificationInput],
+    expected: Sequence[Prediction],
+    comparison: Comparison,
+    note: Callable[[], None],
+) -> None:
+    backend = open_backend()
+    for entry, prediction in zip(inputs, expected):
+        compare(prediction, backend.run(entry.image), entry.name, comparison)
+        note()
 
 
 def compare(expected: Prediction, found: Prediction, name: str, comparison: Comparison) -> None:

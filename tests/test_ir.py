@@ -35,7 +35,7 @@ def test_names_shapes_and_types(folder: Path, precision: str) -> None:
 def test_takes_bgr_bytes_where_the_onnx_takes_normalised_rgb(folder: Path, small: ModelCard) -> None:
     image = np.random.default_rng(3).integers(0, 256, (72, 64, 3), dtype=np.uint8)
     onnx_logits = OnnxBackend(folder / "small-standin.onnx", small, (1, 3, 72, 64)).run(image).logits
-    ir = OpenVinoBackend(folder / "FP32" / "small-standin.xml", small, "IR FP32")
+    ir = OpenVinoBackend(folder / "FP32" / "small-standin.xml", small)
     assert np.abs(ir.run(image).logits - onnx_logits).max() <= 1e-4 * np.abs(onnx_logits).max()
     swapped = ir.run(np.ascontiguousarray(image[:, :, ::-1])).logits
     assert np.abs(swapped - onnx_logits).max() > 0.1 * np.abs(onnx_logits).max()

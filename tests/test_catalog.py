@@ -1,0 +1,146 @@
+"""Which card a name on the command line means, and that what belongs to it comes along in a wheel."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+
+from pspnet_convert.card import load_card
+from pspnet_convert.catalog import DEFAULT_MODEL, built_in, find_card, shipped
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_no_name_means_the_top_level_card(cli: Cli) -> None:
+    assert DEFAULT_MODEL == "pspnet-pytorch"
+    assert find_card() == find_card(DEFAULT_MODEL) == load_card(ROOT / "model.yml")
+    assert cli("info", "--json").json()["name"] == DEFAULT_MODEL
+
+
+@pytest.mark.parametrize("name", ["pspnet-pytorch", "demo"])
+def test_every_built_in_card_has_its_own_name(cli: Cli, name: str) -> None:
+    assert sorted(built_in()) == ["demo", "pspnet-pytorch"]
+    result = cli("info", name, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert result.json()["name"] == name
+
+
+def test_a_card_is_found_by_its_path_and_by_its_folder(tmp_path: Path) -> None:
+    path = Path(shutil.copy(ROOT / "model.yml", tmp_path / "other.yaml"))
+    assert find_card(str(path)).folder == tmp_path
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(ROOT / "model.yml", folder)
+    assert find_card(str(folder)).folder == folder
+
+
+def test_a_built_in_name_wins_over_a_folder_of_that_name(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "demo").mkdir()
+    shutil.copy(ROOT / "model.yml", tmp_path / "demo")
+    monkeypatch.chdir(tmp_path)
+    assert cli("info", "demo", "--json").json()["name"] == "demo"
+    assert cli("info", "./demo", "--json").json()["name"] == "pspnet-pytorch"
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("dmeo", "demo"), ("pspnet_pytorch", "pspnet-pytorch")])
+def test_a_misspelt_name_is_answered_with_the_nearest(cli: Cli, typed: str, meant: str) -> None:
+    result = cli("info", typed)
+    assert result.exit_code == 3
+    assert f"no model named '{typed}'. Did you mean '{meant}'? Built in: pspnet-pytorch, demo; or give" in result.error
+
+
+def test_a_name_like_none_gets_the_list_alone(cli: Cli) -> None:
+    result = cli("info", "resnet")
+    assert result.exit_code == 3
+    assert "no model named 'resnet'. Built in: pspnet-pytorch, demo; or give the path of a model.yml" in result.error
+
+
+def test_a_misspelt_path_is_called_a_path(cli: Cli, tmp_path: Path) -> None:
+    result = cli("info", tmp_path / "modle.yml")
+    assert result.exit_code == 3
+    assert f"{tmp_path / 'modle.yml'}: cannot be read" in result.error
+
+
+def test_card_and_licence_are_found_in_the_checkout() -> None:
+    assert shipped("model.yml") == ROOT / "model.yml"
+    assert shipped("licenses") == ROOT / "licenses"
+    assert (shipped("licenses") / "APACHE-2.0-MMSegmentation-Models.txt").is_file()
+
+
+def forced_in() -> dict[str, str]:
+    """What pyproject.toml has hatch put into the wheel besides the package."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    table = text.partition("[tool.hatch.build.targets.wheel.force-include]\n")[2].partition("\n[")[0]
+    return dict(re.findall(r'^"(.+)" = "(.+)"$', table, flags=re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as an installed wheel would fill it, made by hand from pyproject.toml."""
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(ROOT / "pspnet_convert", folder / "pspnet_convert", ignore=shutil.ignore_patterns("__pycache__"))
+    for source, target in forced_in().items():
+        copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+        copy(ROOT / source, folder / target)
+    return folder
+
+
+# What a model is verified on, as digests: made of the samples and of the card's dataset.
+INPUTS = """
+import hashlib, json
+from pspnet_convert import catalog
+from pspnet_convert.verification_inputs import verification_inputs
+print(json.dumps({
+    "paths": [str(catalog.shipped(name)) for name in ("model.yml", "licenses")]
+    + [str(path) for path in catalog.built_in().values()],
+    "inputs": [
+        (model, one.name, hashlib.sha256(one.image.tobytes()).hexdigest())
+        for model in catalog.built_in()
+        for one in verification_inputs(catalog.find_card(model), (1, 3, 64, 96))
+    ],
+}))
+"""
+
+
+def test_an_installed_package_finds_all_that_it_ships(installed: Path, tmp_path: Path) -> None:
+    told = {}
+    for place in (ROOT, installed):
+        environment = {**os.environ, "PYTHONPATH": str(place)}
+        command = [sys.executable, "-c", INPUTS]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        told[place] = json.loads(done.stdout)
+    assert len(told[installed]["inputs"]) >= 3
+    assert told[installed]["inputs"] == told[ROOT]["inputs"]
+    for path in map(Path, told[installed]["paths"]):
+        assert path.is_relative_to(installed / "pspnet_convert")
+        assert path.exists()
+
+
+def test_a_built_wheel_contains_card_licence_demo_and_samples(tmp_path: Path) -> None:
+    wheel = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    done = subprocess.run([*wheel, "-w", str(tmp_path), str(ROOT)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+    wanted = {
+        "pspnet_convert/model.yml",
+        "pspnet_convert/licenses/APACHE-2.0-MMSegmentation-Models.txt",
+        "pspnet_convert/demo/model.yml",
+        "pspnet_convert/demo/demo.pth",
+        "pspnet_convert/demo/voc/ImageSets/Segmentation/val.txt",
+    } | {f"pspnet_convert/samples/{photo.name}" for photo in (ROOT / "pspnet_convert" / "samples").glob("*.jpg")}
+    assert wanted <= names
+    assert not [name for name in names if "__pycache__" in name or name.startswith(("tests/", "scripts/"))]
