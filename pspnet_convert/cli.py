@@ -336,6 +336,41 @@ def segment(images: Sequence[Path], model: str, precision: str, output_dir: Path
         print_table(segment_table({str(one.overlay): one.shares for one in done}))
 
 
+@_command
+@_together(_model, _output_dir, _checkpoint)
+@click.option("--rounds", type=click.IntRange(1, 1000), default=7, show_default=True, help="Turns of each model.")
+@click.option("--plot", type=_FILE, help="Draw a bar chart into this PNG file.")
+@_progress
+def benchmark(
+    model: str,
+    output_dir: Path,
+    checkpoint: Optional[Path],
+    allow_unknown_checkpoint: bool,
+    rounds: int,
+    plot: Optional[Path],
+    progress: str,
+    as_json: bool,
+) -> None:
+    """Time PyTorch, ONNX and IR, the graph as written and folded, in turns.
+
+    \b
+    Example:
+      pspnet-convert benchmark demo --plot speed.png
+    """
+    from pspnet_convert.printing import benchmark_table, plot_benchmark, print_table
+    from pspnet_convert.workspace import replacing
+
+    with _job(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=False) as job:
+        rows = job.benchmark(rounds)
+    if plot is not None:
+        with replacing(plot) as (temporary,):
+            plot_benchmark(rows, temporary)
+    if as_json:
+        _print_json([row.as_dict() for row in rows])
+    else:
+        print_table(benchmark_table(rows))
+
+
 @contextmanager
 def _job(
     model: str,

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property, partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Optional
 
 from pspnet_convert import __version__
@@ -26,6 +27,7 @@ from pspnet_convert.workspace import PRECISIONS, Workspace, replacing, writing
 
 if TYPE_CHECKING:
     from pspnet_convert.backends import Backend
+    from pspnet_convert.benchmark import Timing
     from pspnet_convert.checkpoint import Checkpoint
     from pspnet_convert.network import PSPNet
 
@@ -179,6 +181,38 @@ class Conversion:
             work=work,
         )
 
+    def benchmark(self, rounds: int) -> list[Timing]:
+        """Time the graph as written and the folded one, converted anew, so that nothing in the workspace changes."""
+        from pspnet_convert.benchmark import benchmark, subjects
+
+        checkpoint = self._checkpoint_record()
+        shape = self.card.input.shape
+        with TemporaryDirectory(prefix="pspnet-convert-") as folder:
+            models = {}
+            for graph in ("plain", "folded"):
+                log.info("benchmark: converting the %s graph", graph)
+                models[graph] = self._convert_into(Path(folder) / graph, graph == "folded", checkpoint["sha256"])
+            self._release_network()
+            chosen = subjects(self._checkpoint_path, models)
+            self._progress.start(len(chosen) * (rounds + 1), "timing", stage="benchmark", unit="turns")
+            try:
+                graphs = {graph: onnx for graph, (onnx, _) in models.items()}
+                return benchmark(self.card, shape, chosen, graphs, rounds, partial(self._progress.advance, 1))
+            finally:
+                self._progress.done()
+
+    def _convert_into(self, folder: Path, fold: bool, sha256: str) -> tuple[Path, dict[str, Path]]:
+        from pspnet_convert.ir import convert_to_ir
+        from pspnet_convert.onnx_export import ExportOptions, export_onnx
+
+        folder.mkdir()
+        onnx = folder / "model.onnx"
+        irs = {precision: folder / f"{precision}.xml" for precision in PRECISIONS}
+        options = ExportOptions(self.card.input.shape, fold_pyramid=fold)
+        export_onnx(self._network, self.card, onnx, options, self._provenance(sha256))
+        convert_to_ir(onnx, self.card, irs, {})
+        return onnx, irs
+
     def _converted(self) -> list[str]:
         """The precisions of the last to-ir; all where the manifest has none. Older IRs are left, and told of."""
         record = self.manifest.stage("to-ir")
@@ -213,8 +247,11 @@ class Conversion:
         from pspnet_convert.backends import TorchBackend
 
         reference = TorchBackend(self._network, self.card)
-        del self._network, self._checkpoint
+        self._release_network()
         return reference
+
+    def _release_network(self) -> None:
+        del self._network, self._checkpoint
 
     @cached_property
     def _checkpoint(self) -> Checkpoint:

@@ -12,6 +12,7 @@ from pspnet_convert.card import ModelCard
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from pspnet_convert.benchmark import Timing
     from pspnet_convert.pipeline import Outcome
 
 _PIPED_WIDTH = 120
@@ -71,7 +72,8 @@ def stage_table(outcomes: Sequence[Outcome], folder: Path) -> Table:
 def verification_table(result: Mapping[str, Any]) -> Table:
     from rich.table import Table
 
-    table = Table(title=f"Against the PyTorch reference, on {len(result['inputs'])} images", title_justify="left")
+    inputs = ", ".join(result["inputs"])
+    table = Table(title=f"Against the PyTorch reference, on: {inputs}", title_justify="left")
     table.add_column("model")
     for heading in ("pixels agreeing", "largest logit error", "relative", "allowed", "differing", "explained"):
         table.add_column(heading, justify="right")
@@ -88,6 +90,48 @@ def verification_table(result: Mapping[str, Any]) -> Table:
             "pass" if row["passed"] else "FAIL",
         )
     return table
+
+
+def benchmark_table(rows: Sequence[Timing]) -> Table:
+    from rich.table import Table
+
+    table = Table("model", "graph", "weights", "precision")
+    for heading in ("median ms", "img/s", "x plain IR", "peak MB", "GFLOPs", "GFLOP/s", "of peak"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            row.runtime,
+            row.graph,
+            row.weights,
+            row.precision if row.at == "f32" else f"default ({row.precision})",
+            f"{row.median_ms:.0f}",
+            f"{row.images_per_second:.2f}",
+            f"{row.ratio:.2f}",
+            f"{row.peak_memory_mb:.0f}",
+            f"{row.gflops:.1f}",
+            f"{row.gflops_per_second:.0f}",
+            f"{row.share:.0%}",
+        )
+    return table
+
+
+def plot_benchmark(rows: Sequence[Timing], path: Path) -> None:
+    """A bar chart of the median latencies, as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    labels = [f"{row.runtime} {row.graph} {row.weights}, {row.precision}" for row in rows]
+    figure = Figure(figsize=(9, 0.4 * len(rows) + 1.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    colours = ["#1f77b4" if row.graph == "folded" else "#b0b7bf" for row in rows]
+    bars = axes.barh(labels, [row.median_ms for row in rows], color=colours)
+    axes.bar_label(bars, [f"{row.median_ms:.0f} ms, {row.ratio:.2f}x" for row in rows], padding=4)
+    axes.invert_yaxis()
+    axes.margins(x=0.18)
+    axes.set_xlabel("median latency of one image, ms (x: against the plain IR at the same precision)")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, format="png", dpi=120)
 
 
 def segment_table(shares: Mapping[str, Mapping[str, float]]) -> Table:

@@ -1,0 +1,272 @@
+"""How fast a model is: PyTorch, ONNX and IR, the graph as written and folded, at f32 and at the default precision.
+
+Machines are shared and noisy, so that one figure says little: all subjects stay loaded, each in a process of its
+own, and take turns in one run; medians and ratios of the same round are what is told.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Any, Optional
+
+import numpy as np
+
+from pspnet_convert.card import ModelCard
+from pspnet_convert.contract import ImageShape
+from pspnet_convert.errors import ArtifactError
+from pspnet_convert.flops import gflops
+
+_PAUSE = 0.2  # seconds between turns, in which the last one's idle threads go to sleep
+_SIDE = 2048  # of the square matrices whose product is the machine's measured peak
+
+
+@dataclass(frozen=True)
+class Subject:
+    """`runtime`: PyTorch, ONNX or IR; `graph`: plain or folded; `weights`: FP32 or FP16; `at`: f32 or default."""
+
+    runtime: str
+    graph: str
+    weights: str
+    at: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One subject's figures. `ratio`: how many times as fast as the plain FP32 IR at the same precision, or at f32
+    for PyTorch and ONNX. `precision` is what the runtime really computes in. `share`: of the measured peak, 0..1."""
+
+    runtime: str
+    graph: str
+    weights: str
+    at: str
+    precision: str
+    median_ms: float
+    images_per_second: float
+    ratio: float
+    peak_memory_mb: float
+    gflops: float
+    gflops_per_second: float
+    share: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def subjects(checkpoint: Path, models: Mapping[str, tuple[Path, Mapping[str, Path]]]) -> list[Subject]:
+    """What is compared; `models` has the ONNX and the IRs by precision of the graphs plain and folded."""
+    found = [Subject("PyTorch", "plain", "FP32", "f32", checkpoint)]
+    for graph, (onnx, irs) in models.items():
+        found.append(Subject("ONNX", graph, "FP32", "f32", onnx))
+        for at in ("f32", "default"):
+            found.extend(Subject("IR", graph, weights, at, path) for weights, path in irs.items())
+    return found
+
+
+def benchmark(
+    card: ModelCard,
+    shape: ImageShape,
+    chosen: Sequence[Subject],
+    graphs: Mapping[str, Path],
+    rounds: int,
+    note: Callable[[], None] = lambda: None,
+) -> list[Timing]:
+    """Time each of `chosen` in `rounds` rounds after one to warm up; `graphs` are the ONNX files to count in.
+
+    `note` is called after each turn. ArtifactError if a subject does not run.
+    """
+    operations = {name: gflops(path) for name, path in graphs.items()}
+    with _contestants(card, shape, chosen) as (contestants, peaks):
+        turns = []
+        for _ in range(rounds + 1):
+            turn = []
+            for contestant in contestants:
+                time.sleep(_PAUSE)
+                turn.append(contestant.run())
+                note()
+            turns.append(turn)
+        seconds = np.array(turns[1:])  # [rounds, subjects]
+        rows = []
+        for number, (subject, contestant) in enumerate(zip(chosen, contestants)):
+            at = median(seconds[:, number])
+            baseline = _baseline(chosen, subject)
+            speed = operations[subject.graph] / at
+            rows.append(
+                Timing(
+                    subject.runtime,
+                    subject.graph,
+                    subject.weights,
+                    subject.at,
+                    contestant.precision,
+                    median_ms=1000 * at,
+                    images_per_second=1 / at,
+                    ratio=float(np.median(seconds[:, baseline] / seconds[:, number])),
+                    peak_memory_mb=contestant.peak_memory() / 1e6,
+                    gflops=operations[subject.graph],
+                    gflops_per_second=speed,
+                    share=speed / peaks[contestant.precision],
+                )
+            )
+        return rows
+
+
+def _baseline(chosen: Sequence[Subject], subject: Subject) -> int:
+    """The place of the plain FP32 IR at the subject's precision."""
+    return next(
+        number
+        for number, other in enumerate(chosen)
+        if (other.runtime, other.graph, other.weights, other.at) == ("IR", "plain", "FP32", subject.at)
+    )
+
+
+class _Contestant:
+    """A process that holds one subject and runs it when told."""
+
+    def __init__(self, card: ModelCard, shape: ImageShape, subject: Subject) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._name = f"{subject.runtime} {subject.path.name}"
+        self._line, theirs = spawn.Pipe()
+        self._process = spawn.Process(target=_serve, args=(theirs, card, shape, subject), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.precision = str(self._answer())
+
+    def run(self) -> float:
+        """One image; returns seconds."""
+        self._line.send("run")
+        return float(self._answer())
+
+    def peak_memory(self) -> float:
+        """Bytes, since the process began."""
+        self._line.send("memory")
+        return float(self._answer())
+
+    def peak(self, precision: str) -> float:
+        """GFLOP/s of a matrix product at `precision`, in torch."""
+        self._line.send(precision)
+        return float(self._answer())
+
+    def end(self) -> None:
+        self._process.terminate()
+        self._process.join()
+
+    def _answer(self) -> Any:
+        try:
+            kind, value = self._line.recv()
+        except EOFError:
+            kind, value = "failed", "its process ended"
+        if kind == "failed":
+            raise ArtifactError(f"{self._name} does not run: {value}", "Run verify, which says what is wrong with it.")
+        return value
+
+
+@contextmanager
+def _contestants(
+    card: ModelCard, shape: ImageShape, chosen: Sequence[Subject]
+) -> Iterator[tuple[list[_Contestant], dict[str, float]]]:
+    """All subjects loaded, and the machine's peak (GFLOP/s) at each precision that they compute in."""
+    contestants: list[_Contestant] = []
+    try:
+        for subject in chosen:
+            contestants.append(_Contestant(card, shape, subject))
+        # By the one that has torch loaded anyway: in another process it would count as that subject's memory.
+        in_torch = next(c for c, subject in zip(contestants, chosen) if subject.runtime == "PyTorch")
+        peaks = {precision: in_torch.peak(precision) for precision in {c.precision for c in contestants}}
+        yield contestants, peaks
+    finally:
+        for contestant in contestants:
+            contestant.end()
+
+
+def _serve(line: Connection, card: ModelCard, shape: ImageShape, subject: Subject) -> None:
+    try:
+        run, precision = _OPEN[subject.runtime](card, shape, subject)
+        line.send(("ready", precision))
+        while True:
+            asked = line.recv()
+            if asked == "run":
+                start = time.perf_counter()
+                run()
+                line.send(("seconds", time.perf_counter() - start))
+            elif asked == "memory":
+                line.send(("bytes", _peak_memory()))
+            else:
+                line.send(("GFLOP/s", _matrix_product_peak(asked)))
+    # Whatever stops this process, the one that waits for it must hear of it.
+    except Exception as error:
+        line.send(("failed", str(error)))
+
+
+def _open_pytorch(card: ModelCard, shape: ImageShape, subject: Subject) -> tuple[Callable[[], Any], str]:
+    import torch
+
+    from pspnet_convert.checkpoint import load_checkpoint
+    from pspnet_convert.network import build_network
+
+    network = build_network(card, load_checkpoint(subject.path, card))
+    image = torch.from_numpy(_image(shape))
+
+    def run() -> None:
+        with torch.inference_mode():
+            network(image).argmax(dim=1)
+
+    return run, "f32"
+
+
+def _open_onnx(card: ModelCard, shape: ImageShape, subject: Subject) -> tuple[Callable[[], Any], str]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(subject.path), providers=["CPUExecutionProvider"])
+    image = _image(shape)
+    return lambda: session.run([card.output.name], {card.input.name: image}), "f32"
+
+
+def _open_ir(card: ModelCard, shape: ImageShape, subject: Subject) -> tuple[Callable[[], Any], str]:
+    import openvino
+
+    hint = {"INFERENCE_PRECISION_HINT": "f32"} if subject.at == "f32" else {}
+    compiled = openvino.Core().compile_model(str(subject.path), "CPU", hint)
+    image = _image(shape)
+    precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    return lambda: compiled(image), precision
+
+
+_OPEN = {"PyTorch": _open_pytorch, "ONNX": _open_onnx, "IR": _open_ir}
+
+
+def _image(shape: ImageShape) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Noise; the time does not depend on what is in the image."""
+    return np.random.default_rng(0).random(shape, np.float32)
+
+
+def _matrix_product_peak(precision: str) -> float:
+    """GFLOP/s of the fastest of a few square matrix products in torch: what the machine can do at most."""
+    import torch
+
+    dtype = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}[precision]
+    a, b = torch.randn(2, _SIDE, _SIDE).to(dtype)
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - start)
+    return 2 * _SIDE**3 / min(times) / 1e9
+
+
+def _peak_memory() -> float:
+    """Bytes. Linux's own figure for this process; getrusage's would begin with the parent's."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line: Optional[str] = next((line for line in status.read_text().splitlines() if "VmHWM" in line), None)
+        if line is not None:
+            return 1024 * float(line.split()[1])
+    import resource
+
+    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
