@@ -24,7 +24,7 @@ from pspnet_convert.errors import ArtifactError
 from pspnet_convert.flops import gflops
 
 _PAUSE = 0.2  # seconds between turns, in which the last one's idle threads go to sleep
-_SIDE = 2048  # of the square matrices whose product is the machine's measured peak
+_SIDES = (1024, 2048, 3072)  # of the square matrices whose product is the machine's measured peak
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,11 @@ def benchmark(
     `note` is called after each turn. ArtifactError if a subject does not run.
     """
     operations = {name: gflops(path) for name, path in graphs.items()}
-    with _contestants(card, shape, chosen) as (contestants, peaks):
+    with _contestants(card, shape, chosen) as contestants:
+        precisions = {contestant.precision for contestant in contestants}
+        # By the one that has torch loaded anyway: in another process it would count as that subject's memory.
+        in_torch = next(c for c, subject in zip(contestants, chosen) if subject.runtime == "PyTorch")
+        peaks = dict.fromkeys(precisions, 0.0)
         turns = []
         for _ in range(rounds + 1):
             turn = []
@@ -92,6 +96,8 @@ def benchmark(
                 turn.append(contestant.run())
                 note()
             turns.append(turn)
+            for precision in precisions:
+                peaks[precision] = max(peaks[precision], in_torch.peak(precision))
         seconds = np.array(turns[1:])  # [rounds, subjects]
         rows = []
         for number, (subject, contestant) in enumerate(zip(chosen, contestants)):
@@ -168,18 +174,13 @@ class _Contestant:
 
 
 @contextmanager
-def _contestants(
-    card: ModelCard, shape: ImageShape, chosen: Sequence[Subject]
-) -> Iterator[tuple[list[_Contestant], dict[str, float]]]:
-    """All subjects loaded, and the machine's peak (GFLOP/s) at each precision that they compute in."""
+def _contestants(card: ModelCard, shape: ImageShape, chosen: Sequence[Subject]) -> Iterator[list[_Contestant]]:
+    """All subjects, loaded."""
     contestants: list[_Contestant] = []
     try:
         for subject in chosen:
             contestants.append(_Contestant(card, shape, subject))
-        # By the one that has torch loaded anyway: in another process it would count as that subject's memory.
-        in_torch = next(c for c, subject in zip(contestants, chosen) if subject.runtime == "PyTorch")
-        peaks = {precision: in_torch.peak(precision) for precision in {c.precision for c in contestants}}
-        yield contestants, peaks
+        yield contestants
     finally:
         for contestant in contestants:
             contestant.end()
@@ -247,17 +248,21 @@ def _image(shape: ImageShape) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def _matrix_product_peak(precision: str) -> float:
-    """GFLOP/s of the fastest of a few square matrix products in torch: what the machine can do at most."""
+    """GFLOP/s of the fastest of some square matrix products in torch or NumPy: what the machine can do."""
     import torch
 
     dtype = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}[precision]
-    a, b = torch.randn(2, _SIDE, _SIDE).to(dtype)
-    times = []
-    for _ in range(6):
-        start = time.perf_counter()
-        a @ b
-        times.append(time.perf_counter() - start)
-    return 2 * _SIDE**3 / min(times) / 1e9
+    best = 0.0
+    for side in _SIDES:
+        a, b = torch.randn(2, side, side).to(dtype)
+        pairs: list[tuple[Any, Any]] = [(a, b)] * 3
+        if dtype is torch.float32:
+            pairs += [(a.numpy(), b.numpy())] * 3
+        for left, right in pairs:
+            start = time.perf_counter()
+            _ = left @ right
+            best = max(best, 2 * side**3 / (time.perf_counter() - start) / 1e9)
+    return best
 
 
 def _peak_memory() -> float:

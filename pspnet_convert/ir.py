@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Union
 
 from pspnet_convert.card import Input, ModelCard
-from pspnet_convert.contract import ImageShape, check_ports, image_shape, onnx_ports, read_onnx
+from pspnet_convert.contract import check_ports, image_shape, onnx_ports, read_onnx
 from pspnet_convert.errors import ConversionError
 
 MoArguments = Mapping[str, Union[str, bool]]
@@ -29,7 +29,8 @@ def convert_to_ir(onnx_path: Path, card: ModelCard, targets: Mapping[str, Path],
     `mo_args` are further arguments of Model Optimizer, by their Python names. Raises ArtifactError for an ONNX
     without the card's names, ConversionError with Model Optimizer's own words where it refuses.
     """
-    check_onnx(onnx_path, card)
+    ports = onnx_ports(read_onnx(onnx_path))
+    check_ports(onnx_path, ports, card, image_shape(ports, card))
     arguments: dict[str, Any] = model_optimizer_arguments(card.input, card.output.name)
     known = sorted(set(arguments) & set(mo_args))
     if known:
@@ -44,14 +45,6 @@ def convert_to_ir(onnx_path: Path, card: ModelCard, targets: Mapping[str, Path],
     error = _in_own_process(request)
     if error:
         raise ConversionError(f"{onnx_path}: Model Optimizer refuses: {error}", "--debug shows all that it says.")
-
-
-def check_onnx(path: Path, card: ModelCard) -> ImageShape:
-    """The shape of the ONNX's image input; ArtifactError unless the file keeps the card's contract at it."""
-    ports = onnx_ports(read_onnx(path))
-    shape = image_shape(ports, card)
-    check_ports(path, ports, card, shape)
-    return shape
 
 
 def model_optimizer_arguments(card_input: Input, output: str) -> dict[str, Any]:

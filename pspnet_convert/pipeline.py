@@ -226,11 +226,10 @@ class Conversion:
 
     def _compare(self, onnx: Path, irs: Mapping[str, Path], images: Sequence[Path]) -> dict[str, Any]:
         from pspnet_convert.backends import OnnxBackend, OpenVinoBackend
-        from pspnet_convert.ir import check_onnx
         from pspnet_convert.verification_inputs import verification_inputs
         from pspnet_convert.verify import verify
 
-        shape = check_onnx(onnx, self.card)
+        shape = self._exported_shape()
         inputs = verification_inputs(self.card, shape, images)
         candidates: dict[str, Callable[[], Backend]] = {"ONNX": partial(OnnxBackend, onnx, self.card, shape)}
         for precision, path in irs.items():
@@ -241,6 +240,14 @@ class Conversion:
         finally:
             self._progress.done()
         return result.as_dict()
+
+    def _exported_shape(self) -> ImageShape:
+        """What export-onnx was asked for; the card's where the manifest has no such stage."""
+        record = self.manifest.stage("export-onnx")
+        if record is None:
+            return self.card.input.shape
+        height, width = record.options["input_shape"][2:]
+        return 1, 3, height, width
 
     def _last_use_of_the_network(self) -> Backend:
         """The reference; when it goes, so do the weights, before the converted models come."""

@@ -12,13 +12,11 @@ products on the 1 + 4 + 9 + 36 = 50 cells (bins 1, 2, 3, 6), and one constant ma
 Pooling is a constant matrix too, [H * W, 50]: cell i of b averages rows floor(i H / b) .. ceil((i + 1) H / b) - 1
 (torch.nn.AdaptiveAvgPool2d), and columns alike. Both are exact for any bins and sizes.
 
-BatchNorms are folded into the weights before them, and all of it is computed in float64.
+BatchNorms are folded into the weights before them (batchnorm.py), and all of it is computed in float64.
 """
 
 from __future__ import annotations
 
-import copy
-import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
@@ -26,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from pspnet_convert.batchnorm import folded_weights, run_on_meta, sharing_copy
 from pspnet_convert.network import PSPNet
 
 if TYPE_CHECKING:
@@ -57,17 +56,6 @@ def shifted(matrix: Tensor, by: int) -> Tensor:
     return torch.where(inside[:, None], matrix[rows.clamp(0, matrix.shape[0] - 1)], 0)
 
 
-def without_batchnorm(module: ConvModule) -> tuple[Tensor, Tensor]:
-    """Weight and bias, float64, of a convolution that does what mmcv's conv-and-BatchNorm does in eval mode."""
-    weight = module.conv.weight.double()
-    bias = module.conv.bias.double() if module.conv.bias is not None else weight.new_zeros(weight.shape[0])
-    if not module.with_norm:
-        return weight, bias
-    norm = module.norm
-    gain = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-    return weight * gain[:, None, None, None], (bias - norm.running_mean.double()) * gain + norm.bias.double()
-
-
 class CellPool(nn.Module):
     """Pool a map into the cells of all bins at once: [N, C, H, W] to [N, C, 1, cells]."""
 
@@ -92,9 +80,9 @@ class FoldedPyramid(nn.Module):
         self.cells = [b * b for b in bins]
         self.size = (height, width)
         self.pool = CellPool(height, width, bins)
-        weight, bias = without_batchnorm(head.bottleneck)
+        weight, bias = _conv_and_norm(head.bottleneck)
         parts = weight.split([channels, *[head.channels] * len(bins)], dim=1)
-        self.projections = nn.ModuleList(_conv(*without_batchnorm(branch[1])) for branch in head.psp_modules)
+        self.projections = nn.ModuleList(_conv(*_conv_and_norm(branch[1])) for branch in head.psp_modules)
         # A tap's 1x1 weights, output channel k's nine taps side by side: [9 * out, c, 1, 1].
         self.taps = nn.ModuleList(
             _conv(part.permute(0, 2, 3, 1).reshape(-1, part.shape[1], 1, 1), None) for part in parts[1:]
@@ -115,19 +103,19 @@ class FoldedPyramid(nn.Module):
 
 
 def with_folded_pyramid(network: PSPNet, height: int, width: int) -> PSPNet:
-    """A copy of `network` for images of this size, its head folded. The backbone's weights are shared."""
+    """A copy of `network` for images of this size, its head folded. Weights that stay as they are, are shared."""
+    changed = sharing_copy(network)
     rows, columns = feature_size(network, height, width)
-    changed = _sharing_copy(network)
     dtype = network.decode_head.conv_seg.weight.dtype
     with torch.no_grad():
-        changed.decode_head = FoldedPyramid(network.decode_head, rows, columns).to(dtype).eval()
+        changed.decode_head = FoldedPyramid(changed.decode_head, rows, columns).to(dtype).eval()
     return changed
 
 
 def with_matrix_pools(network: PSPNet, height: int, width: int) -> PSPNet:
     """A copy of `network` for images of this size, as written but for its pools, which are exact matrices."""
+    changed = sharing_copy(network)
     rows, columns = feature_size(network, height, width)
-    changed = _sharing_copy(network)
     for branch in changed.decode_head.psp_modules:
         branch[0] = MatrixPool(rows, columns, branch[0].output_size).eval()
     return changed
@@ -150,12 +138,8 @@ class MatrixPool(nn.Module):
 
 def feature_size(network: PSPNet, height: int, width: int) -> tuple[int, int]:
     """Rows and columns of the map that the pyramid head pools, for images of this size."""
-    head = network.decode_head
-    tensors = itertools.chain(network.backbone.named_parameters(), network.backbone.named_buffers())
-    on_meta = {name: tensor.to("meta") for name, tensor in tensors}
-    image = torch.empty(1, 3, height, width, device="meta")
-    maps = torch.func.functional_call(network.backbone, on_meta, (image,))
-    rows, columns = maps[head.in_index].shape[2:]
+    maps = run_on_meta(network.backbone, (1, 3, height, width))
+    rows, columns = maps[network.decode_head.in_index].shape[2:]
     return rows, columns
 
 
@@ -173,6 +157,11 @@ def _spreading_matrix(height: int, width: int, bins: Sequence[int], align_corner
     return torch.cat(taps).contiguous()
 
 
+def _conv_and_norm(module: ConvModule) -> tuple[Tensor, Tensor]:
+    """Weight and bias, float64, of mmcv's convolution with BatchNorm, or without."""
+    return folded_weights(module.conv, module.norm if module.with_norm else None)
+
+
 def _conv(weight: Tensor, bias: Optional[Tensor]) -> nn.Conv2d:
     """A convolution with these weights that keeps a map's size."""
     out_channels, in_channels, side, _ = weight.shape
@@ -181,9 +170,3 @@ def _conv(weight: Tensor, bias: Optional[Tensor]) -> nn.Conv2d:
     if bias is not None:
         conv.bias = nn.Parameter(bias, requires_grad=False)
     return conv
-
-
-def _sharing_copy(network: PSPNet) -> PSPNet:
-    """A copy whose tensors are the original's own."""
-    shared = {id(tensor): tensor for tensor in itertools.chain(network.parameters(), network.buffers())}
-    return copy.deepcopy(network, shared)
