@@ -1,4 +1,4 @@
-"""How fast a model is: PyTorch, ONNX and IR, the graph as written and folded, at f32 and at the default precision.
+"""How fast a model is: PyTorch, ONNX and IR of each graph, at f32 and at the default precision.
 
 Machines are shared and noisy, so that one figure says little: all subjects stay loaded, each in a process of its
 own, and take turns in one run; medians and ratios of the same round are what is told.
@@ -23,13 +23,15 @@ from pspnet_convert.contract import ImageShape
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.flops import gflops
 
+# plain: what torch's exporter writes by itself; unfolded: with exact pools (--no-fold-pyramid); folded: the default.
+GRAPHS = ("plain", "unfolded", "folded")
 _PAUSE = 0.2  # seconds between turns, in which the last one's idle threads go to sleep
 _SIDES = (1024, 2048, 3072)  # of the square matrices whose product is the machine's measured peak
 
 
 @dataclass(frozen=True)
 class Subject:
-    """`runtime`: PyTorch, ONNX or IR; `graph`: plain or folded; `weights`: FP32 or FP16; `at`: f32 or default."""
+    """`runtime`: PyTorch, ONNX or IR; `graph`: one of GRAPHS; `weights`: FP32 or FP16; `at`: f32 or default."""
 
     runtime: str
     graph: str
@@ -61,7 +63,7 @@ class Timing:
 
 
 def subjects(checkpoint: Path, models: Mapping[str, tuple[Path, Mapping[str, Path]]]) -> list[Subject]:
-    """What is compared; `models` has the ONNX and the IRs by precision of the graphs plain and folded."""
+    """What is compared; `models` has the ONNX and the IRs by precision of each graph."""
     found = [Subject("PyTorch", "plain", "FP32", "f32", checkpoint)]
     for graph, (onnx, irs) in models.items():
         found.append(Subject("ONNX", graph, "FP32", "f32", onnx))

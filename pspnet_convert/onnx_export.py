@@ -85,6 +85,12 @@ def export_onnx(
         weight.const_value = None
 
 
+def export_plainly(network: PSPNet, card: ModelCard, target: Path) -> None:
+    """What torch's exporter makes of `network` as it is, at the card's shape: what others get, for benchmarks."""
+    options = ExportOptions(card.input.shape, fold_pyramid=False)
+    _save(_trace(Segmenter(network, torch.int64).eval(), card, options), target)
+
+
 def _trace(module: nn.Module, card: ModelCard, options: ExportOptions) -> Any:
     with _undisturbed(), torch.no_grad():
         program = torch.onnx.export(

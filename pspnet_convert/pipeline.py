@@ -182,16 +182,16 @@ class Conversion:
         )
 
     def benchmark(self, rounds: int) -> list[Timing]:
-        """Time the graph as written and the folded one, converted anew, so that nothing in the workspace changes."""
-        from pspnet_convert.benchmark import benchmark, subjects
+        """Time each graph, converted anew, so that nothing in the workspace changes."""
+        from pspnet_convert.benchmark import GRAPHS, benchmark, subjects
 
         checkpoint = self._checkpoint_record()
         shape = self.card.input.shape
         with TemporaryDirectory(prefix="pspnet-convert-") as folder:
             models = {}
-            for graph in ("plain", "folded"):
+            for graph in GRAPHS:
                 log.info("benchmark: converting the %s graph", graph)
-                models[graph] = self._convert_into(Path(folder) / graph, graph == "folded", checkpoint["sha256"])
+                models[graph] = self._convert_into(Path(folder) / graph, graph, checkpoint["sha256"])
             self._release_network()
             chosen = subjects(self._checkpoint_path, models)
             self._progress.start(len(chosen) * (rounds + 1), "timing", stage="benchmark", unit="turns")
@@ -201,15 +201,18 @@ class Conversion:
             finally:
                 self._progress.done()
 
-    def _convert_into(self, folder: Path, fold: bool, sha256: str) -> tuple[Path, dict[str, Path]]:
+    def _convert_into(self, folder: Path, graph: str, sha256: str) -> tuple[Path, dict[str, Path]]:
         from pspnet_convert.ir import convert_to_ir
-        from pspnet_convert.onnx_export import ExportOptions, export_onnx
+        from pspnet_convert.onnx_export import ExportOptions, export_onnx, export_plainly
 
         folder.mkdir()
         onnx = folder / "model.onnx"
         irs = {precision: folder / f"{precision}.xml" for precision in PRECISIONS}
-        options = ExportOptions(self.card.input.shape, fold_pyramid=fold)
-        export_onnx(self._network, self.card, onnx, options, self._provenance(sha256))
+        if graph == "plain":
+            export_plainly(self._network, self.card, onnx)
+        else:
+            options = ExportOptions(self.card.input.shape, fold_pyramid=graph == "folded")
+            export_onnx(self._network, self.card, onnx, options, self._provenance(sha256))
         convert_to_ir(onnx, self.card, irs, {})
         return onnx, irs
 

@@ -96,7 +96,7 @@ def benchmark_table(rows: Sequence[Timing]) -> Table:
     from rich.table import Table
 
     table = Table("model", "graph", "weights", "precision")
-    for heading in ("median ms", "img/s", "x plain IR", "peak MB", "GFLOPs", "GFLOP/s", "of peak"):
+    for heading in ("median ms", "img/s", "x plain", "peak MB", "GFLOPs", "GFLOP/s", "of peak"):
         table.add_column(heading, justify="right")
     for row in rows:
         table.add_row(

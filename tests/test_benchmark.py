@@ -74,10 +74,10 @@ def test_all_subjects_are_timed_and_plotted(cli: Cli, small: ModelCard, workspac
     result = cli("benchmark", small.folder, "-o", workspace, "--rounds", 1, "--plot", plot, "--json")
     assert result.exit_code == 0, result.stderr
     rows: list[dict[str, Any]] = result.json()
-    assert [row["runtime"] for row in rows].count("IR") == 8
+    assert [row["runtime"] for row in rows].count("IR") == 12
     assert {(row["graph"], row["weights"], row["at"]) for row in rows if row["runtime"] == "IR"} == {
         (graph, weights, at)
-        for graph in ("plain", "folded")
+        for graph in ("plain", "unfolded", "folded")
         for weights in ("FP32", "FP16")
         for at in ("f32", "default")
     }

@@ -20,7 +20,7 @@ from pspnet_convert.card import ModelCard
 from pspnet_convert.cli import cli as command_line
 
 HEAVY = ["torch", "openvino", "onnx", "onnxruntime", "mmseg", "mmengine", "mmcv", "rich", "pydantic", "numpy", "PIL"]
-COMMANDS = ["download", "export-onnx", "info", "run", "segment", "to-ir", "verify"]
+COMMANDS = ["benchmark", "download", "export-onnx", "info", "run", "segment", "to-ir", "verify"]
 STAGES = ["run", "download", "export-onnx", "to-ir", "verify"]
 SAMPLES = Path(__file__).parent.parent / "pspnet_convert" / "samples"
 
