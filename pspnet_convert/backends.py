@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Protocol
+from typing import Any, Optional, Protocol, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.card import Input, ModelCard
 from pspnet_convert.contract import ImageShape, check_ports, image_shape, ir_ports, onnx_ports, read_onnx
-from pspnet_convert.errors import ArtifactError
+from pspnet_convert.errors import ArtifactError, ContractError
+from pspnet_convert.logits_tap import argmax_nodes, ir_logits, ir_tail, onnx_tail
 
-Image = NDArray[np.uint8]
+Image = Union[NDArray[np.uint8], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,20 @@ class Prediction:
 
 
 class Backend(Protocol):
-    """`run` takes an image of the model's size, uint8 [H, W, 3], BGR."""
+    """`run` takes an image of the model's size, uint8 or float32 0..255, [H, W, 3], BGR."""
 
     def run(self, image: Image) -> Prediction: ...
 
 
+class Converted(Backend, Protocol):
+    """A converted model, whose last step can also be run by itself: `argmax` takes logits [classes, H, W], float32,
+    at the model's size, and gives labels [H, W]."""
+
+    def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]: ...
+
+
 def normalised(image: Image, card_input: Input) -> NDArray[np.float32]:
-    """The PyTorch and ONNX models' input, float32 [1, 3, H, W], from uint8 BGR [H, W, 3]."""
+    """The PyTorch and ONNX models' input, float32 [1, 3, H, W], from BGR [H, W, 3], 0..255."""
     ordered = image[:, :, ::-1] if card_input.color_order == "RGB" else image
     values = (ordered - np.array(card_input.mean, np.float32)) / np.array(card_input.scale, np.float32)
     return np.ascontiguousarray(values.transpose(2, 0, 1)[None], dtype=np.float32)
@@ -57,44 +65,45 @@ class TorchBackend:
 
 
 class OnnxBackend:
-    """An ONNX file on ONNX Runtime's CPU provider. ArtifactError for a file that breaks the card's contract."""
+    """An ONNX file on ONNX Runtime's CPU provider. ContractError for a file that breaks the card's contract."""
 
     def __init__(self, path: Path, card: ModelCard, shape: ImageShape) -> None:
         import onnx
-        import onnxruntime
 
         model = read_onnx(path)
         check_ports(path, onnx_ports(model), card, shape)
-        logits = _argmax_input(model, path, card.output.name)
+        tail = argmax_nodes(model, path, card.output.name)
+        logits = str(tail[-1].input[0])
+        self._tail = onnx_tail(model, tail, logits)
         del model
         # Serialized protobuf messages that stand in a row are merged: a second graph adds its output to the first.
         tap = onnx.ModelProto()
         tap.graph.output.append(onnx.helper.make_tensor_value_info(logits, onnx.TensorProto.FLOAT, None))
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.enable_cpu_mem_arena = False  # which keeps the largest run's memory, and there are few runs
-        try:
-            self._session = onnxruntime.InferenceSession(
-                path.read_bytes() + tap.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
-        # ONNX Runtime's exceptions share no base but Exception.
-        except Exception as error:
-            raise ArtifactError(f"{path}: ONNX Runtime refuses it: {str(error).splitlines()[0]}") from error
+        self._session = _onnx_session(path, path.read_bytes() + tap.SerializeToString())
         self._outputs = [card.output.name, logits]
+        self._path = path
         self._input = card.input
 
     def run(self, image: Image) -> Prediction:
         labels, logits = self._session.run(self._outputs, {self._input.name: normalised(image, self._input)})
         return Prediction(labels[0, 0], logits[0])
 
+    def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
+        session = _onnx_session(self._path, self._tail)
+        (labels,) = session.run(None, {session.get_inputs()[0].name: logits[None]})
+        return labels[0, 0]  # type: ignore[no-any-return]
+
 
 class OpenVinoBackend:
-    """An IR on OpenVINO's CPU device, in float32 whatever the processor prefers; fed plain BGR 0..255.
+    """An IR on OpenVINO's CPU device, fed plain BGR 0..255; in float32 whatever the processor prefers, unless
+    `at_default_precision`. `precision` is what it computes in.
 
-    At `shape`, or where None is given at its own. ArtifactError for an IR that breaks the card's contract.
+    At `shape`, or where None is given at its own. ContractError for an IR that breaks the card's contract.
     """
 
-    def __init__(self, path: Path, card: ModelCard, shape: Optional[ImageShape] = None) -> None:
+    def __init__(
+        self, path: Path, card: ModelCard, shape: Optional[ImageShape] = None, *, at_default_precision: bool = False
+    ) -> None:
         import openvino
 
         core = openvino.Core()
@@ -102,14 +111,29 @@ class OpenVinoBackend:
         ports = ir_ports(model)
         self.shape = shape or image_shape(ports, card)
         check_ports(path, ports, card, self.shape)
-        model.add_outputs(_topk_input(model, path))
-        self._compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        if model.is_dynamic():
+            raise ContractError(f"{path}: has dynamic shapes inside", "Convert it again for one fixed shape.")
+        logits = ir_logits(model, path)
+        self._tail = ir_tail(model)
+        self._hint = {} if at_default_precision else {"INFERENCE_PRECISION_HINT": "f32"}
+        model.add_outputs(logits)
+        try:
+            self._compiled = core.compile_model(model, "CPU", self._hint)
+        except RuntimeError as error:
+            raise ArtifactError(f"{path}: OpenVINO does not compile it: {_last_line(error)}") from error
+        self.precision: str = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
 
     def run(self, image: Image) -> Prediction:
         # float32, as the contract has it; the values stay 0..255.
         batch = np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32)
         results = self._compiled(batch)
         return Prediction(results[0][0, 0].copy(), results[1][0].copy())
+
+    def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
+        import openvino
+
+        compiled = openvino.Core().compile_model(self._tail, "CPU", self._hint)
+        return compiled(logits[None])[0][0, 0].copy()  # type: ignore[no-any-return]
 
 
 def read_ir(core: Any, path: Path) -> Any:
@@ -120,26 +144,24 @@ def read_ir(core: Any, path: Path) -> Any:
     try:
         return core.read_model(str(path))
     except RuntimeError as error:
-        words = [line for line in str(error).splitlines() if line.strip()]
-        raise ArtifactError(f"{path}: is not an IR that OpenVINO reads: {words[-1]}", "Run to-ir again.") from error
+        raise ArtifactError(
+            f"{path}: is not an IR that OpenVINO reads: {_last_line(error)}", "Run to-ir again."
+        ) from error
 
 
-def _argmax_input(model: Any, path: Path, output: str) -> str:
-    """The name of the logits: what the ArgMax behind `output` takes."""
-    producers = {name: node for node in model.graph.node for name in node.output}
-    node = producers.get(output)
-    while node is not None and node.op_type != "ArgMax":
-        node = producers.get(node.input[0]) if node.input else None
-    if node is None:
-        raise ArtifactError(f"{path}: {output} does not come from an ArgMax, so that there are no logits to compare")
-    return str(node.input[0])
+def _last_line(error: RuntimeError) -> str:
+    """OpenVINO's messages begin with its own source files and end with the reason."""
+    return ([line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"])[-1]
 
 
-def _topk_input(model: Any, path: Path) -> Any:
-    """The logits' port: what the TopK behind the result takes (OpenVINO's form of ArgMax)."""
-    node = model.outputs[0].get_node()
-    while node.get_type_name() != "TopK":
-        if not node.inputs():
-            raise ArtifactError(f"{path}: its output does not come from an argmax, there are no logits to compare")
-        node = node.input_value(0).get_node()
-    return node.input_value(0)
+def _onnx_session(path: Path, model: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.enable_cpu_mem_arena = False  # which keeps the largest run's memory, and there are few runs
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    # ONNX Runtime's exceptions share no base but Exception.
+    except Exception as error:
+        raise ArtifactError(f"{path}: ONNX Runtime refuses it: {str(error).splitlines()[0]}") from error

@@ -52,6 +52,7 @@ class _MoArgument(click.ParamType):
 
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
 _model = click.argument("model", default="pspnet-pytorch")
 _output_dir = click.option(
     "-o",
@@ -79,6 +80,7 @@ _source = click.option(
     help="Try this place first: http(s)://, file://, a folder or a file. Repeatable.",
 )
 _images = click.option("--images", type=_FILE, multiple=True, help="Verify on this picture as well. Repeatable.")
+_junit = click.option("--junit", type=_FILE, metavar="FILE", help="Write the verification as JUnit XML, for CI.")
 _precision = click.option(
     "--precision",
     "precisions",
@@ -231,31 +233,49 @@ def to_ir(
 
 
 @_command
-@_together(_model, _output_dir, _checkpoint, _images, _force, _progress)
+@_together(_model, _output_dir, _checkpoint, _images)
+@click.option("--onnx", "onnx_files", type=_FILE, multiple=True, help="Compare this ONNX from elsewhere. Repeatable.")
+@click.option("--ir", "ir_files", type=_FILE, multiple=True, help="Compare this IR (.xml) from elsewhere. Repeatable.")
+@click.option(
+    "--at-default-precision", is_flag=True, help="Tell as well how the IRs answer as this processor runs them."
+)
+@click.option("--save-diff", type=_FOLDER, metavar="DIR", help="Save pictures of what differs, side by side.")
+@_together(_junit, _force, _progress)
 def verify(
     model: str,
     output_dir: Path,
     checkpoint: Optional[Path],
     allow_unknown_checkpoint: bool,
     images: Sequence[Path],
+    onnx_files: Sequence[Path],
+    ir_files: Sequence[Path],
+    at_default_precision: bool,
+    save_diff: Optional[Path],
+    junit: Optional[Path],
     force: bool,
     progress: str,
     as_json: bool,
 ) -> None:
     """Compare ONNX and IR with the PyTorch original, pixel by pixel.
 
-    Exit code 0: the same answers; 9: a converted model is wrong; 10: inconclusive, the images show one class only.
+    With --onnx or --ir, those files are compared instead of the workspace's, and the manifest stays as it is.
+
+    Exit code 0: the same answers; 9: a converted model is wrong; 10: inconclusive, the images could not show it.
 
     \b
     Example:
       pspnet-convert verify demo --images photo.jpg
     """
     with _job(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=force) as job:
-        _print_verified(job, [job.verify(images)], as_json)
+        outcome = job.verify(
+            images, [*onnx_files], [*ir_files], at_default_precision=at_default_precision, save_diff=save_diff
+        )
+        _print_verified(job, [outcome], as_json, junit)
 
 
 @_command
-@_together(_model, _output_dir, _source, _checkpoint, _export_options, _precision, _mo_arg, _images, _force, _progress)
+@_together(_model, _output_dir, _source, _checkpoint, _export_options, _precision, _mo_arg, _images)
+@_together(_junit, _force, _progress)
 def run(
     model: str,
     output_dir: Path,
@@ -269,6 +289,7 @@ def run(
     precisions: Sequence[str],
     mo_args: Sequence[tuple[str, Any]],
     images: Sequence[Path],
+    junit: Optional[Path],
     force: bool,
     progress: str,
     as_json: bool,
@@ -294,7 +315,7 @@ def run(
             images=images,
             download=checkpoint is None,
         )
-        _print_verified(job, outcomes, as_json)
+        _print_verified(job, outcomes, as_json, junit)
 
 
 @_command
@@ -401,10 +422,15 @@ def _print_outcomes(job: Conversion, outcomes: Sequence[Outcome], as_json: bool)
         print_table(stage_table(outcomes, job.workspace.folder))
 
 
-def _print_verified(job: Conversion, outcomes: Sequence[Outcome], as_json: bool) -> None:
+def _print_verified(job: Conversion, outcomes: Sequence[Outcome], as_json: bool, junit: Optional[Path]) -> None:
     from pspnet_convert.printing import print_table, stage_table, verification_table
 
     result = outcomes[-1].record.result
+    if junit is not None:
+        from pspnet_convert.junit import junit_xml
+        from pspnet_convert.workspace import write_text
+
+        write_text(junit, junit_xml(job.card.name, result))
     if as_json:
         _print_json({"verdict": result["verdict"], "stages": [outcome.as_dict() for outcome in outcomes]})
     else:
@@ -413,15 +439,15 @@ def _print_verified(job: Conversion, outcomes: Sequence[Outcome], as_json: bool)
         print_table(verification_table(result))
         print(f"verdict: {result['verdict']}   manifest: {job.workspace.manifest}")
     if result["verdict"] == "mismatch":
-        first = next(row for row in result["comparisons"] if not row["passed"])
+        wrong = next(row for row in result["comparisons"] if not (row["passed"] or row["informative"]))
+        faults = [f"{check['name']}: {fault}" for check in wrong["checks"] for fault in check["faults"]]
         raise MismatchError(
-            f"{first['backend']} is not the reference's equal: {(first['faults'] or ['nothing compared'])[0]}",
-            "Do not ship it; the manifest lists all faults.",
+            f"{wrong['backend']} is not the reference's equal: {(faults or ['nothing compared'])[0]}",
+            "Do not ship it; --json lists all faults, --save-diff draws them.",
         )
     if result["verdict"] == "inconclusive":
         raise InconclusiveError(
-            "the reference sees one class everywhere, so that a wrong model could agree with it",
-            "Add pictures of its classes with --images.",
+            (result["doubts"] or ["nothing was compared"])[0], "Add pictures of its classes with --images."
         )
 
 

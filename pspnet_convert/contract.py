@@ -6,12 +6,12 @@ Read without running the model; whether its answers are right is verify.py's bus
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pspnet_convert.card import ModelCard
-from pspnet_convert.errors import ArtifactError
+from pspnet_convert.errors import ArtifactError, ContractError
 
 if TYPE_CHECKING:
     import onnx
@@ -26,11 +26,13 @@ _LABEL_TYPES = ("int64", "int32")
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output: any of its names will do; a dynamic dimension is -1."""
+    """An input or output: any of its names will do; a dynamic dimension is -1; `layout` is empty where none is told."""
 
     names: frozenset[str]
     dtype: str
     shape: tuple[int, ...]
+    layout: str = ""
+    used: bool = True
 
     def __str__(self) -> str:
         return f"{'/'.join(sorted(self.names)) or '(no name)'} {self.dtype} {list(self.shape)}"
@@ -57,12 +59,15 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 def onnx_ports(model: onnx.ModelProto) -> tuple[list[Port], list[Port]]:
     """The model's inputs and outputs, without initializers that old files list as inputs."""
     initializers = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in initializers]
-    return [_onnx_port(value) for value in inputs], [_onnx_port(value) for value in model.graph.output]
+    used = {name for node in model.graph.node for name in node.input}
+    inputs = [_onnx_port(value, value.name in used) for value in model.graph.input if value.name not in initializers]
+    return inputs, [_onnx_port(value) for value in model.graph.output]
 
 
 def ir_ports(model: openvino.Model) -> tuple[list[Port], list[Port]]:
-    return [_ir_port(port) for port in model.inputs], [_ir_port(port) for port in model.outputs]
+    used = [bool(port.get_target_inputs()) for port in model.inputs]
+    inputs = [replace(_ir_port(port), used=is_used) for port, is_used in zip(model.inputs, used)]
+    return inputs, [_ir_port(port) for port in model.outputs]
 
 
 def image_shape(ports: tuple[Sequence[Port], Sequence[Port]], card: ModelCard) -> ImageShape:
@@ -74,26 +79,34 @@ def image_shape(ports: tuple[Sequence[Port], Sequence[Port]], card: ModelCard) -
 
 
 def check_ports(path: Path, ports: tuple[Sequence[Port], Sequence[Port]], card: ModelCard, shape: ImageShape) -> None:
-    """Raise ArtifactError unless the file has the card's one input and one output, static, of `shape`."""
+    """Raise ContractError unless the file has the card's one input and one output, static, of `shape`."""
     inputs, outputs = ports
     height, width = shape[2:]
-    _check(path, "input", inputs, card.input.name, ("float32",), shape)
-    _check(path, "output", outputs, card.output.name, _LABEL_TYPES, (1, 1, height, width))
-
-
-def _check(
-    path: Path, kind: str, ports: Sequence[Port], name: str, dtypes: Sequence[str], shape: Sequence[int]
-) -> None:
-    wanted = f"{name} {' or '.join(dtypes)} {list(shape)}"
-    found = ", ".join(str(port) for port in ports) or "none"
-    if len(ports) != 1 or name not in ports[0].names or ports[0].dtype not in dtypes or ports[0].shape != tuple(shape):
-        raise ArtifactError(
-            f"{path}: its {kind} is {found}, the card wants {wanted}",
+    faults = [
+        *_faults("input", inputs, card.input.name, ("float32",), shape, card.input.layout),
+        *_faults("output", outputs, card.output.name, _LABEL_TYPES, (1, 1, height, width), card.output.layout),
+    ]
+    if faults:
+        raise ContractError(
+            f"{path}: {'; '.join(faults)}",
             "Convert it again from the card's checkpoint, or name the card that it was made with.",
         )
 
 
-def _onnx_port(value: onnx.ValueInfoProto) -> Port:
+def _faults(
+    kind: str, ports: Sequence[Port], name: str, dtypes: Sequence[str], shape: Sequence[int], layout: str
+) -> list[str]:
+    if len(ports) != 1 or name not in ports[0].names or ports[0].dtype not in dtypes or ports[0].shape != tuple(shape):
+        found = ", ".join(str(port) for port in ports) or "none"
+        return [f"its {kind} is {found}, the card wants {name} {' or '.join(dtypes)} {list(shape)}"]
+    (port,) = ports
+    faults = [] if port.used else [f"nothing in it uses its {kind} {name}"]
+    if port.layout and port.layout != layout:
+        faults.append(f"its {kind} {name} says that its layout is {port.layout}, the card wants {layout}")
+    return faults
+
+
+def _onnx_port(value: onnx.ValueInfoProto, used: bool = True) -> Port:
     import onnx
 
     tensor = value.type.tensor_type
@@ -102,12 +115,14 @@ def _onnx_port(value: onnx.ValueInfoProto) -> Port:
     except KeyError:
         dtype = "unknown"
     shape = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim)
-    return Port(frozenset([value.name]), dtype, shape)
+    return Port(frozenset([value.name]), dtype, shape, used=used)
 
 
 def _ir_port(port: openvino.Output) -> Port:
     shape = tuple(d.get_length() if d.is_static else -1 for d in port.get_partial_shape())
-    return Port(frozenset(port.get_names()), port.get_element_type().to_dtype().name, shape)
+    layout = port.get_node().get_layout().to_string().strip("[]").replace(",", "")
+    layout = layout if layout.isalpha() else ""  # "..." is any
+    return Port(frozenset(port.get_names()), port.get_element_type().to_dtype().name, shape, layout)
 
 
 def _line(error: Exception) -> str:

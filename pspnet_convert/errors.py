@@ -68,9 +68,13 @@ class InconclusiveError(ConvertError):
 
 
 class ArtifactError(ConvertError):
-    """An ONNX or IR file that is missing, unreadable, or without the names and shapes of the card."""
+    """An ONNX or IR file that is missing or unreadable; or of another contract, where that is needed to go on."""
 
     exit_code = 11
+
+
+class ContractError(ArtifactError):
+    """An ONNX or IR file that can be read, without the card's names, shapes, number types or layout."""
 
 
 class WorkspaceError(ConvertError):

@@ -69,3 +69,13 @@ def fit(image: RGB, height: int, width: int, card_input: Input) -> Fitted:
 
 def to_bgr(image: RGB) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def free_name(stem: str, taken: set[str]) -> str:
+    """`stem`, or with a number behind it the first that is not in `taken`, and is from now on."""
+    name, number = stem, 1
+    while name in taken:
+        number += 1
+        name = f"{stem}-{number}"
+    taken.add(name)
+    return name

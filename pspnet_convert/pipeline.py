@@ -26,14 +26,17 @@ from pspnet_convert.progress import Progress
 from pspnet_convert.workspace import PRECISIONS, Workspace, replacing, writing
 
 if TYPE_CHECKING:
-    from pspnet_convert.backends import Backend
     from pspnet_convert.benchmark import Timing
+    from pspnet_convert.candidates import ModelFile
     from pspnet_convert.checkpoint import Checkpoint
     from pspnet_convert.network import PSPNet
+    from pspnet_convert.tolerances import Precision
+    from pspnet_convert.verify import Verification
 
 _NETWORK_TOOLS = ("torch", "mmsegmentation", "mmengine", "mmcv", "mmcv-lite", "numpy")
 _ONNX_TOOLS = ("onnx", "onnxscript", "onnx-ir")
 _IR_TOOLS = ("openvino", "openvino-dev")
+_VERIFY_TOOLS = (*_NETWORK_TOOLS, "onnxruntime", *_IR_TOOLS)
 log = logging.getLogger(__name__)
 
 
@@ -152,34 +155,103 @@ class Conversion:
             work=work,
         )
 
-    def verify(self, images: Sequence[Path]) -> Outcome:
-        """Compare the workspace's ONNX and IRs with the reference; the verdict is in the record's result."""
-        onnx = self.workspace.onnx
-        self._expect(onnx, "export-onnx")
-        irs = {precision: self.workspace.ir(precision) for precision in self._converted()}
-        files = [onnx, *(path.with_suffix(suffix) for path in irs.values() for suffix in (".xml", ".bin"))]
-        for path in files:
-            self._expect(path, "to-ir")
+    def verify(
+        self,
+        images: Sequence[Path],
+        onnx: Sequence[Path] = (),
+        irs: Sequence[Path] = (),
+        *,
+        at_default_precision: bool = False,
+        save_diff: Optional[Path] = None,
+    ) -> Outcome:
+        """Compare the workspace's ONNX and IRs with the reference; the verdict is in the record's result.
+
+        What each model saw lies in the workspace's `verification` folder afterwards. With `onnx` or `irs`, files from
+        elsewhere, those are compared, at the card's shape, and workspace and manifest stay as they are. Pictures of
+        what differs go to the folder `save_diff`.
+        """
+        from pspnet_convert.evidence import save_differences
+
+        if not (onnx or irs):
+            outcome = self._verify_own(images, at_default_precision)
+            if save_diff is not None:
+                save_differences(self.workspace.verification, outcome.record.result, save_diff)
+            return outcome
+        with TemporaryDirectory(prefix="pspnet-convert-") as folder:
+            outcome = self._verify_others(onnx, irs, images, at_default_precision, Path(folder))
+            if save_diff is not None:
+                save_differences(Path(folder), outcome.record.result, save_diff)
+            return outcome
+
+    def _verify_own(self, images: Sequence[Path], at_default_precision: bool) -> Outcome:
+        from pspnet_convert.candidates import ModelFile
+
+        self._expect(self.workspace.onnx, "export-onnx")
+        files = [ModelFile("ONNX", self.workspace.onnx, "f32")]
+        for precision in self._converted():
+            claims: Precision = "FP16" if precision == "FP16" else "f32"
+            files.append(ModelFile(f"IR {precision}", self.workspace.ir(precision), claims))
+        for part in (part for file in files for part in file.parts):
+            self._expect(part, "to-ir")
+        pictures: list[Path] = []
 
         def work() -> dict[str, Any]:
-            return self._compare(onnx, irs, images)
+            from pspnet_convert.evidence import write_pictures
+
+            result = self._compare(files, self._exported_shape(), images, at_default_precision)
+            pictures.extend(write_pictures(result, self.card, self.workspace.verification))
+            return result.as_dict()
 
         return self._stage(
             "verify",
-            inputs={
-                "checkpoint": self._checkpoint_record(),
-                "card": self._converted_card(),
-                "models": [
-                    asdict(self._digests.record(path, path.relative_to(self.workspace.folder).as_posix()))
-                    for path in files
-                ],
-                "images": [asdict(self._digests.record(path, path.name)) for path in self._readable(images)],
-            },
-            options={},
-            tools=(*_NETWORK_TOOLS, "onnxruntime", *_IR_TOOLS),
-            outputs=[],
+            inputs=self._compared(files, images),
+            options={"at_default_precision": at_default_precision},
+            tools=_VERIFY_TOOLS,
+            outputs=pictures,
             work=work,
         )
+
+    def _verify_others(
+        self,
+        onnx: Sequence[Path],
+        irs: Sequence[Path],
+        images: Sequence[Path],
+        at_default_precision: bool,
+        folder: Path,
+    ) -> Outcome:
+        from pspnet_convert.candidates import ModelFile
+        from pspnet_convert.evidence import write_pictures
+        from pspnet_convert.images import free_name
+
+        taken: set[str] = set()
+        files = [ModelFile(free_name(f"ONNX {path.name}", taken), path) for path in onnx]
+        files += [ModelFile(free_name(f"IR {path.name}", taken), path) for path in irs]
+        for part in (part for file in files for part in file.parts):
+            if not part.is_file():
+                raise ArtifactError(f"{part}: there is no such file", "An IR is an .xml with its .bin beside it.")
+        options = {"at_default_precision": at_default_precision}
+        planned = StageRecord(self._compared(files, images), options, versions(*_VERIFY_TOOLS))
+        started = time.monotonic()
+        result = self._compare(files, self.card.input.shape, images, at_default_precision)
+        write_pictures(result, self.card, folder)
+        return self._tell(Outcome("verify", self._finish(planned, started, [], result.as_dict()), skipped=False))
+
+    def _compared(self, files: Sequence[ModelFile], images: Sequence[Path]) -> dict[str, Any]:
+        from pspnet_convert.images import read_image
+
+        for path in images:
+            read_image(path)
+        return {
+            "checkpoint": self._checkpoint_record(),
+            "card": self._converted_card(),
+            "models": [asdict(self._digests.record(part, self._told(part))) for file in files for part in file.parts],
+            "images": [asdict(self._digests.record(path, path.name)) for path in images],
+        }
+
+    def _told(self, path: Path) -> str:
+        """A file as the manifest has it: by its place in the workspace, of one from elsewhere the name alone."""
+        inside = path.is_relative_to(self.workspace.folder)
+        return path.relative_to(self.workspace.folder).as_posix() if inside else path.name
 
     def benchmark(self, rounds: int) -> list[Timing]:
         """Time each graph, converted anew, so that nothing in the workspace changes."""
@@ -227,22 +299,28 @@ class Conversion:
                 log.warning("%s is of an earlier conversion, and is not verified", self.workspace.ir(left))
         return list(precisions)
 
-    def _compare(self, onnx: Path, irs: Mapping[str, Path], images: Sequence[Path]) -> dict[str, Any]:
-        from pspnet_convert.backends import OnnxBackend, OpenVinoBackend
+    def _compare(
+        self, files: Sequence[ModelFile], shape: ImageShape, images: Sequence[Path], at_default_precision: bool
+    ) -> Verification:
+        from pspnet_convert.candidates import candidates
+        from pspnet_convert.reference import expect
         from pspnet_convert.verification_inputs import verification_inputs
         from pspnet_convert.verify import verify
 
-        shape = self._exported_shape()
         inputs = verification_inputs(self.card, shape, images)
-        candidates: dict[str, Callable[[], Backend]] = {"ONNX": partial(OnnxBackend, onnx, self.card, shape)}
-        for precision, path in irs.items():
-            candidates[f"IR {precision}"] = partial(OpenVinoBackend, path, self.card, shape)
-        self._progress.start(len(inputs) * (1 + len(candidates)), "verifying", stage="verify", unit="images")
+        compared = candidates(files, self.card, shape, at_default_precision=at_default_precision)
+        self._progress.start(len(inputs) * (1 + len(compared)), "verifying", stage="verify", unit="images")
+        note = partial(self._progress.advance, 1)
         try:
-            result = verify(self._last_use_of_the_network, candidates, inputs, note=partial(self._progress.advance, 1))
+            return verify(
+                lambda batch: expect(self._last_use_of_the_network(), self.card, batch, note),
+                compared,
+                inputs,
+                len(self.card.classes),
+                note,
+            )
         finally:
             self._progress.done()
-        return result.as_dict()
 
     def _exported_shape(self) -> ImageShape:
         """What export-onnx was asked for; the card's where the manifest has no such stage."""
@@ -252,13 +330,11 @@ class Conversion:
         height, width = record.options["input_shape"][2:]
         return 1, 3, height, width
 
-    def _last_use_of_the_network(self) -> Backend:
-        """The reference; when it goes, so do the weights, before the converted models come."""
-        from pspnet_convert.backends import TorchBackend
-
-        reference = TorchBackend(self._network, self.card)
+    def _last_use_of_the_network(self) -> PSPNet:
+        """When the one who asked is done with it, its weights go, before the converted models come."""
+        network = self._network
         self._release_network()
-        return reference
+        return network
 
     def _release_network(self) -> None:
         del self._network, self._checkpoint
@@ -312,14 +388,6 @@ class Conversion:
     def _expect(self, path: Path, stage: str) -> None:
         if not path.is_file():
             raise ArtifactError(f"{path}: is not there yet", f"Run {stage} first, or run, which does all stages.")
-
-    @staticmethod
-    def _readable(images: Sequence[Path]) -> Sequence[Path]:
-        from pspnet_convert.images import read_image
-
-        for path in images:
-            read_image(path)
-        return images
 
     def _stage(
         self,

@@ -61,7 +61,15 @@ def stage_table(outcomes: Sequence[Outcome], folder: Path) -> Table:
     table.add_column("sha256")
     for outcome in outcomes:
         state = "unchanged" if outcome.skipped else f"{outcome.record.seconds:.1f} s"
-        files = [(str(folder / file.file), str(file.size), file.sha256[:12]) for file in outcome.record.outputs]
+        pictures = [file for file in outcome.record.outputs if file.file.endswith(".png")]
+        files = [
+            (str(folder / file.file), str(file.size), file.sha256[:12])
+            for file in outcome.record.outputs
+            if file not in pictures
+        ]
+        if pictures:
+            place = (folder / pictures[0].file).parent
+            files.append((str(place), str(sum(file.size for file in pictures)), f"{len(pictures)} pictures"))
         first, *others = files or [("", "", "")]
         table.add_row(outcome.stage, state, *first)
         for file in others:
@@ -75,20 +83,18 @@ def verification_table(result: Mapping[str, Any]) -> Table:
     inputs = ", ".join(result["inputs"])
     table = Table(title=f"Against the PyTorch reference, on: {inputs}", title_justify="left")
     table.add_column("model")
-    for heading in ("pixels agreeing", "largest logit error", "relative", "allowed", "differing", "explained"):
+    for heading in ("pixels agreeing", "differing", "explained", "rms error", "allowed", "largest error", "allowed"):
         table.add_column(heading, justify="right")
     table.add_column("")
     for row in result["comparisons"]:
-        table.add_row(
-            row["backend"],
-            f"{row['agreement']:.4%}",
-            _scientific(row["largest_error"]),
-            _scientific(row["relative_error"]),
-            _scientific(row["tolerance"]),
-            str(row["differing"]),
-            str(row["explained"]),
-            "pass" if row["passed"] else "FAIL",
-        )
+        error, allowed = row["relative_error"], row["allowed"]
+        verdict = "pass" if row["passed"] else "FAIL"
+        numbers = [""] * 7  # of a model that did not run
+        if row["pixels"]:
+            errors = (error["rms"], allowed["rms"], error["largest"], allowed["largest"])
+            counts = (f"{row['agreement']:.4%}", str(row["differing"]), str(row["explained"]))
+            numbers = [*counts, *map(_scientific, errors)]
+        table.add_row(row["backend"], *numbers, f"({verdict})" if row["informative"] else verdict)
     return table
 
 

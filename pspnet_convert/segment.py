@@ -15,7 +15,7 @@ from PIL import ImageDraw, ImageFont
 from pspnet_convert.backends import Backend
 from pspnet_convert.card import ModelCard
 from pspnet_convert.contract import ImageShape
-from pspnet_convert.images import RGB, fit, read_image, to_bgr
+from pspnet_convert.images import RGB, fit, free_name, read_image, to_bgr
 from pspnet_convert.workspace import replacing
 
 _OPACITY = 0.7
@@ -46,7 +46,7 @@ def segment(
         picture = read_image(path)
         fitted = fit(picture, height, width, card.input)
         labels = _resized(fitted.crop(backend.run(to_bgr(fitted.image)).labels), picture)
-        stem = _free_name(path.stem, taken)
+        stem = free_name(path.stem, taken)
         overlay, label_map = folder / f"{stem}.overlay.png", folder / f"{stem}.labels.png"
         shares = _shares(labels, card)
         with replacing(overlay, label_map) as (overlay_made, labels_made):
@@ -92,12 +92,3 @@ def _with_legend(image: RGB, shares: dict[str, float], card: ModelCard) -> Pillo
         draw.rectangle((width + 12, top, width + 26, top + 14), fill=colours[name], outline="black")
         draw.text((width + 34, top - 2), f"{name}  {share:.1%}", fill="black", font=font)
     return canvas
-
-
-def _free_name(stem: str, taken: set[str]) -> str:
-    name, number = stem, 1
-    while name in taken:
-        number += 1
-        name = f"{stem}-{number}"
-    taken.add(name)
-    return name

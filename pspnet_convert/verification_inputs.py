@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pspnet_convert.card import Input, ModelCard
 from pspnet_convert.contract import ImageShape
-from pspnet_convert.images import RGB, fit, read_image, to_bgr
+from pspnet_convert.images import RGB, fit, free_name, read_image, to_bgr
 
 _SAMPLES = Path(__file__).parent / "samples"
 _FROM_DATASET = 4
@@ -32,12 +33,11 @@ class VerificationInput:
 def verification_inputs(card: ModelCard, shape: ImageShape, extra: Sequence[Path] = ()) -> list[VerificationInput]:
     """The sheet, a few images of the card's dataset if it has one, and `extra`; ImageError for a file that is none."""
     height, width = shape[2:]
-    paths = [*_from_dataset(card), *extra]
-    pictures = [(path.name, fit(read_image(path), height, width, card.input).image) for path in paths]
-    return [
-        VerificationInput("sheet", to_bgr(sheet(height, width, card.input))),
-        *(VerificationInput(name, to_bgr(image)) for name, image in pictures),
-    ]
+    images = {"sheet": sheet(height, width, card.input)}
+    taken = set(images)
+    for path in [*_from_dataset(card), *extra]:
+        images[free_name(path.name, taken)] = fit(read_image(path), height, width, card.input).image
+    return [VerificationInput(name, to_bgr(image)) for name, image in images.items()]
 
 
 def sheet(height: int, width: int, card_input: Input) -> RGB:
@@ -50,6 +50,20 @@ def sheet(height: int, width: int, card_input: Input) -> RGB:
         canvas[: rows[1], left:right] = fit(photograph, rows[1], right - left, card_input).image
         canvas[rows[1] :, left:right] = _DRAWN[column](height - rows[1], right - left)
     return canvas
+
+
+def drawn_logits(classes: int, height: int, width: int) -> NDArray[np.float32]:
+    """Logits [classes, height, width] that show a wrong argmax: each class is the largest somewhere, alone, in a tie
+    with a class before or after it, or by the least that float32 can tell. Some pixels are all ties."""
+    pixel = np.arange(height * width).reshape(height, width)
+    first = pixel % classes
+    second = (first + 1 + pixel // classes % (classes - 1)) % classes
+    kind = pixel // (classes * (classes - 1)) % 4
+    runner_up = np.choose(kind, [0.5, 1, np.nextafter(np.float32(1), np.float32(0)), 0])
+    logits = np.zeros((classes, height, width), np.float32)
+    np.put_along_axis(logits, second[None], runner_up[None], axis=0)
+    np.put_along_axis(logits, first[None], np.where(kind == 3, 0, 1)[None], axis=0)
+    return logits
 
 
 def _patches(height: int, width: int) -> RGB:

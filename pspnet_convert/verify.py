@@ -9,36 +9,72 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet_convert.backends import Backend, Prediction
-from pspnet_convert.verification_inputs import VerificationInput
+from pspnet_convert.backends import Converted, Prediction
+from pspnet_convert.errors import ContractError
+from pspnet_convert.reference import Expected
+from pspnet_convert.tolerances import NO_ERROR, Error, Precision, allowed, error_of, worst
+from pspnet_convert.verification_inputs import VerificationInput, drawn_logits
 
 Verdict = Literal["pass", "mismatch", "inconclusive"]
+Expect = Callable[[Sequence[VerificationInput]], list[Expected]]
 
-# Largest logit error allowed, relative to the largest reference logit of the input. float32 keeps 24 bits
-# (6e-8); sixty layers that sum thousands of products in another order were measured at 1e-6 to 1e-5. FP16
-# weights are rounded to 11 bits (5e-4 each), which the same layers carry to 1e-3 .. 4e-3.
-TOLERANCES: Mapping[str, float] = {"ONNX": 1e-4, "IR FP32": 1e-4, "IR FP16": 1e-2}
-
+CHECKS: Mapping[str, str] = {
+    "contract": "names, shapes, number types and layout are the card's, nothing is dynamic or unused",
+    "argmax": "of drawn logits, ties among them, the label is the first of the largest",
+    "labels": "labels are classes of the card, and each is the one of the largest logit",
+    "logits": "logits are as near to the reference's as the precision allows",
+    "pixels": "where a label differs, the reference was undecided",
+}
 _AT_ONCE = 8  # inputs whose reference logits are held in memory
+_LISTED = 20  # unexplained pixels a model
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A converted model by its `name`, opened when its turn comes. `precision` says how near its logits must be.
+
+    Of an `informative` one, the result is told and nothing follows from it.
+    """
+
+    name: str
+    precision: Precision
+    open: Callable[[], Converted]
+    informative: bool = False
+
+
+@dataclass(frozen=True)
+class UnexplainedPixel:
+    """Labels are class numbers; `margin` is the reference's, in logits."""
+
+    image: str
+    x: int
+    y: int
+    label: int
+    expected: int
+    margin: float
 
 
 @dataclass
 class Comparison:
-    """One converted model against the reference, over all inputs. Pixels are counted, logits are unitless."""
+    """One converted model against the reference, over all inputs. Pixels are counted."""
 
     backend: str
-    tolerance: float
+    precision: Precision
+    informative: bool = False
     pixels: int = 0
     differing: int = 0
     explained: int = 0
-    largest_error: float = 0.0
-    relative_error: float = 0.0
-    faults: list[str] = field(default_factory=list)
+    largest_error: float = 0.0  # in logits
+    error: Error = NO_ERROR
+    allowed: Error = NO_ERROR  # on the input that allows most
+    faults: dict[str, list[str]] = field(default_factory=dict)  # by check
+    unexplained: list[UnexplainedPixel] = field(default_factory=list)
+    labels: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # by input
 
     @property
     def agreement(self) -> float:
@@ -49,111 +85,166 @@ class Comparison:
     def passed(self) -> bool:
         return not self.faults and self.pixels > 0
 
+    def add_fault(self, check: str, words: str) -> None:
+        self.faults.setdefault(check, []).append(words)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; an error that is not a number is None."""
-        values = {**asdict(self), "agreement": self.agreement, "passed": self.passed}
-        for name in ("largest_error", "relative_error"):
-            values[name] = values[name] if np.isfinite(values[name]) else None
-        return values
+        return {
+            "backend": self.backend,
+            "precision": self.precision,
+            "informative": self.informative,
+            "passed": self.passed,
+            "pixels": self.pixels,
+            "agreement": self.agreement,
+            "differing": self.differing,
+            "explained": self.explained,
+            "largest_error": self.largest_error if np.isfinite(self.largest_error) else None,
+            "relative_error": self.error.as_dict(),
+            "allowed": self.allowed.as_dict(),
+            "checks": [
+                {"name": name, "what": what, "passed": name not in self.faults, "faults": self.faults.get(name, [])}
+                for name, what in CHECKS.items()
+            ],
+            "unexplained": [asdict(pixel) for pixel in self.unexplained],
+        }
 
 
 @dataclass(frozen=True)
 class Verification:
-    """`classes_seen` are the class numbers that the reference found in any input."""
+    """`classes_seen` are the class numbers that the reference found in any input; `moved` is how far each small
+    fault moves its logits on the input where it moves them most; `labels` are the reference's, by input."""
 
     comparisons: Sequence[Comparison]
-    inputs: Sequence[str]
+    inputs: Sequence[VerificationInput]
     classes_seen: Sequence[int]
+    moved: Mapping[str, Error]
+    labels: Mapping[str, NDArray[np.uint8]]
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why the inputs could not have shown a fault; empty if they could."""
+        doubts = []
+        # A model that sees one thing everywhere agrees with any other that does.
+        if len(self.classes_seen) < 2:
+            doubts.append("the reference sees one class everywhere, so that a wrong model could agree with it")
+        for comparison in self._judged:
+            blind = [fault for fault, moved in self.moved.items() if moved.within(comparison.allowed)]
+            if blind:
+                doubts.append(f"{comparison.backend}: no input would show this fault: {', '.join(blind)}")
+        return doubts
 
     @property
     def verdict(self) -> Verdict:
-        if not all(comparison.passed for comparison in self.comparisons):
+        if not all(comparison.passed for comparison in self._judged):
             return "mismatch"
-        # A model that sees one thing everywhere agrees with any other that does.
-        return "pass" if len(self.classes_seen) > 1 and self.comparisons else "inconclusive"
+        return "pass" if self._judged and not self.doubts else "inconclusive"
+
+    @property
+    def _judged(self) -> list[Comparison]:
+        return [comparison for comparison in self.comparisons if not comparison.informative]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
             "verdict": self.verdict,
-            "inputs": list(self.inputs),
+            "doubts": self.doubts,
+            "inputs": [entry.name for entry in self.inputs],
             "classes_seen": list(self.classes_seen),
+            "sensitivity": {name: error.as_dict() for name, error in self.moved.items()},
             "comparisons": [comparison.as_dict() for comparison in self.comparisons],
         }
 
 
 def verify(
-    open_reference: Callable[[], Backend],
-    candidates: Mapping[str, Callable[[], Backend]],
+    expect: Expect,
+    candidates: Sequence[Candidate],
     inputs: Sequence[VerificationInput],
-    tolerances: Mapping[str, float] = TOLERANCES,
+    classes: int,
     note: Callable[[], None] = lambda: None,
 ) -> Verification:
-    """Run the reference and then one candidate after another, so that memory holds one model at a time.
+    """Run the reference (`expect`) and then one candidate after another, so that memory holds one model at a time.
 
-    `candidates` opens each by its name; `tolerances` has the largest relative logit error by the same names;
-    `note` is called for each input that a model has done.
+    `classes` is how many the card has; `note` is called for each input that a candidate has done.
     """
-    comparisons = {name: Comparison(name, tolerances[name]) for name in candidates}
+    comparisons = {one.name: Comparison(one.name, one.precision, one.informative) for one in candidates}
     seen: set[int] = set()
+    moved: dict[str, Error] = {}
+    labels = {}
     for start in range(0, len(inputs), _AT_ONCE):
         batch = inputs[start : start + _AT_ONCE]
-        expected = _run_all(open_reference, batch, note)
-        seen.update(*(np.unique(prediction.labels).tolist() for prediction in expected))
-        for name in reversed(list(candidates)):  # ONNX Runtime, the first, gives its memory back late
-            _compare_all(candidates[name], batch, expected, comparisons[name], note)
-    return Verification(list(comparisons.values()), [entry.name for entry in inputs], sorted(seen))
-
-
-def _run_all(
-    open_backend: Callable[[], Backend], inputs: Sequence[VerificationInput], note: Callable[[], None]
-) -> list[Prediction]:
-    backend = open_backend()
-    predictions = []
-    for entry in inputs:
-        predictions.append(backend.run(entry.image))
-        note()
-    return predictions
+        expected = expect(batch)
+        for entry, answer in zip(batch, expected):
+            labels[entry.name] = answer.prediction.labels.astype(np.uint8)
+            seen.update(np.unique(answer.prediction.labels).tolist())
+            moved = {name: worst(error, moved.get(name, error)) for name, error in answer.moved.items()}
+        for candidate in reversed(candidates):  # ONNX Runtime, the first, gives its memory back late
+            _compare_all(candidate, batch, expected, classes, comparisons[candidate.name], note)
+    return Verification(list(comparisons.values()), inputs, sorted(seen), moved, labels)
 
 
 def _compare_all(
-    open_backend: Callable[[], Backend],
+    candidate: Candidate,
     inputs: Sequence[VerificationInput],
-    expected: Sequence[Prediction],
+    expected: Sequence[Expected],
+    classes: int,
     comparison: Comparison,
     note: Callable[[], None],
 ) -> None:
-    backend = open_backend()
-    for entry, prediction in zip(inputs, expected):
-        compare(prediction, backend.run(entry.image), entry.name, comparison)
+    try:
+        backend = candidate.open()
+    except ContractError as error:
+        comparison.add_fault("contract", error.what)
+        return
+    if not candidate.informative:
+        _check_argmax(backend, expected[0].prediction.logits.shape, comparison)
+    for entry, answer in zip(inputs, expected):
+        found = backend.run(entry.image)
+        compare(answer, found, entry.name, comparison)
+        _check_labels(found, entry.name, classes, comparison)
+        comparison.labels[entry.name] = found.labels.astype(np.uint8)
         note()
 
 
-def compare(expected: Prediction, found: Prediction, name: str, comparison: Comparison) -> None:
-    """Add what `found` shows on the input `name` to `comparison`."""
-    comparison.pixels += expected.labels.size
-    if found.logits.shape != expected.logits.shape or found.labels.shape != expected.labels.shape:
-        comparison.differing += expected.labels.size
-        comparison.faults.append(f"{name}: logits {list(found.logits.shape)} instead of {list(expected.logits.shape)}")
+def compare(expected: Expected, found: Prediction, name: str, comparison: Comparison) -> None:
+    """Add what `found` shows on the input `name` to `comparison`: the checks `logits` and `pixels`."""
+    labels, logits = expected.prediction.labels, expected.prediction.logits
+    comparison.pixels += labels.size
+    if found.logits.shape != logits.shape or found.labels.shape != labels.shape:
+        comparison.differing += labels.size
+        comparison.add_fault("logits", f"{name}: {list(found.logits.shape)} instead of {list(logits.shape)}")
         return
-    error = np.abs(found.logits - expected.logits).max(axis=0)  # [H, W], over the classes
-    error[~np.isfinite(error)] = np.inf
-    differs = found.labels != expected.labels
-    explained = differs & (margin(expected.logits) <= 2 * error) & np.isfinite(error)
-    largest = float(error.max())
-    relative = largest / max(float(np.abs(expected.logits).max()), float(np.finfo(np.float32).tiny))
+    at_pixel = np.abs(found.logits - logits).max(axis=0)  # [H, W], over the classes
+    at_pixel[~np.isfinite(at_pixel)] = np.inf
+    error, may_be = error_of(found.logits, logits), allowed(comparison.precision, expected.rounding)
+    comparison.largest_error = max(comparison.largest_error, float(at_pixel.max()))
+    comparison.error = worst(comparison.error, error)
+    comparison.allowed = worst(comparison.allowed, may_be)
+    if not error.within(may_be):
+        comparison.add_fault(
+            "logits",
+            f"{name}: logit error {error.rms:.1e} rms and {error.largest:.1e} largest, relative; "
+            f"{may_be.rms:.1e} and {may_be.largest:.1e} allowed",
+        )
+    differs = found.labels != labels
+    reference_margin = margin(logits)
+    explained = differs & (reference_margin <= 2 * at_pixel) & np.isfinite(at_pixel)
     comparison.differing += int(differs.sum())
     comparison.explained += int(explained.sum())
-    comparison.largest_error = max(comparison.largest_error, largest)
-    comparison.relative_error = max(comparison.relative_error, relative)
-    if relative > comparison.tolerance:
-        comparison.faults.append(f"{name}: logit error {relative:.1e} relative, {comparison.tolerance:.0e} allowed")
-    unexplained = np.argwhere(differs & ~explained)
-    if len(unexplained):
-        y, x = unexplained[0]
-        comparison.faults.append(
-            f"{name}: {len(unexplained)} differing pixels unexplained, first x={x} y={y}: "
-            f"class {int(found.labels[y, x])} instead of {int(expected.labels[y, x])}"
+    left = np.argwhere(differs & ~explained)
+    pixels = [
+        UnexplainedPixel(
+            name, int(x), int(y), int(found.labels[y, x]), int(labels[y, x]), float(reference_margin[y, x])
+        )
+        for y, x in left[:_LISTED]
+    ]
+    comparison.unexplained.extend(pixels[: _LISTED - len(comparison.unexplained)])
+    if pixels:
+        first = pixels[0]
+        comparison.add_fault(
+            "pixels",
+            f"{name}: {len(left)} differing pixels unexplained, first x={first.x} y={first.y}: class {first.label} "
+            f"instead of {first.expected}",
         )
 
 
@@ -161,3 +252,35 @@ def margin(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """[classes, H, W] to [H, W]: each pixel's best logit minus its second best."""
     second, best = np.partition(logits, -2, axis=0)[-2:]
     return best - second
+
+
+def _check_argmax(backend: Converted, shape: Sequence[int], comparison: Comparison) -> None:
+    logits = drawn_logits(*shape)
+    labels = backend.argmax(logits)
+    wrong = _first(labels != logits.argmax(axis=0)) if labels.shape == logits.shape[1:] else None
+    if labels.shape != logits.shape[1:]:
+        comparison.add_fault("argmax", f"gives labels {list(labels.shape)} for logits {list(logits.shape)}")
+    elif wrong is not None:
+        y, x = wrong
+        values = ", ".join(f"{value:g}" for value in logits[:, y, x])
+        comparison.add_fault("argmax", f"of the logits {values} it takes class {int(labels[y, x])}")
+
+
+def _check_labels(found: Prediction, name: str, classes: int, comparison: Comparison) -> None:
+    low, high = int(found.labels.min()), int(found.labels.max())
+    if low < 0 or high >= classes:
+        comparison.add_fault("labels", f"{name}: labels {low}..{high}, the card's classes are 0..{classes - 1}")
+    elif found.labels.shape == found.logits.shape[1:] and found.logits.shape[0] > high:
+        own = np.take_along_axis(found.logits, found.labels[None].astype(np.int64), axis=0)[0]
+        wrong = _first(own < found.logits.max(axis=0))
+        if wrong is not None:
+            y, x = wrong
+            comparison.add_fault(
+                "labels", f"{name}: x={x} y={y}: class {int(found.labels[y, x])} has not its largest logit"
+            )
+
+
+def _first(wrong: NDArray[np.bool_]) -> Optional[tuple[int, int]]:
+    """Row and column of the first True."""
+    places = np.argwhere(wrong)
+    return (int(places[0][0]), int(places[0][1])) if len(places) else None

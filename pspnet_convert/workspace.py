@@ -50,6 +50,11 @@ class Workspace:
         return self.folder / precision / f"{self.name}.xml"
 
     @property
+    def verification(self) -> Path:
+        """The folder of what each model saw when it was verified."""
+        return self.folder / "verification"
+
+    @property
     def manifest(self) -> Path:
         return self.folder / "manifest.json"
 
@@ -114,8 +119,12 @@ def replacing(*targets: Path) -> Iterator[list[Path]]:
 
 
 def write_json(path: Path, data: Any) -> None:
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
     with replacing(path) as (temporary,):
-        temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def sha256_of(path: Path) -> str:

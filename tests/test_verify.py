@@ -21,7 +21,9 @@ from openvino.tools import mo
 from pspnet_convert.backends import Prediction
 from pspnet_convert.card import ModelCard
 from pspnet_convert.catalog import find_card
-from pspnet_convert.verify import Comparison, Verification, compare, margin
+from pspnet_convert.reference import Expected
+from pspnet_convert.tolerances import Error
+from pspnet_convert.verify import Comparison, UnexplainedPixel, Verification, compare, margin
 
 CORRECT = {
     "input": "input.1",
@@ -129,15 +131,14 @@ def test_an_onnx_with_another_graph_fails(
     assert "ONNX is not the reference's equal" in result.error
 
 
-def test_without_an_argmax_there_is_nothing_to_compare(
-    cli: Cli, small: ModelCard, workspace: Path, folder: Path
-) -> None:
+def test_without_an_argmax_the_contract_is_broken(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
     path = folder / "small-standin.onnx"
     model = onnx.load(str(path))
     _argmin(model)
     onnx.save(model, str(path))
     result = cli("verify", small.folder, "-o", workspace)
-    assert result.exit_code == 11
+    assert result.exit_code == 9
+    assert "ONNX is not the reference's equal: contract: " in result.error
     assert "does not come from an ArgMax" in result.error
 
 
@@ -182,9 +183,10 @@ def prediction(logits: Any) -> Prediction:
     return Prediction(array.argmax(axis=0), array)
 
 
-def compared(expected: Prediction, found: Prediction, tolerance: float = 0.1) -> Comparison:
-    comparison = Comparison("test", tolerance)
-    compare(expected, found, "image", comparison)
+def compared(expected: Prediction, found: Prediction, allowed: float = 0.1) -> Comparison:
+    """At a precision whose largest error allowed is `allowed`, relative."""
+    comparison = Comparison("test", "FP16")
+    compare(Expected(expected, {}, Error(allowed, allowed / 6)), found, "image", comparison)
     return comparison
 
 
@@ -199,15 +201,17 @@ def test_a_label_that_its_own_logits_do_not_explain_fails() -> None:
     wrong_labels = Prediction(1 - reference.labels, reference.logits)
     result = compared(reference, wrong_labels)
     assert (result.differing, result.explained, result.passed) == (2, 0, False)
-    assert "first x=0 y=0: class 1 instead of 0" in result.faults[0]
+    assert "first x=0 y=0: class 1 instead of 0" in result.faults["pixels"][0]
+    assert result.unexplained[0] == UnexplainedPixel("image", 0, 0, 1, 0, 0.5)
+    assert len(result.unexplained) == 2
 
 
 def test_an_error_beyond_the_tolerance_fails_though_all_labels_agree() -> None:
     reference = prediction([[[10.0]], [[0.0]]])
     result = compared(reference, prediction([[[8.0]], [[0.0]]]))
     assert result.differing == 0
-    assert result.relative_error == pytest.approx(0.2)
-    assert not result.passed
+    assert result.error == Error(pytest.approx(0.2), pytest.approx(0.2))
+    assert list(result.faults) == ["logits"]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -221,12 +225,28 @@ def test_what_is_not_finite_fails(value: float) -> None:
 def test_another_shape_fails() -> None:
     result = compared(prediction(np.zeros((2, 3, 4))), prediction(np.zeros((3, 3, 4))))
     assert not result.passed
-    assert "logits [3, 3, 4] instead of [2, 3, 4]" in result.faults[0]
+    assert "[3, 3, 4] instead of [2, 3, 4]" in result.faults["logits"][0]
 
 
 def test_nothing_compared_is_no_pass() -> None:
-    assert Verification([], ["image"], [0, 1]).verdict == "inconclusive"
-    assert Verification([Comparison("test", 1.0)], [], [0, 1]).verdict == "mismatch"
+    assert Verification([], [], [0, 1], {}, {}).verdict == "inconclusive"
+    assert Verification([Comparison("test", "f32")], [], [0, 1], {}, {}).verdict == "mismatch"
+
+
+def test_a_set_that_would_not_show_a_fault_is_inconclusive() -> None:
+    right = Comparison("test", "f32", pixels=1, allowed=Error(1e-5, 3e-5))
+    seen = {"swapped": Error(1e-2, 1e-1)}
+    assert Verification([right], [], [0, 1], seen, {}).verdict == "pass"
+    blind = Verification([right], [], [0, 1], {**seen, "off by one": Error(9e-6, 2e-5)}, {})
+    assert blind.verdict == "inconclusive"
+    assert blind.doubts == ["test: no input would show this fault: off by one"]
+
+
+def test_what_is_informative_decides_nothing() -> None:
+    right, wrong = Comparison("right", "f32", pixels=1), Comparison("wrong", "bf16", informative=True, pixels=1)
+    wrong.add_fault("logits", "far off")
+    assert Verification([right, wrong], [], [0, 1], {}, {}).verdict == "pass"
+    assert Verification([wrong], [], [0, 1], {}, {}).verdict == "inconclusive"
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 21), st.floats(0, 1))
@@ -234,7 +254,7 @@ def test_noise_within_the_tolerance_is_always_explained(seed: int, classes: int,
     random = np.random.default_rng(seed)
     logits = random.standard_normal((classes, 4, 4)).astype(np.float32)
     noise = (random.uniform(-size, size, logits.shape)).astype(np.float32)
-    result = compared(prediction(logits), prediction(logits + noise), tolerance=1e9)
+    result = compared(prediction(logits), prediction(logits + noise), allowed=1e9)
     assert result.passed
     assert result.explained == result.differing
 
