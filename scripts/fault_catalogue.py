@@ -1,0 +1,195 @@
+"""Does verification catch what goes wrong, and let pass what is right? Every fault of faults.py, one at a time; and
+right conversions of networks with random weights, sizes and bins.
+
+    python scripts/fault_catalogue.py                 # the demo model's faults, then 50 right conversions
+    python scripts/fault_catalogue.py --model standin # of another model.yml with its checkpoint beside it
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from faults import Fault, all_faults, make
+from make_standin_checkpoint import make_standin
+from rich.console import Console
+from rich.table import Table
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pspnet_convert.batchnorm import sharing_copy
+from pspnet_convert.candidates import ModelFile, candidates
+from pspnet_convert.card import ModelCard, load_card
+from pspnet_convert.catalog import find_card
+from pspnet_convert.checkpoint import load_checkpoint
+from pspnet_convert.network import PSPNet, build_network
+from pspnet_convert.onnx_export import ExportOptions, export_onnx, export_plainly
+from pspnet_convert.reference import expect
+from pspnet_convert.verification_inputs import verification_inputs
+from pspnet_convert.verify import Comparison, verify
+
+PRECISIONS = {"ONNX": "f32", "IR FP32": "f32", "IR FP16": "FP16"}
+
+
+@dataclass(frozen=True)
+class Caught:
+    """A fault, and the checks that saw it, each with its first words; none if it got through."""
+
+    fault: Fault
+    by: dict[str, str]
+
+
+def network_of(card: ModelCard) -> PSPNet:
+    return build_network(card, load_checkpoint(card.folder / card.checkpoint.name, card))
+
+
+def catalogue(card: ModelCard, folder: Path) -> Iterator[Caught]:
+    """Make each fault in `folder`, verify, tell. The right files must pass first."""
+    network = network_of(card)
+    right, other, auxiliary, eps = (folder / f"{name}.onnx" for name in ("right", "other", "auxiliary", "eps"))
+    options = ExportOptions(card.input.shape)
+    export_onnx(network, card, right, options, {"name": card.name})
+    export_onnx(
+        network_of(load_card(make_standin(card, folder / "other", seed=99))), card, other, options, {"name": "o"}
+    )
+    export_plainly(with_auxiliary_head(network), card, auxiliary)
+    export_onnx(with_eps(network, 1e-3), card, eps, options, {"name": card.name})
+    inputs = verification_inputs(card, card.input.shape)
+    expected = expect(network, card, inputs, lambda: None)
+
+    def compare(path: Path, file: str) -> Comparison:
+        claimed = [ModelFile(file, path, PRECISIONS[file])]  # type: ignore[arg-type]
+        compared = candidates(claimed, card, card.input.shape, at_default_precision=False)
+        result = verify(lambda _: expected, compared, inputs, len(card.classes))
+        assert not result.doubts, result.doubts
+        return result.comparisons[0]
+
+    for file in PRECISIONS:
+        comparison = compare(make(Fault("none", file), card, right, folder), file)
+        assert comparison.passed, f"the right {file} is refused: {comparison.faults}"
+    for fault in all_faults(card, other, auxiliary, eps):
+        comparison = compare(make(fault, card, right, folder), fault.file)
+        yield Caught(fault, {check: words[0] for check, words in comparison.faults.items()})
+
+
+def with_auxiliary_head(network: PSPNet) -> PSPNet:
+    """mmsegmentation's FCNHead on the map before the last in the main head's place, its weights random."""
+    from mmseg.models.decode_heads import FCNHead
+
+    torch.manual_seed(0)
+    main = network.decode_head
+    maps = network.backbone.layer3[-1].conv2.out_channels
+    if hasattr(network.backbone.layer3[-1], "conv3"):  # a bottleneck block widens its map last
+        maps = network.backbone.layer3[-1].conv3.out_channels
+    head = FCNHead(
+        in_channels=maps, in_index=2, channels=8, num_convs=1, concat_input=False, num_classes=main.num_classes,
+        norm_cfg={"type": "BN"}, align_corners=main.align_corners,
+    )  # fmt: skip
+    changed = sharing_copy(network)
+    changed.decode_head = head.eval()
+    return changed.requires_grad_(False)
+
+
+def with_eps(network: PSPNet, eps: float) -> PSPNet:
+    changed = sharing_copy(network)
+    for module in changed.modules():
+        if isinstance(module, _BatchNorm):
+            module.eps = eps
+    return changed
+
+
+def right_conversions(count: int, seed: int, folder: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """Networks of random weights, widths, image sizes and bins, each converted as the tool does it; what it says
+    against them, which should be nothing."""
+    chance = random.Random(seed)
+    for number in range(count):
+        place = folder / str(number)
+        card = random_card(chance, place, number)
+        onnx_path = place / "right.onnx"
+        network = network_of(card)
+        export_onnx(network, card, onnx_path, ExportOptions(card.input.shape), {"name": card.name})
+        files = [
+            ModelFile(file, make(Fault("none", file), card, onnx_path, _made(place / file)), PRECISIONS[file])  # type: ignore[arg-type]
+            for file in PRECISIONS
+        ]
+        inputs = verification_inputs(card, card.input.shape)
+        result = verify(
+            lambda batch, network=network, card=card: expect(network, card, batch, lambda: None),  # type: ignore[misc]
+            candidates(files, card, card.input.shape, at_default_precision=False),
+            inputs,
+            len(card.classes),
+        )
+        said = {f"{c.backend} {check}": words for c in result.comparisons for check, words in c.faults.items()}
+        said.update({"doubts": result.doubts} if result.doubts else {})
+        bins = card.config_overrides["model.decode_head.pool_scales"]
+        yield f"{number}: {list(card.input.shape)}, bins {bins}, {len(card.classes)} classes", said
+
+
+def random_card(chance: random.Random, folder: Path, seed: int) -> ModelCard:
+    """A ResNet-18 PSPNet with random weights; its checkpoint lies in `folder`."""
+    width, classes = chance.choice([8, 12, 16]), chance.randint(2, 21)
+    height, breadth = (chance.randint(48, 150) for _ in range(2))
+    full = find_card()
+    data = full.model_dump(mode="json", exclude_none=True)
+    data.update(
+        config="pspnet/pspnet_r18-d8_4xb4-80k_potsdam-512x512.py",
+        config_overrides={
+            "model.backbone.base_channels": width,
+            "model.backbone.stem_channels": width,
+            "model.decode_head.in_channels": 8 * width,
+            "model.decode_head.channels": chance.choice([8, 16, 24]),
+            "model.decode_head.num_classes": classes,
+            "model.decode_head.pool_scales": chance.sample(range(1, 9), chance.randint(1, 4)),
+            "model.decode_head.align_corners": chance.random() < 0.3,
+            "model.auxiliary_head.in_channels": 4 * width,
+            "model.auxiliary_head.num_classes": classes,
+        },
+        classes=data["classes"][:classes],
+    )
+    data["input"]["shape"] = [1, 3, height, breadth]
+    data["output"].update(shape=[1, 1, height, breadth], values=[0, classes - 1])
+    return load_card(make_standin(ModelCard.model_validate(data), folder, seed=seed))
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def table(results: Sequence[Caught]) -> Table:
+    made = Table("fault", "in", "caught by", "in its words")
+    made.columns[-1].no_wrap = True
+    for result in results:
+        words = next(iter(result.by.values()), "").rpartition("/")[2]  # without the temporary folder
+        made.add_row(result.fault.name, result.fault.file, ", ".join(result.by) or "NOT CAUGHT", words)
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="demo", help="a model with its checkpoint beside its card (%(default)s)")
+    parser.add_argument("--right", type=int, default=50, help="right conversions (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    os.environ["CI"] = "true"  # Model Optimizer's telemetry sends nothing then
+    with tempfile.TemporaryDirectory() as folder:
+        results = list(catalogue(find_card(arguments.model), Path(folder)))
+        Console(width=160 if not sys.stdout.isatty() else None).print(table(results))
+        missed = [result.fault for result in results if not result.by]
+        print(f"{len(results) - len(missed)} of {len(results)} faults caught")
+        refused = 0
+        for name, said in right_conversions(arguments.right, arguments.seed, Path(folder) / "right"):
+            refused += bool(said)
+            print(f"right {name}: {'REFUSED ' + str(said) if said else 'pass'}", flush=True)
+        print(f"{arguments.right - refused} of {arguments.right} right conversions pass")
+    sys.exit(1 if missed or refused else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,468 @@
+"""What goes wrong in conversions, each fault as a change to a right ONNX file or IR: the list of fault_catalogue.py.
+
+A fault in the graph is an edit of the ONNX file, which can be converted further; a fault in the preprocessing is a
+conversion by a card that says something else; a fault in the contract is an edit of the IR itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import onnx
+import openvino
+import torch
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from pspnet_convert.card import ModelCard
+from pspnet_convert.ir import model_optimizer_arguments
+from pspnet_convert.mo_process import convert
+from pspnet_convert.pyramid import _TAPS, shifted, stretching_matrix
+
+Edit = Callable[[onnx.ModelProto], None]
+Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`name` says what is wrong; `file` is what it is in: ONNX, IR FP32 or IR FP16.
+
+    One of the three is set: `graph` edits the ONNX, `preprocessing` are other values of the card's input, `ir` edits
+    the IR.
+    """
+
+    name: str
+    file: str
+    graph: Optional[Edit] = None
+    preprocessing: Optional[dict[str, Any]] = None
+    ir: Optional[Callable[[openvino.Model], openvino.Model]] = None
+
+
+def make(fault: Fault, card: ModelCard, onnx_path: Path, folder: Path) -> Path:
+    """The faulty file, in `folder`, from a right ONNX file of `card`."""
+    if fault.graph is not None:
+        model = onnx.load(str(onnx_path))
+        fault.graph(model)
+        onnx_path = folder / "faulty.onnx"
+        onnx.save(model, str(onnx_path))
+    if fault.file == "ONNX":
+        return onnx_path
+    wrong = card.input.model_copy(update=fault.preprocessing or {})
+    path = folder / "faulty.xml"
+    precision = fault.file.split()[1]
+    arguments = {**model_optimizer_arguments(wrong, card.output.name), "input": None, "output": None}
+    error = convert({"input_model": str(onnx_path), "arguments": arguments, "targets": {precision: str(path)}})
+    assert not error, f"{fault.name}: {error}"
+    if fault.ir is not None:
+        changed = fault.ir(openvino.Core().read_model(str(path)))
+        path = folder / "faulty-too.xml"
+        openvino.save_model(changed, str(path), compress_to_fp16=False)
+    return path
+
+
+def all_faults(card: ModelCard, other_onnx: Path, auxiliary_onnx: Path, eps_onnx: Path) -> list[Fault]:
+    """The three files: the same network with another checkpoint's weights, with the auxiliary head instead of the
+    main one, and with another eps in its BatchNorms."""
+    graph = {
+        **_in_weights(other_onnx),
+        **_in_pyramid(card),
+        **_in_layers(),
+        **_in_last_steps(card),
+        "the auxiliary head's output": _replaced_by(auxiliary_onnx),
+        "a BatchNorm's eps of 1e-3": _replaced_by(eps_onnx),
+    }
+    contract_in_onnx = _in_onnx_contract(card)
+    preprocessing = _in_preprocessing(card)
+    return [
+        *(Fault(name, "ONNX", graph=edit) for name, edit in {**graph, **contract_in_onnx}.items()),
+        *(Fault(name, "IR FP32", graph=edit) for name, edit in graph.items() if name not in _NOT_IN_IR),
+        *(Fault(name, "IR FP32", preprocessing=values) for name, values in preprocessing.items()),
+        *(Fault(name, "IR FP16", preprocessing=values) for name, values in preprocessing.items()),
+        *(Fault(name, "IR FP32", ir=change) for name, change in _in_ir(card).items()),
+    ]
+
+
+# No faults there: OpenVINO takes the first of equal logits whatever the ONNX says, and drops casts that undo others.
+_NOT_IN_IR = {"the last of equal logits instead of the first", "logits rounded to FP16"}
+
+
+# Preprocessing
+
+
+def _in_preprocessing(card: ModelCard) -> dict[str, dict[str, Any]]:
+    mean, scale = np.array(card.input.mean), np.array(card.input.scale)
+    one = np.array([1.01, 1, 1])
+    values: dict[str, dict[str, Any]] = {
+        "channels not reversed": {"color_order": "BGR"},
+        "channels not reversed, mean and scale for them": {
+            "color_order": "BGR",
+            "mean": mean[::-1],
+            "scale": scale[::-1],
+        },
+        "no mean": {"mean": 0 * mean},
+        "no scale": {"scale": scale / scale},
+        "neither mean nor scale": {"mean": 0 * mean, "scale": scale / scale},
+        "means of red and blue swapped": {"mean": mean[::-1]},
+        "means in another order": {"mean": np.roll(mean, 1)},
+        "scales of red and blue swapped": {"scale": scale[::-1]},
+        "mean and scale exchanged": {"mean": scale, "scale": mean},
+        "all means off by 1 %": {"mean": 1.01 * mean},
+        "one mean off by 1 %": {"mean": one * mean},
+        "all scales off by 1 %": {"scale": 1.01 * scale},
+        "one scale off by 1 %": {"scale": one * scale},
+        "scale before mean": {"mean": mean * scale},
+        "for images of 0..1": {"mean": mean / 255, "scale": scale / 255},
+    }
+    plain = (list, tuple, np.ndarray)
+    return {
+        name: {key: tuple(map(float, value)) if isinstance(value, plain) else value for key, value in changes.items()}
+        for name, changes in values.items()
+    }
+
+
+# Weights
+
+
+def _in_weights(other: Path) -> dict[str, Edit]:
+    def of_other(values: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+        (tensor,) = [tensor for tensor in onnx.load(str(other)).graph.initializer if tensor.name == name]
+        return numpy_helper.to_array(tensor)
+
+    layer = "backbone.layer3.1.conv2.weight"
+    return {
+        "a bias off by 1 %": _weight("decode_head.conv_seg.bias", lambda b: 1.01 * b),
+        "no bias in the last layer": _weight("decode_head.conv_seg.bias", np.zeros_like),
+        "one channel of one layer off by 1 %": _weight(layer, lambda w: _with(w, 0, 1.01 * w[0])),
+        "one weight doubled": _weight(layer, lambda w: _with(w, np.abs(w).argmax(), 2 * np.abs(w).max(), flat=True)),
+        "two channels of one layer swapped": _weight(layer, lambda w: w[[1, 0, *range(2, len(w))]]),
+        "input channels of the first layer reversed": _weight("backbone.stem.0.weight", lambda w: w[:, ::-1]),
+        "kernels mirrored": _weight(layer, lambda w: w[..., ::-1]),
+        "kernels transposed": _weight(layer, lambda w: w.swapaxes(2, 3)),
+        "two classes swapped": _weight("decode_head.conv_seg.weight", lambda w: w[[1, 0, *range(2, len(w))]]),
+        "another checkpoint's weights in one layer": _weight(layer, lambda w: of_other(w, layer)),
+        "one weight is not a number": _weight(layer, lambda w: _with(w, 0, np.nan, flat=True)),
+        "weights rounded to 8 bits": lambda model: _every_weight(model, _rounded_to_8_bits),
+        "weights rounded to FP16": lambda model: _every_weight(model, lambda w: w.astype(np.float16)),
+        "weights rounded to bf16": lambda model: _every_weight(model, _rounded_to_bf16),
+    }
+
+
+def _with(values: NDArray[np.float32], place: Any, value: Any, flat: bool = False) -> NDArray[np.float32]:
+    changed = values.copy()
+    if flat:
+        changed.flat[place] = value
+    else:
+        changed[place] = value
+    return changed
+
+
+def _rounded_to_8_bits(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Symmetric, a scale for each output channel."""
+    scale = np.abs(weights).max(axis=tuple(range(1, weights.ndim)), keepdims=True) / 127
+    return np.where(scale > 0, np.round(weights / np.where(scale > 0, scale, 1)) * scale, 0)
+
+
+def _rounded_to_bf16(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    return torch.from_numpy(weights.copy()).bfloat16().float().numpy()
+
+
+# The pyramid head, as it is folded: pool.matrix [H * W, cells], taps [9 * out, c, 1, 1], spread [9 * cells, H * W]
+
+
+def _in_pyramid(card: ModelCard) -> dict[str, Edit]:
+    bins = [int(b) for b in card.config_overrides.get("model.decode_head.pool_scales", [1, 2, 3, 6])]  # type: ignore[union-attr]
+    height, width = (-(-side // 8) for side in card.input.shape[2:])
+
+    def by_kernel_and_stride(cells: int, count: int) -> NDArray[np.float64]:
+        """[count, cells]: the usual stand-in for adaptive pooling where an exporter has none."""
+        side = max(cells // count, 1)
+        matrix = np.zeros((count, cells))
+        for i in range(count):
+            matrix[i, i * side : (i + 1) * side] = 1 / side
+        return matrix
+
+    pool = np.concatenate([np.kron(by_kernel_and_stride(height, b), by_kernel_and_stride(width, b)) for b in bins]).T
+    firsts = np.cumsum([0, *(b * b for b in bins)])
+
+    def mirrored(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The largest bin's cells in the opposite order."""
+        return _with(matrix, np.s_[:, firsts[-2] :], matrix[:, firsts[-2] :][:, ::-1])
+
+    return {
+        "a bin of the pyramid dropped": _weight(f"decode_head.taps.{len(bins) - 1}.weight", np.zeros_like),
+        "bins in another order": _swap("decode_head.projections.0.weight", "decode_head.projections.1.weight"),
+        "pooling by kernel and stride": _weight("decode_head.pool.matrix", lambda _: pool.astype(np.float32)),
+        "cells of a bin in the opposite order": _weight("decode_head.pool.matrix", mirrored),
+        "cells stretched with align_corners": _weight(
+            "decode_head.spread", lambda _: _spread(height, width, bins, align_corners=True, repeat_borders=False)
+        ),
+        "borders repeated instead of zeros": _weight(
+            "decode_head.spread", lambda _: _spread(height, width, bins, align_corners=False, repeat_borders=True)
+        ),
+    }
+
+
+def _spread(
+    height: int, width: int, bins: Sequence[int], *, align_corners: bool, repeat_borders: bool
+) -> NDArray[np.float32]:
+    def moved(matrix: torch.Tensor, by: int) -> torch.Tensor:
+        rows = (torch.arange(matrix.shape[0]) + by).clamp(0, matrix.shape[0] - 1)
+        return matrix[rows] if repeat_borders else shifted(matrix, by)
+
+    stretches = [[stretching_matrix(side, b, align_corners) for side in (height, width)] for b in bins]
+    taps = [
+        torch.kron(moved(rows, dy), moved(columns, dx)).T for dy in _TAPS for dx in _TAPS for rows, columns in stretches
+    ]
+    return torch.cat(taps).float().numpy()
+
+
+# Layers
+
+
+def _in_layers() -> dict[str, Edit]:
+    def strides_moved(model: onnx.ModelProto) -> None:
+        """From the block's first convolution to its second: Caffe's way, not PyTorch's."""
+        first, second = (_node(model, f"backbone.layer2.0.conv{number}.Conv") for number in (1, 2))
+        _set(first, strides=[1, 1])
+        _set(second, strides=[2, 2])
+
+    def average_pool(model: onnx.ModelProto) -> None:
+        node = _node(model, "backbone.maxpool.MaxPool")
+        node.op_type = "AveragePool"
+        kept = [attribute for attribute in node.attribute if attribute.name in ("kernel_shape", "pads", "strides")]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+
+    def relu_left_out(model: onnx.ModelProto) -> None:
+        next(
+            node for node in model.graph.node if node.op_type == "Relu" and "decode_head" in node.name
+        ).op_type = "Identity"
+
+    def dilated(model: onnx.ModelProto) -> onnx.NodeProto:
+        """The last convolution with a dilation, which in PSPNet is 4."""
+        return [n for n in model.graph.node if any(a.name == "dilations" and a.ints[0] == 4 for a in n.attribute)][-1]
+
+    return {
+        "a layer's dilation halved": lambda m: _set(dilated(m), dilations=[2, 2], pads=[2, 2, 2, 2]),
+        "a layer's padding on one side": lambda m: _set(dilated(m), pads=[8, 8, 0, 0]),
+        "a layer's stride in its second convolution": strides_moved,
+        "max pooling that pads at the end": lambda m: _set(_node(m, "backbone.maxpool.MaxPool"), pads=[0, 0, 2, 2]),
+        "average instead of max pooling": average_pool,
+        "a ReLU left out": relu_left_out,
+    }
+
+
+# From the logits to the label map
+
+
+def _in_last_steps(card: ModelCard) -> dict[str, Edit]:
+    def resize(**attributes: str) -> Edit:
+        return lambda model: _set(_node(model, "logits.Resize"), **attributes)
+
+    def tail(*nodes: onnx.NodeProto, constants: Sequence[onnx.TensorProto] = ()) -> Edit:
+        """Put `nodes` behind the argmax: from `labels` to the output."""
+
+        def edit(model: onnx.ModelProto) -> None:
+            _node(model, "logits.ArgMax").output[0] = "labels"
+            model.graph.node.extend(nodes)
+            model.graph.initializer.extend(constants)
+
+        return edit
+
+    def before_argmax(*nodes: onnx.NodeProto) -> Edit:
+        """Put `nodes` before it: from `logits.Resize` to `changed`."""
+
+        def edit(model: onnx.ModelProto) -> None:
+            argmax = _node(model, "logits.ArgMax")
+            argmax.input[0] = "changed"
+            place = list(model.graph.node).index(argmax)
+            for node in reversed(nodes):
+                model.graph.node.insert(place, node)
+
+        return edit
+
+    out = card.output.name
+    one = numpy_helper.from_array(np.array(1, np.int64), "one")
+    top = numpy_helper.from_array(np.array(len(card.classes) - 1, np.int64), "top")
+    flip = [
+        numpy_helper.from_array(np.array([value], np.int64), name)
+        for name, value in (("start", -1), ("end", -card.input.width - 1), ("axis", 3))
+    ]
+    return {
+        "resized with align_corners": resize(coordinate_transformation_mode="align_corners"),
+        "resized without the half-pixel offset": resize(coordinate_transformation_mode="asymmetric"),
+        "resized to the nearest": resize(mode="nearest"),
+        "resized by cubic interpolation": resize(mode="cubic"),
+        "argmin": before_argmax(helper.make_node("Neg", ["logits.Resize"], ["changed"])),
+        "logits rounded to FP16": before_argmax(
+            helper.make_node("Cast", ["logits.Resize"], ["half"], to=onnx.TensorProto.FLOAT16),
+            helper.make_node("Cast", ["half"], ["changed"], to=onnx.TensorProto.FLOAT),
+        ),
+        "probabilities instead of logits": before_argmax(
+            helper.make_node("Softmax", ["logits.Resize"], ["changed"], axis=1)
+        ),
+        "labels off by one": tail(helper.make_node("Add", ["labels", "one"], [out]), constants=[one]),
+        "labels counted from the end": tail(helper.make_node("Sub", ["top", "labels"], [out]), constants=[top]),
+        "label map mirrored": tail(
+            helper.make_node("Slice", ["labels", "start", "end", "axis", "start"], [out]), constants=flip
+        ),
+        "the last of equal logits instead of the first": lambda m: _set(_node(m, "logits.ArgMax"), select_last_index=1),
+    }  # fmt: skip
+
+
+# The contract
+
+
+def _in_onnx_contract(card: ModelCard) -> dict[str, Edit]:
+    height, width = card.input.shape[2:]
+
+    def output(node: onnx.NodeProto, shape: Sequence[int], kind: int = onnx.TensorProto.INT64) -> Edit:
+        def edit(model: onnx.ModelProto) -> None:
+            _node(model, "logits.ArgMax").output[0] = "labels"
+            model.graph.node.append(node)
+            model.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "axes"))
+            model.graph.output[0].CopyFrom(helper.make_tensor_value_info(card.output.name, kind, shape))
+
+        return edit
+
+    def other_axis(model: onnx.ModelProto) -> None:
+        _set(_node(model, "logits.ArgMax"), axis=2)
+        shape = [1, len(card.classes), 1, width]
+        model.graph.output[0].CopyFrom(helper.make_tensor_value_info(card.output.name, onnx.TensorProto.INT64, shape))
+
+    def logits_out(model: onnx.ModelProto) -> None:
+        model.graph.node.remove(_node(model, "logits.ArgMax"))
+        _node(model, "logits.Resize").output[0] = card.output.name
+        shape = [1, len(card.classes), height, width]
+        model.graph.output[0].CopyFrom(helper.make_tensor_value_info(card.output.name, onnx.TensorProto.FLOAT, shape))
+
+    def input_renamed(model: onnx.ModelProto) -> None:
+        model.graph.input[0].name = "image"
+        for node in model.graph.node:
+            node.input[:] = ["image" if name == card.input.name else name for name in node.input]
+
+    def output_renamed(model: onnx.ModelProto) -> None:
+        model.graph.output[0].name = _node(model, "logits.ArgMax").output[0] = "labels"
+
+    def second_input(model: onnx.ModelProto) -> None:
+        model.graph.input.append(helper.make_tensor_value_info("unused", onnx.TensorProto.FLOAT, [1]))
+
+    def batch_left_open(model: onnx.ModelProto) -> None:
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+
+    def input_unused(model: onnx.ModelProto) -> None:
+        constant = np.zeros(card.input.shape, np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(constant, "grey"))
+        _node(model, "backbone.stem.0.Conv").input[0] = "grey"
+
+    out = card.output.name
+    return {
+        "argmax over the rows": other_axis,
+        "logits instead of labels": logits_out,
+        "labels as float32": output(
+            helper.make_node("Cast", ["labels"], [out], to=onnx.TensorProto.FLOAT),
+            [1, 1, height, width],
+            onnx.TensorProto.FLOAT,
+        ),
+        "labels without the channel axis": output(
+            helper.make_node("Squeeze", ["labels", "axes"], [out]), [1, height, width]
+        ),
+        "label map transposed": output(
+            helper.make_node("Transpose", ["labels"], [out], perm=[0, 1, 3, 2]), [1, 1, width, height]
+        ),
+        "another input name": input_renamed,
+        "another output name": output_renamed,
+        "a second input": second_input,
+        "an input that nothing uses": input_unused,
+        "the batch left open": batch_left_open,
+    }
+
+
+def _in_ir(card: ModelCard) -> dict[str, Callable[[openvino.Model], openvino.Model]]:
+    height, width = card.input.shape[2:]
+
+    def processed(change: Callable[[Any], None]) -> Callable[[openvino.Model], openvino.Model]:
+        def edit(model: openvino.Model) -> openvino.Model:
+            steps = openvino.preprocess.PrePostProcessor(model)
+            change(steps)
+            return steps.build()
+
+        return edit
+
+    def reversed_again(steps: Any) -> None:
+        steps.input().tensor().set_layout(openvino.Layout("NCHW"))
+        steps.input().model().set_layout(openvino.Layout("NCHW"))
+        steps.input().preprocess().reverse_channels()
+
+    def channels_last(steps: Any) -> None:
+        steps.input().tensor().set_layout(openvino.Layout("NHWC"))
+        steps.input().model().set_layout(openvino.Layout("NCHW"))
+
+    def open_batch(model: openvino.Model) -> openvino.Model:
+        model.reshape([-1, 3, height, width])
+        return model
+
+    def other_size(model: openvino.Model) -> openvino.Model:
+        """Height and width exchanged, all through the graph but in the constants of the pyramid."""
+        model.inputs[0].get_node().set_layout(openvino.Layout("NCWH"))
+        return model
+
+    return {
+        "channels reversed twice": processed(reversed_again),
+        "input with channels last": processed(channels_last),
+        "input of bytes": processed(lambda steps: steps.input().tensor().set_element_type(openvino.Type.u8)),
+        "labels as float32": processed(lambda steps: steps.output().tensor().set_element_type(openvino.Type.f32)),
+        "the batch left open": open_batch,
+        "a layout with height and width exchanged": other_size,
+    }
+
+
+# Editing ONNX
+
+
+def _weight(name: str, change: Change) -> Edit:
+    def edit(model: onnx.ModelProto) -> None:
+        (tensor,) = [tensor for tensor in model.graph.initializer if tensor.name == name]
+        _change(tensor, change)
+
+    return edit
+
+
+def _every_weight(model: onnx.ModelProto, change: Change) -> None:
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith(".weight"):
+            _change(tensor, change)
+
+
+def _change(tensor: onnx.TensorProto, change: Change) -> None:
+    before = numpy_helper.to_array(tensor)
+    after = np.ascontiguousarray(change(before), dtype=np.float32)
+    assert after.shape == before.shape, tensor.name
+    tensor.CopyFrom(numpy_helper.from_array(after, tensor.name))
+
+
+def _swap(first: str, second: str) -> Edit:
+    def edit(model: onnx.ModelProto) -> None:
+        a, b = (next(t for t in model.graph.initializer if t.name == name) for name in (first, second))
+        a.name, b.name = second, first
+
+    return edit
+
+
+def _replaced_by(path: Path) -> Edit:
+    return lambda model: model.CopyFrom(onnx.load(str(path)))
+
+
+def _node(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
+    (node,) = [node for node in model.graph.node if node.name == name]
+    return node
+
+
+def _set(node: onnx.NodeProto, **attributes: Any) -> None:
+    kept = [attribute for attribute in node.attribute if attribute.name not in attributes]
+    del node.attribute[:]
+    node.attribute.extend([*kept, *(helper.make_attribute(name, value) for name, value in attributes.items())])

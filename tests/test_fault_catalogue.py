@@ -1,0 +1,34 @@
+"""Verification catches every fault of the catalogue, in ONNX and IR, and refuses no right conversion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fault_catalogue import Caught, catalogue, right_conversions
+
+from pspnet_convert.card import ModelCard
+
+
+@pytest.fixture(scope="module")
+def caught(small: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> list[Caught]:
+    return list(catalogue(small, tmp_path_factory.mktemp("faults")))
+
+
+def test_every_fault_is_caught(caught: list[Caught]) -> None:
+    assert len({one.fault.name for one in caught}) >= 60
+    assert {one.fault.file for one in caught} == {"ONNX", "IR FP32", "IR FP16"}
+    assert [f"{one.fault.file}: {one.fault.name}" for one in caught if not one.by] == []
+
+
+def test_each_check_is_needed(caught: list[Caught]) -> None:
+    """Of each check there is a fault that it sees first; `pixels` tells of wrong labels what `labels` cannot."""
+    seen = [list(one.by) for one in caught]
+    assert {checks[0] for checks in seen} == {"contract", "argmax", "logits"}
+    assert any("labels" in checks and "pixels" in checks for checks in seen)
+
+
+def test_right_conversions_pass(tmp_path: Path) -> None:
+    results = list(right_conversions(4, 1, tmp_path))
+    assert len(results) == 4
+    assert [f"{name}: {said}" for name, said in results if said] == []
