@@ -164,10 +164,9 @@ def _made(folder: Path) -> Path:
 
 def table(results: Sequence[Caught]) -> Table:
     made = Table("fault", "in", "caught by", "in its words")
-    made.columns[-1].no_wrap = True
     for result in results:
         words = next(iter(result.by.values()), "").rpartition("/")[2]  # without the temporary folder
-        made.add_row(result.fault.name, result.fault.file, ", ".join(result.by) or "NOT CAUGHT", words)
+        made.add_row(result.fault.name, result.fault.file, ", ".join(result.by) or "NOT CAUGHT", words[:70])
     return made
 
 

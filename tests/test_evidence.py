@@ -1,0 +1,162 @@
+"""Pictures of what each model saw, and of what differs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import openvino
+import pytest
+from conftest import Cli
+from faults import Fault, make
+from PIL import Image
+
+from pspnet_convert.card import ModelCard
+from pspnet_convert.evidence import slug
+
+
+def pictures(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob("*")}
+
+
+def test_run_leaves_what_each_model_saw(small: ModelCard, small_run: Path) -> None:
+    folder = small_run / "public" / "small-standin" / "verification"
+    assert pictures(folder) == {f"sheet.{kind}.png" for kind in ("input", "reference", "onnx", "ir-fp32", "ir-fp16")}
+    reference, found = (Image.open(folder / f"sheet.{kind}.png") for kind in ("reference", "ir-fp32"))
+    assert reference.mode == found.mode == "P"
+    assert reference.size == (small.input.width, small.input.height)
+    assert reference.getpalette()[:15] == [value for colour in small.palette for value in colour]  # type: ignore[index]
+    assert len(np.unique(np.asarray(reference))) > 1
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(reference))
+
+
+def test_pictures_of_another_set_do_not_stay(cli: Cli, small: ModelCard, workspace: Path) -> None:
+    photo = workspace / "photo.png"
+    Image.new("RGB", (30, 20), "red").save(photo)
+    folder = workspace / "public" / "small-standin" / "verification"
+    assert cli("verify", small.folder, "-o", workspace, "--images", photo).exit_code == 0
+    assert "photo.png.reference.png" in pictures(folder)
+    assert cli("verify", small.folder, "-o", workspace).exit_code == 0
+    assert "photo.png.reference.png" not in pictures(folder)
+
+
+def test_two_images_of_one_name_are_told_apart(cli: Cli, small: ModelCard, workspace: Path) -> None:
+    places = [workspace / "a" / "photo.png", workspace / "b" / "photo.png"]
+    for place, colour in zip(places, ("red", "green")):
+        place.parent.mkdir()
+        Image.new("RGB", (30, 20), colour).save(place)
+    result = cli(
+        "verify", small.folder, "-o", workspace, "--images", places[0], "--images", places[1], "--json"
+    )  # fmt: skip
+    assert result.json()["stages"][0]["result"]["inputs"] == ["sheet", "photo.png", "photo.png-2"]
+
+
+@pytest.fixture
+def elsewhere(small: ModelCard, workspace: Path) -> Path:
+    """A folder with right and wrong models of the small network: right.onnx, right.xml, half.xml, swapped.xml."""
+    folder = workspace / "elsewhere"
+    folder.mkdir()
+    right = folder / "right.onnx"
+    shutil.copy(workspace / "public" / "small-standin" / "small-standin.onnx", right)
+    swapped = Fault("swapped", "IR FP32", preprocessing={"color_order": "BGR"})
+    for name, fault in [("right", Fault("none", "IR FP32")), ("half", Fault("none", "IR FP16")), ("swapped", swapped)]:
+        made = make(fault, small, right, folder)
+        for suffix in (".xml", ".bin"):
+            made.with_suffix(suffix).rename(folder / f"{name}{suffix}")
+    return folder
+
+
+def test_files_from_elsewhere_are_compared_and_the_manifest_stays(
+    cli: Cli, small: ModelCard, workspace: Path, elsewhere: Path
+) -> None:
+    manifest = workspace / "public" / "small-standin" / "manifest.json"
+    before = manifest.read_bytes()
+    files = ["--onnx", elsewhere / "right.onnx", "--ir", elsewhere / "right.xml", "--ir", elsewhere / "half.xml"]
+    result = cli("verify", small.folder, "-o", workspace, *files, "--json")
+    assert result.exit_code == 0, result.stderr
+    rows = result.json()["stages"][0]["result"]["comparisons"]
+    assert {row["backend"]: row["precision"] for row in rows} == {
+        "ONNX right.onnx": "f32",
+        "IR right.xml": "f32",
+        "IR half.xml": "FP16",
+    }
+    assert manifest.read_bytes() == before
+
+
+def test_differences_are_drawn_side_by_side(
+    cli: Cli, small: ModelCard, workspace: Path, elsewhere: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "differences"
+    files = ["--ir", elsewhere / "right.xml", "--ir", elsewhere / "swapped.xml"]
+    result = cli("verify", small.folder, "-o", workspace, *files, "--save-diff", target)
+    assert result.exit_code == 9
+    assert "IR swapped.xml is not the reference's equal: logits: sheet: logit error" in result.error
+    assert pictures(target) == {"sheet.ir-swapped-xml.difference.png"}
+    drawn = np.asarray(Image.open(target / "sheet.ir-swapped-xml.difference.png"))
+    height, width = small.input.height, small.input.width
+    different = drawn[-height:, 3 * (width + 4) : 3 * (width + 4) + width]
+    marked = int((different == (255, 0, 0)).all(axis=2).sum())
+    (row,) = [
+        row
+        for row in cli("verify", small.folder, "-o", workspace, *files, "--json").json()["stages"][0]["result"][
+            "comparisons"
+        ]
+        if row["backend"] == "IR swapped.xml"
+    ]
+    assert marked == row["differing"] > 0
+
+
+def test_a_run_that_agrees_has_no_differences_to_draw(
+    cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path
+) -> None:
+    result = cli("verify", small.folder, "-o", workspace, "--save-diff", tmp_path / "none", "--json")
+    assert result.exit_code == 0
+    assert result.json()["stages"][0]["skipped"]  # drawn from the pictures of the run before
+    differing = {row["backend"] for row in result.json()["stages"][0]["result"]["comparisons"] if row["differing"]}
+    assert pictures(tmp_path / "none") == {f"sheet.{slug(name)}.difference.png" for name in differing}
+
+
+@pytest.mark.parametrize("option", ["--onnx", "--ir"])
+def test_a_file_from_elsewhere_that_is_not_there(cli: Cli, small: ModelCard, workspace: Path, option: str) -> None:
+    result = cli("verify", small.folder, "-o", workspace, option, "missing.xml")
+    assert result.exit_code == 11
+    assert "missing.xml: there is no such file" in result.error
+
+
+def test_an_ir_that_openvino_does_not_compile(cli: Cli, small: ModelCard, workspace: Path) -> None:
+    """A resize by a rule that the CPU plugin does not know."""
+    path = workspace / "public" / "small-standin" / "FP32" / "small-standin.xml"
+    path.write_text(path.read_text().replace('mode="linear_onnx"', 'mode="linear_nonsense"'))
+    result = cli("verify", small.folder, "-o", workspace)
+    assert result.exit_code == 11
+    assert "small-standin.xml: " in result.error
+
+
+def test_the_row_at_the_default_precision_is_informative(cli: Cli, small: ModelCard, workspace: Path) -> None:
+    result = cli("verify", small.folder, "-o", workspace, "--at-default-precision", "--json")
+    assert result.exit_code == 0
+    rows = {row["backend"]: row for row in result.json()["stages"][0]["result"]["comparisons"]}
+    default = openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
+    assert {name for name, row in rows.items() if row["informative"]} == {
+        f"IR FP32 at {default}",
+        f"IR FP16 at {default}",
+    }
+    assert rows[f"IR FP32 at {default}"]["agreement"] > 0.9
+    table = cli("verify", small.folder, "-o", workspace, "--at-default-precision")
+    assert f"IR FP32 at {default}" in table.stdout
+    assert "(pass)" in table.stdout
+
+
+def test_a_graph_in_a_circle_is_no_endless_search(cli: Cli, small: ModelCard, workspace: Path) -> None:
+    path = workspace / "public" / "small-standin" / "small-standin.onnx"
+    model = onnx.load(str(path))
+    (argmax,) = [node for node in model.graph.node if node.op_type == "ArgMax"]
+    argmax.op_type = "Identity"
+    del argmax.attribute[:]
+    argmax.input[0] = argmax.output[0]
+    onnx.save(model, str(path))
+    result = cli("verify", small.folder, "-o", workspace)
+    assert result.exit_code in (9, 11)
+    assert "small-standin.onnx" in result.error
