@@ -17,7 +17,7 @@ from pspnet_convert import __version__
 from pspnet_convert.card import ModelCard
 from pspnet_convert.workspace import sha256_of, write_json
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 log = logging.getLogger(__name__)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pspnet_convert.backends import Image, Prediction, TorchBackend
 from pspnet_convert.card import ModelCard
-from pspnet_convert.tolerances import Error, error_of
+from pspnet_convert.tolerances import Error, error_of, worst
 from pspnet_convert.verification_inputs import VerificationInput
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _PROBED_SIDE = 192  # pixels: more would cost more than the comparison itself, a
 @dataclass(frozen=True)
 class Expected:
     """The reference's `prediction` on an input; how far each small fault moves its logits there (`moved`, by the
-    fault's name), and how far rounding its weights to FP16 does (`rounding`)."""
+    fault's name), and how far rounding its weights to FP16 does (`rounding`, on the input where it does most)."""
 
     prediction: Prediction
     moved: Mapping[str, Error]
@@ -51,7 +51,7 @@ def expect(
     rounded = {name: weight.half().float() for name, weight in network.named_parameters()}
     rounding = TorchBackend(lambda image: torch.func.functional_call(network, rounded, (image,)), card)
     roundings = [error_of(rounding.run(image).logits, logits) for image, logits in zip(images, known)]
-    return [Expected(*parts) for parts in zip(predictions, moved, roundings)]
+    return [Expected(*parts, worst(*roundings)) for parts in zip(predictions, moved)]
 
 
 def _probed(image: Image) -> Image:

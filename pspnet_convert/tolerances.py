@@ -56,16 +56,16 @@ def worst(*errors: Error) -> Error:
 F32 = Error(rms=1e-5, largest=3e-5)
 
 # FP16 has 11 bits. How far rounded weights move the logits is the network's own affair (2e-4 .. 2e-3 were seen), so
-# it is measured: the reference's weights are rounded, and its logits on the same image compared. The IR rounds the
-# weights after folding, which came to 1 .. 2 times that.
-_OVER_MEASURED = Error(rms=3, largest=6)
+# it is measured: the reference's weights are rounded, and its logits on the same images compared. The IR rounds the
+# weights after folding, which came to 1 .. 2.5 times that.
+_OVER_MEASURED = Error(rms=4, largest=8)
 
 # bf16 has 8 bits, 3 fewer than FP16, and at run time activations are rounded as well as weights.
 _RUNTIME = {"f16": 2, "bf16": 2 * 2**3}
 
 
 def allowed(precision: Precision, rounding: Error) -> Error:
-    """`rounding` is what rounding the reference's weights to FP16 does to its logits on this input.
+    """`rounding` is what rounding the reference's weights to FP16 does to its logits.
 
     `FP16` are weights in an IR that runs at f32; `f16` and `bf16` are what the runtime computes in.
     """
