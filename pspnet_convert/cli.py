@@ -79,6 +79,9 @@ _source = click.option(
     metavar="URL_OR_DIR",
     help="Try this place first: http(s)://, file://, a folder or a file. Repeatable.",
 )
+_allow_http_redirect = click.option(
+    "--allow-http-redirect", is_flag=True, help="Follow a redirect from https to plain http; the digest is checked."
+)
 _images = click.option("--images", type=_FILE, multiple=True, help="Verify on this picture as well. Repeatable.")
 _junit = click.option("--junit", type=_FILE, metavar="FILE", help="Write the verification as JUnit XML, for CI.")
 _precision = click.option(
@@ -174,8 +177,16 @@ def info(model: str, as_json: bool) -> None:
 
 
 @_command
-@_together(_model, _output_dir, _source, _force, _progress)
-def download(model: str, output_dir: Path, sources: Sequence[str], force: bool, progress: str, as_json: bool) -> None:
+@_together(_model, _output_dir, _source, _allow_http_redirect, _force, _progress)
+def download(
+    model: str,
+    output_dir: Path,
+    sources: Sequence[str],
+    allow_http_redirect: bool,
+    force: bool,
+    progress: str,
+    as_json: bool,
+) -> None:
     """Fetch the checkpoint that the model's card names, and check it.
 
     \b
@@ -183,7 +194,7 @@ def download(model: str, output_dir: Path, sources: Sequence[str], force: bool, 
       pspnet-convert download --source https://mirror.example/models/
     """
     with _job(model, output_dir, progress, force=force) as job:
-        _print_outcomes(job, [job.download(sources)], as_json)
+        _print_outcomes(job, [job.download(sources, allow_http_redirect=allow_http_redirect)], as_json)
 
 
 @_command
@@ -274,12 +285,13 @@ def verify(
 
 
 @_command
-@_together(_model, _output_dir, _source, _checkpoint, _export_options, _precision, _mo_arg, _images)
-@_together(_junit, _force, _progress)
+@_together(_model, _output_dir, _source, _allow_http_redirect, _checkpoint, _export_options, _precision, _mo_arg)
+@_together(_images, _junit, _force, _progress)
 def run(
     model: str,
     output_dir: Path,
     sources: Sequence[str],
+    allow_http_redirect: bool,
     checkpoint: Optional[Path],
     allow_unknown_checkpoint: bool,
     shape: Optional[ImageShape],
@@ -306,6 +318,7 @@ def run(
         outcomes = pipeline.run(
             job,
             sources=sources,
+            allow_http_redirect=allow_http_redirect,
             shape=shape,
             opset=opset,
             int32=int32,
@@ -340,8 +353,8 @@ def segment(images: Sequence[Path], model: str, precision: str, output_dir: Path
 
     card = find_card(model)
     workspace = Workspace(output_dir, card.name)
-    backend = OpenVinoBackend(workspace.ir(precision), card)
     with workspace.locked():
+        backend = OpenVinoBackend(workspace.ir(precision), card)
         done = list(segment_images(backend, card, backend.shape, images, workspace.folder / "segmented"))
     if as_json:
         _print_json(

@@ -5,6 +5,7 @@ The folders are Open Model Zoo's (`<output_dir>/public/<name>/`), so that its us
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -12,7 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from pspnet_convert.errors import WorkspaceError
 PRECISIONS = ("FP32", "FP16")
 _TEMPORARY = ".making-"
 _CHUNK = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 log = logging.getLogger(__name__)
 
 
@@ -72,11 +74,19 @@ class Workspace:
             log.warning("waiting for another pspnet-convert that works in %s", self.folder)
             lock.acquire()
         try:
-            for left in self.folder.rglob(f"{_TEMPORARY}*"):
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            _sweep(self.folder)
             yield
         finally:
             lock.release()
+
+
+def _sweep(folder: Path) -> None:
+    """Clear `folder` of temporary files; what an orphan of the killed run still writes there, the next sweep takes."""
+    for left in list(folder.rglob(f"{_TEMPORARY}*")):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -86,9 +96,24 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise WorkspaceError(
-            f"{path}: cannot be written: {reason}", "Choose a folder that can be written with -o."
-        ) from error
+        is_full = error.errno in _FULL
+        advice = "Make room there, or choose another folder" if is_full else "Choose a folder that can be written"
+        raise WorkspaceError(f"{path}: cannot be written: {reason}", f"{advice} with -o.") from error
+
+
+@contextmanager
+def temporary_folder(folder: Path) -> Iterator[Path]:
+    """A new folder in `folder`, which is made if need be; gone when the block ends, or swept by the next run.
+
+    Raises WorkspaceError where `folder` cannot be written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
@@ -99,23 +124,32 @@ def replacing(*targets: Path) -> Iterator[list[Path]]:
     Raises WorkspaceError where the folder cannot be written; the targets are then as they were.
     """
     folder = targets[0].parent
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
-    try:
+    with temporary_folder(folder) as temporary, writing(folder):
         made = [temporary / str(number) / target.name for number, target in enumerate(targets)]
-        with writing(folder):
-            for path in made:
-                path.parent.mkdir()
-            yield made
-            for path, target in zip(made, targets):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("rb+") as file:
-                    os.fsync(file.fileno())
-            for path, target in zip(made, targets):
-                path.replace(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for path in made:
+            path.parent.mkdir()
+        yield made
+        for path, target in zip(made, targets):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        for path, target in zip(made, targets):
+            move(path, target)
+
+
+def move(path: Path, target: Path) -> None:
+    """Put `path` in `target`'s place, on the same file system, so that a power cut does not undo it.
+
+    OSError where the move is refused.
+    """
+    path.replace(target)
+    # Not every system opens folders, and not every file system flushes them; the move is done all the same.
+    with suppress(OSError):
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def write_json(path: Path, data: Any) -> None:
