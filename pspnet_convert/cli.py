@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Optional
 import click
 
 from pspnet_convert import __version__
-from pspnet_convert.errors import ConvertError, InconclusiveError, MismatchError
+from pspnet_convert.errors import DISK_FULL, ConvertError, InconclusiveError, MismatchError, WorkspaceError
 
 if TYPE_CHECKING:
     from pspnet_convert.contract import ImageShape
@@ -149,6 +149,7 @@ def _command(function: Callable[..., None]) -> click.Command:
         with _errors_in_one_line(debug, as_json=options["as_json"]):
             _set_up_logging(debug)
             function(*args, **options)
+            sys.stdout.flush()
 
     with_options = _together(
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
@@ -481,14 +482,22 @@ def _errors_in_one_line(debug: bool, *, as_json: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         _leave("interrupted; the next run goes on where this one stopped", INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read stdout has gone; nothing is wrong, and Python must not flush into the pipe once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read stdout has gone; nothing is wrong.
+        _give_up_stdout()
     except click.ClickException:
         raise
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            _give_up_stdout()
+            _leave(f"the output cannot be written: {error.strerror}. Make room for it", WorkspaceError.exit_code)
         _leave(f"unexpected {type(error).__name__}: {error}. This is a bug; --debug shows where", 1)
+
+
+def _give_up_stdout() -> None:
+    """Python must not flush into it once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leave(line: str, exit_code: int) -> NoReturn:

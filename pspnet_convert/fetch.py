@@ -85,20 +85,22 @@ def fetch(
     sources: Sequence[str],
     progress: Progress,
     *,
+    anew: bool = False,
     allow_http_redirect: bool = False,
     patience: Patience = PATIENCE,
 ) -> Fetched:
     """Get `file` to `target` from the first of `sources` that gives it; the caller locks the workspace.
 
     A source is an http(s) or file URL, a folder that holds the file, or the file's path; an http(s) URL that
-    ends in `/` is a folder. A redirect from https to plain http is followed only with `allow_http_redirect`.
-    What a broken download leaves is kept in `<target>.part` for the next run.
+    ends in `/` is a folder. Where the right file is there none is asked, unless it is to come `anew`. A redirect
+    from https to plain http is followed only with `allow_http_redirect`. What a broken download leaves is kept in
+    `<target>.part` for the next run.
 
     Raises DigestError if none gave the file and one gave something else in its place, DownloadError if none
     gave anything, WorkspaceError if the disk refuses.
     """
     part_path = target.with_name(target.name + ".part")
-    if _is_there(file, target):
+    if not anew and _is_there(file, target):
         with writing(part_path):
             part_path.unlink(missing_ok=True)
         return Fetched(target, file.sha256, file.size, None, already_there=True)

@@ -84,15 +84,13 @@ class Conversion:
         wanted = self.card.checkpoint
         target = self.workspace.checkpoint(wanted.name)
         started = time.monotonic()
-        if self._force:
-            with writing(target):
-                target.unlink(missing_ok=True)
         try:
             fetched = fetch(
                 wanted,
                 target,
                 sources_of(self.card, sources),
                 self._progress,
+                anew=self._force,
                 allow_http_redirect=allow_http_redirect,
             )
         finally:

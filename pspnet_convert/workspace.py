@@ -5,7 +5,6 @@ The folders are Open Model Zoo's (`<output_dir>/public/<name>/`), so that its us
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -20,12 +19,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pspnet_convert.errors import WorkspaceError
+from pspnet_convert.errors import DISK_FULL, WorkspaceError
 
 PRECISIONS = ("FP32", "FP16")
 _TEMPORARY = ".making-"
 _CHUNK = 1 << 20
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 log = logging.getLogger(__name__)
 
 
@@ -96,8 +94,8 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        is_full = error.errno in _FULL
-        advice = "Make room there, or choose another folder" if is_full else "Choose a folder that can be written"
+        full = error.errno in DISK_FULL
+        advice = "Make room there, or choose another folder" if full else "Choose a folder that can be written"
         raise WorkspaceError(f"{path}: cannot be written: {reason}", f"{advice} with -o.") from error
 
 

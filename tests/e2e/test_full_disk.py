@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,6 +96,16 @@ def test_a_plot_that_cannot_be_written(tmp_path: Path) -> None:
     with refused, files_of_at_most(5_000), replacing(tmp_path / "plot.png") as (temporary,):
         plot_benchmark([row], temporary)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("command", [["info", "demo"], ["info", "demo", "--json"]])
+def test_output_that_cannot_be_written(command: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        program = [sys.executable, "-m", "pspnet_convert", *command]
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 12
+    assert done.stderr == "error: the output cannot be written: No space left on device. Make room for it\n"
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Run
+from conftest import Cli, Run
 from fault_server import ENDLESS, FaultServer, Reply
 
 from pspnet_convert.card import ModelCard
@@ -71,6 +71,18 @@ def test_misspelt_card(offline: Run, card: Path, tmp_path: Path) -> None:
 def test_file_that_is_not_there(offline: Run, card: Path, server: FaultServer, tmp_path: Path) -> None:
     server.play(server.body, [Reply(404)])
     assert f"{server.url('/')}: HTTP 404 Not Found" in error_of(offline, tmp_path, 4, card, "--source", server.url("/"))
+
+
+def test_a_forced_download_that_fails_leaves_the_file(
+    cli: Cli, small: ModelCard, card: Path, workspace: Path, server: FaultServer
+) -> None:
+    server.play(server.body, [Reply(404)])
+    command = ["download", card, "-o", workspace, "--force", "--source", server.url("/")]
+    assert cli(*command).exit_code == 4
+    checkpoint = workspace / "public" / small.name / small.checkpoint.name
+    assert checkpoint.read_bytes() == server.body
+    assert cli(*command).exit_code == 0
+    assert [seen.sent for seen in server.seen] == [0, len(server.body)]
 
 
 def test_redirects_without_end(offline: Run, card: Path, server: FaultServer, tmp_path: Path) -> None:
