@@ -119,7 +119,9 @@ def replacing(*targets: Path) -> Iterator[list[Path]]:
     """Paths in a temporary folder, one a target, that take the targets' places when the block ends well.
 
     The temporary folder lies beside the first target, on the same file system, so that each move is atomic.
-    Raises WorkspaceError where the folder cannot be written; the targets are then as they were.
+    Targets that are there are removed before the first move, but for that one's: whenever the process is killed,
+    old and new files, which would not fit together, do not lie side by side.
+    Raises WorkspaceError where the disk refuses; unless it refuses a move, the targets are then as they were.
     """
     folder = targets[0].parent
     with temporary_folder(folder) as temporary, writing(folder):
@@ -131,6 +133,8 @@ def replacing(*targets: Path) -> Iterator[list[Path]]:
             target.parent.mkdir(parents=True, exist_ok=True)
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
+        for target in targets[:0:-1]:
+            target.unlink(missing_ok=True)
         for path, target in zip(made, targets):
             move(path, target)
 
