@@ -34,7 +34,7 @@ from urllib.request import url2pathname
 from pspnet_convert.card import CheckpointFile, ModelCard
 from pspnet_convert.errors import ConvertError, DigestError, DownloadError
 from pspnet_convert.progress import Progress
-from pspnet_convert.workspace import move, sha256_of, writing
+from pspnet_convert.workspace import flush_folder, sha256_of, writing
 
 if TYPE_CHECKING:
     import requests
@@ -222,7 +222,8 @@ class _Part:
             os.fsync(self._file.fileno())
             # Windows renames no open file.
             self._file.close()
-            move(self._path, target)
+            self._path.replace(target)
+            flush_folder(target.parent)
 
     def __enter__(self) -> _Part:
         return self

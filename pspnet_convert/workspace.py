@@ -136,22 +136,20 @@ def replacing(*targets: Path) -> Iterator[list[Path]]:
         for target in targets[:0:-1]:
             target.unlink(missing_ok=True)
         for path, target in zip(made, targets):
-            move(path, target)
+            path.replace(target)
+        for changed in dict.fromkeys(target.parent for target in targets):
+            flush_folder(changed)
 
 
-def move(path: Path, target: Path) -> None:
-    """Put `path` in `target`'s place, on the same file system, so that a power cut does not undo it.
-
-    OSError where the move is refused.
-    """
-    path.replace(target)
-    # Not every system opens folders, and not every file system flushes them; the move is done all the same.
+def flush_folder(folder: Path) -> None:
+    """After this a power cut does not undo what was moved into `folder`."""
+    # Not every system opens folders, and not every file system flushes them; what was moved is there all the same.
     with suppress(OSError):
-        folder = os.open(target.parent, os.O_RDONLY)
+        number = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(number)
         finally:
-            os.close(folder)
+            os.close(number)
 
 
 def write_json(path: Path, data: Any) -> None:
