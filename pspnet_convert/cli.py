@@ -487,11 +487,11 @@ def _errors_in_one_line(debug: bool, *, as_json: bool) -> Iterator[None]:
     except click.ClickException:
         raise
     except Exception as error:
-        if debug:
-            raise
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             _give_up_stdout()
             _leave(f"the output cannot be written: {error.strerror}. Make room for it", WorkspaceError.exit_code)
+        if debug:
+            raise
         _leave(f"unexpected {type(error).__name__}: {error}. This is a bug; --debug shows where", 1)
 
 
