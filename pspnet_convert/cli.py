@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Optional
 import click
 
 from pspnet_convert import __version__
-from pspnet_convert.errors import ConvertError, InconclusiveError, MismatchError
+from pspnet_convert.errors import DISK_FULL, ConvertError, InconclusiveError, MismatchError, WorkspaceError
 
 if TYPE_CHECKING:
     from pspnet_convert.contract import ImageShape
@@ -78,6 +78,9 @@ _source = click.option(
     show_envvar=True,
     metavar="URL_OR_DIR",
     help="Try this place first: http(s)://, file://, a folder or a file. Repeatable.",
+)
+_allow_http_redirect = click.option(
+    "--allow-http-redirect", is_flag=True, help="Follow a redirect from https to plain http; the digest is checked."
 )
 _images = click.option("--images", type=_FILE, multiple=True, help="Verify on this picture as well. Repeatable.")
 _junit = click.option("--junit", type=_FILE, metavar="FILE", help="Write the verification as JUnit XML, for CI.")
@@ -146,6 +149,7 @@ def _command(function: Callable[..., None]) -> click.Command:
         with _errors_in_one_line(debug, as_json=options["as_json"]):
             _set_up_logging(debug)
             function(*args, **options)
+            sys.stdout.flush()
 
     with_options = _together(
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
@@ -174,8 +178,16 @@ def info(model: str, as_json: bool) -> None:
 
 
 @_command
-@_together(_model, _output_dir, _source, _force, _progress)
-def download(model: str, output_dir: Path, sources: Sequence[str], force: bool, progress: str, as_json: bool) -> None:
+@_together(_model, _output_dir, _source, _allow_http_redirect, _force, _progress)
+def download(
+    model: str,
+    output_dir: Path,
+    sources: Sequence[str],
+    allow_http_redirect: bool,
+    force: bool,
+    progress: str,
+    as_json: bool,
+) -> None:
     """Fetch the checkpoint that the model's card names, and check it.
 
     \b
@@ -183,7 +195,7 @@ def download(model: str, output_dir: Path, sources: Sequence[str], force: bool, 
       pspnet-convert download --source https://mirror.example/models/
     """
     with _job(model, output_dir, progress, force=force) as job:
-        _print_outcomes(job, [job.download(sources)], as_json)
+        _print_outcomes(job, [job.download(sources, allow_http_redirect=allow_http_redirect)], as_json)
 
 
 @_command
@@ -274,12 +286,13 @@ def verify(
 
 
 @_command
-@_together(_model, _output_dir, _source, _checkpoint, _export_options, _precision, _mo_arg, _images)
-@_together(_junit, _force, _progress)
+@_together(_model, _output_dir, _source, _allow_http_redirect, _checkpoint, _export_options, _precision, _mo_arg)
+@_together(_images, _junit, _force, _progress)
 def run(
     model: str,
     output_dir: Path,
     sources: Sequence[str],
+    allow_http_redirect: bool,
     checkpoint: Optional[Path],
     allow_unknown_checkpoint: bool,
     shape: Optional[ImageShape],
@@ -306,6 +319,7 @@ def run(
         outcomes = pipeline.run(
             job,
             sources=sources,
+            allow_http_redirect=allow_http_redirect,
             shape=shape,
             opset=opset,
             int32=int32,
@@ -340,8 +354,8 @@ def segment(images: Sequence[Path], model: str, precision: str, output_dir: Path
 
     card = find_card(model)
     workspace = Workspace(output_dir, card.name)
-    backend = OpenVinoBackend(workspace.ir(precision), card)
     with workspace.locked():
+        backend = OpenVinoBackend(workspace.ir(precision), card)
         done = list(segment_images(backend, card, backend.shape, images, workspace.folder / "segmented"))
     if as_json:
         _print_json(
@@ -468,14 +482,22 @@ def _errors_in_one_line(debug: bool, *, as_json: bool) -> Iterator[None]:
     except KeyboardInterrupt:
         _leave("interrupted; the next run goes on where this one stopped", INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read stdout has gone; nothing is wrong, and Python must not flush into the pipe once more.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read stdout has gone; nothing is wrong.
+        _give_up_stdout()
     except click.ClickException:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            _give_up_stdout()
+            _leave(f"the output cannot be written: {error.strerror}. Make room for it", WorkspaceError.exit_code)
         if debug:
             raise
         _leave(f"unexpected {type(error).__name__}: {error}. This is a bug; --debug shows where", 1)
+
+
+def _give_up_stdout() -> None:
+    """Python must not flush into it once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leave(line: str, exit_code: int) -> NoReturn:

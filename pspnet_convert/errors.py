@@ -5,7 +5,10 @@ A message is one line that says what was wrong and where; `advice` says what to 
 
 from __future__ import annotations
 
+import errno
 from typing import Optional
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the system's words for what more room would mend
 
 
 class ConvertError(Exception):

@@ -6,7 +6,8 @@ The label maps are a verification's outputs; the side-by-side pictures are drawn
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from pspnet_convert.workspace import replacing
 if TYPE_CHECKING:
     from pspnet_convert.verify import Verification
 
+Replacing = Callable[..., AbstractContextManager[list[Path]]]
 _TITLE = 22  # pixels
 _DIFFERENT = (255, 0, 0)
 
@@ -30,9 +32,9 @@ def slug(backend: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", backend.lower()).strip("-")
 
 
-def write_pictures(result: Verification, card: ModelCard, folder: Path) -> list[Path]:
+def write_pictures(result: Verification, card: ModelCard, folder: Path, replacing: Replacing = replacing) -> list[Path]:
     """`<input>.input.png`, and as palette PNGs `<input>.reference.png` and `<input>.<backend>.png` for each model that
-    ran; whatever lay in `folder` is gone."""
+    ran; whatever lay in `folder` is gone. `replacing`: workspace.replacing, or one that does more."""
     pictures = {}
     for entry in result.inputs:
         rgb = np.ascontiguousarray(entry.image[:, :, ::-1])

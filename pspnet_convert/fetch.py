@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from http.client import responses
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +34,7 @@ from urllib.request import url2pathname
 from pspnet_convert.card import CheckpointFile, ModelCard
 from pspnet_convert.errors import ConvertError, DigestError, DownloadError
 from pspnet_convert.progress import Progress
-from pspnet_convert.workspace import sha256_of, writing
+from pspnet_convert.workspace import flush_folder, sha256_of, writing
 
 if TYPE_CHECKING:
     import requests
@@ -84,18 +85,22 @@ def fetch(
     sources: Sequence[str],
     progress: Progress,
     *,
+    anew: bool = False,
+    allow_http_redirect: bool = False,
     patience: Patience = PATIENCE,
 ) -> Fetched:
     """Get `file` to `target` from the first of `sources` that gives it; the caller locks the workspace.
 
     A source is an http(s) or file URL, a folder that holds the file, or the file's path; an http(s) URL that
-    ends in `/` is a folder. What a broken download leaves is kept in `<target>.part` for the next run.
+    ends in `/` is a folder. Where the right file is there none is asked, unless it is to come `anew`. A redirect
+    from https to plain http is followed only with `allow_http_redirect`. What a broken download leaves is kept in
+    `<target>.part` for the next run.
 
     Raises DigestError if none gave the file and one gave something else in its place, DownloadError if none
     gave anything, WorkspaceError if the disk refuses.
     """
     part_path = target.with_name(target.name + ".part")
-    if _is_there(file, target):
+    if not anew and _is_there(file, target):
         with writing(part_path):
             part_path.unlink(missing_ok=True)
         return Fetched(target, file.sha256, file.size, None, already_there=True)
@@ -106,7 +111,7 @@ def fetch(
             return Fetched(target, file.sha256, file.size, None, already_there=True)
         for source in sources:
             try:
-                _fetch_from(source, part, progress, patience)
+                _fetch_from(source, part, progress, patience, allow_http_redirect)
             except _SourceError as error:
                 failures.append((without_secrets(source), error))
                 progress.note(f"{without_secrets(source)}: {error}", "retry")
@@ -218,6 +223,7 @@ class _Part:
             # Windows renames no open file.
             self._file.close()
             self._path.replace(target)
+            flush_folder(target.parent)
 
     def __enter__(self) -> _Part:
         return self
@@ -256,7 +262,7 @@ def _all_failed(file: CheckpointFile, failures: list[tuple[str, _SourceError]]) 
     return kind(f"{file.name}: no source gave the file: {reasons or 'there is none'}", _ADVICE)
 
 
-def _fetch_from(source: str, part: _Part, progress: Progress, patience: Patience) -> None:
+def _fetch_from(source: str, part: _Part, progress: Progress, patience: Patience, allow_http_redirect: bool) -> None:
     """Fill `part` with the right bytes, or raise _SourceError."""
 
     def note(text: str) -> None:
@@ -264,7 +270,8 @@ def _fetch_from(source: str, part: _Part, progress: Progress, patience: Patience
 
     for is_last in (False, True):
         if re.match(r"https?://", source, re.IGNORECASE):
-            _download(source + part.wanted.name if source.endswith("/") else source, part, note, patience)
+            url = source + part.wanted.name if source.endswith("/") else source
+            _download(url, part, note, patience, allow_http_redirect)
         else:
             _copy(source, part)
         difference = part.difference()
@@ -324,7 +331,9 @@ def _copy(source: str, part: _Part) -> None:
 # HTTP
 
 
-def _download(url: str, part: _Part, note: Callable[[str], None], patience: Patience) -> None:
+def _download(
+    url: str, part: _Part, note: Callable[[str], None], patience: Patience, allow_http_redirect: bool
+) -> None:
     """Fill `part` from `url`; a source that breaks off but brings new bytes each time is asked on and on."""
     # Imported late: neither is needed for `--help`, nor where the file is there already.
     import requests
@@ -345,7 +354,7 @@ def _download(url: str, part: _Part, note: Callable[[str], None], patience: Pati
         # Compressed on the way, the bytes could be neither counted nor resumed.
         session.headers.update({"Accept-Encoding": "identity", "User-Agent": "pspnet-convert"})
         session.max_redirects = _MAX_REDIRECTS
-        session.hooks["response"] = [_on_response]
+        session.hooks["response"] = [partial(_check_redirect, allow_http_redirect)]
         while True:
             before = part.furthest
             try:
@@ -424,7 +433,7 @@ def _ask(session: requests.Session, url: str, offset: int, patience: Patience) -
     return session.get(url, headers=headers, stream=True, timeout=(patience.connect_s, patience.read_s))
 
 
-def _on_response(response: requests.Response, **_: Any) -> None:
+def _check_redirect(allow_http: bool, response: requests.Response, **_: Any) -> None:
     """A hook: raise where a redirect leads off the web or out of encryption; requests does the following."""
     if not response.is_redirect:
         return
@@ -436,8 +445,8 @@ def _on_response(response: requests.Response, **_: Any) -> None:
         raise _SourceError("redirects to no valid URL") from error
     if new.scheme not in ("http", "https"):
         raise _SourceError("redirects away from http")
-    if old.scheme == "https" and new.scheme == "http":
-        raise _SourceError("redirects from https to unencrypted http")
+    if old.scheme == "https" and new.scheme == "http" and not allow_http:
+        raise _SourceError("redirects from https to unencrypted http, which needs --allow-http-redirect")
 
 
 def _content_range(response: requests.Response) -> tuple[Optional[int], Optional[int]]:

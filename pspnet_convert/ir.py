@@ -27,7 +27,8 @@ def convert_to_ir(onnx_path: Path, card: ModelCard, targets: Mapping[str, Path],
     """Convert once and save at each precision of `targets` (FP32, or FP16: weights compressed) as .xml and .bin.
 
     `mo_args` are further arguments of Model Optimizer, by their Python names. Raises ArtifactError for an ONNX
-    without the card's names, ConversionError with Model Optimizer's own words where it refuses.
+    without the card's names, ConversionError with Model Optimizer's own words where it refuses, OSError where the
+    disk does.
     """
     ports = onnx_ports(read_onnx(onnx_path))
     check_ports(onnx_path, ports, card, image_shape(ports, card))
@@ -42,7 +43,10 @@ def convert_to_ir(onnx_path: Path, card: ModelCard, targets: Mapping[str, Path],
         "arguments": {**arguments, **mo_args},
         "targets": {precision: str(path) for precision, path in targets.items()},
     }
-    error = _in_own_process(request)
+    answer = _in_own_process(request)
+    error, number = answer["error"], answer.get("errno")
+    if number:
+        raise OSError(number, os.strerror(number))
     if error:
         raise ConversionError(f"{onnx_path}: Model Optimizer refuses: {error}", "--debug shows all that it says.")
 
@@ -60,8 +64,8 @@ def model_optimizer_arguments(card_input: Input, output: str) -> dict[str, Any]:
     }
 
 
-def _in_own_process(request: Mapping[str, Any]) -> str:
-    """Run mo_process.py on `request`; returns its error, empty if all went well."""
+def _in_own_process(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Run mo_process.py on `request`; returns its answer."""
     # Model Optimizer's telemetry declines to send anything where it sees a CI.
     environment = {**os.environ, "CI": "true"}
     done = subprocess.run(
@@ -74,7 +78,8 @@ def _in_own_process(request: Mapping[str, Any]) -> str:
     for line in done.stderr.splitlines():
         log.debug("Model Optimizer: %s", line)
     try:
-        return str(json.loads(done.stdout)["error"])
-    except (json.JSONDecodeError, KeyError):
+        answer: dict[str, Any] = json.loads(done.stdout)
+    except json.JSONDecodeError:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        return f"it ended with status {done.returncode}: {last}"
+        answer = {"error": f"it ended with status {done.returncode}: {last}"}
+    return answer

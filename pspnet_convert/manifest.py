@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -102,6 +102,18 @@ class Manifest:
         self._stages[name] = record
         write_json(self._path, self.as_dict())
 
+    def retract(self, files: Sequence[FileRecord]) -> None:
+        """Before `files` take their places: drop each stage that made, or was given, others under their names."""
+        digests = {record.file: record.sha256 for record in files}
+        kept = {
+            name: stage
+            for name, stage in self._stages.items()
+            if all(digests.get(file, sha256) == sha256 for file, sha256 in _mentioned(asdict(stage)))
+        }
+        if kept != self._stages:
+            self._stages = kept
+            write_json(self._path, self.as_dict())
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {**self._head, "stages": {name: asdict(record) for name, record in self._stages.items()}}
@@ -116,6 +128,18 @@ def versions(*packages: str) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _mentioned(data: Any) -> Iterator[tuple[str, str]]:
+    """File and SHA-256 of each FileRecord in plain values."""
+    if isinstance(data, Mapping):
+        file, sha256 = data.get("file"), data.get("sha256")
+        if isinstance(file, str) and isinstance(sha256, str):
+            yield file, sha256
+        data = list(data.values())
+    if isinstance(data, list):
+        for value in data:
+            yield from _mentioned(value)
 
 
 def _read_stages(path: Path) -> dict[str, StageRecord]:

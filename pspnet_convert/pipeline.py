@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import cached_property, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Optional
 
 from pspnet_convert import __version__
@@ -23,7 +22,7 @@ from pspnet_convert.errors import ArtifactError
 from pspnet_convert.fetch import fetch, sources_of
 from pspnet_convert.manifest import Digests, Manifest, StageRecord, versions
 from pspnet_convert.progress import Progress
-from pspnet_convert.workspace import PRECISIONS, Workspace, replacing, writing
+from pspnet_convert.workspace import PRECISIONS, Workspace, replacing, temporary_folder, writing
 
 if TYPE_CHECKING:
     from pspnet_convert.benchmark import Timing
@@ -80,16 +79,20 @@ class Conversion:
         self._force = force
         self._digests = Digests()
 
-    def download(self, sources: Sequence[str]) -> Outcome:
-        """Fetch the card's checkpoint into the workspace."""
+    def download(self, sources: Sequence[str], *, allow_http_redirect: bool = False) -> Outcome:
+        """Fetch the card's checkpoint into the workspace, from the first of `sources` or the card's that gives it."""
         wanted = self.card.checkpoint
         target = self.workspace.checkpoint(wanted.name)
         started = time.monotonic()
-        if self._force:
-            with writing(target):
-                target.unlink(missing_ok=True)
         try:
-            fetched = fetch(wanted, target, sources_of(self.card, sources), self._progress)
+            fetched = fetch(
+                wanted,
+                target,
+                sources_of(self.card, sources),
+                self._progress,
+                anew=self._force,
+                allow_http_redirect=allow_http_redirect,
+            )
         finally:
             self._progress.done()
         self._digests.learn(target, fetched.sha256)
@@ -113,7 +116,7 @@ class Conversion:
 
             options = ExportOptions(shape, opset, int32, fold_pyramid)
             network = self._network
-            with replacing(target) as (temporary,):
+            with self._replacing(target) as (temporary,):
                 export_onnx(network, self.card, temporary, options, self._provenance(checkpoint["sha256"]))
             return {"checkpoint": self._about_checkpoint()}
 
@@ -136,7 +139,7 @@ class Conversion:
         def work() -> dict[str, Any]:
             from pspnet_convert.ir import convert_to_ir
 
-            with replacing(*files) as made:
+            with self._replacing(*files) as made:
                 temporary: dict[str, Path] = {}
                 for number, precision in enumerate(targets):
                     # Both halves in one folder, since the .xml names no .bin and expects it beside.
@@ -177,10 +180,10 @@ class Conversion:
             if save_diff is not None:
                 save_differences(self.workspace.verification, outcome.record.result, save_diff)
             return outcome
-        with TemporaryDirectory(prefix="pspnet-convert-") as folder:
-            outcome = self._verify_others(onnx, irs, images, at_default_precision, Path(folder))
+        with temporary_folder(self.workspace.folder) as folder:
+            outcome = self._verify_others(onnx, irs, images, at_default_precision, folder)
             if save_diff is not None:
-                save_differences(Path(folder), outcome.record.result, save_diff)
+                save_differences(folder, outcome.record.result, save_diff)
             return outcome
 
     def _verify_own(self, images: Sequence[Path], at_default_precision: bool) -> Outcome:
@@ -199,7 +202,7 @@ class Conversion:
             from pspnet_convert.evidence import write_pictures
 
             result = self._compare(files, self._exported_shape(), images, at_default_precision)
-            pictures.extend(write_pictures(result, self.card, self.workspace.verification))
+            pictures.extend(write_pictures(result, self.card, self.workspace.verification, self._replacing))
             return result.as_dict()
 
         return self._stage(
@@ -259,11 +262,12 @@ class Conversion:
 
         checkpoint = self._checkpoint_record()
         shape = self.card.input.shape
-        with TemporaryDirectory(prefix="pspnet-convert-") as folder:
+        with temporary_folder(self.workspace.folder) as folder:
             models = {}
             for graph in GRAPHS:
                 log.info("benchmark: converting the %s graph", graph)
-                models[graph] = self._convert_into(Path(folder) / graph, graph, checkpoint["sha256"])
+                with writing(self.workspace.folder):
+                    models[graph] = self._convert_into(folder / graph, graph, checkpoint["sha256"])
             self._release_network()
             chosen = subjects(self._checkpoint_path, models)
             self._progress.start(len(chosen) * (rounds + 1), "timing", stage="benchmark", unit="turns")
@@ -409,14 +413,25 @@ class Conversion:
         self.manifest.write(name, record)
         return self._tell(Outcome(name, record, skipped=False))
 
+    @contextmanager
+    def _replacing(self, *targets: Path) -> Iterator[list[Path]]:
+        """workspace.replacing, before whose moves the manifest forgets what it says of files that go.
+
+        A run that is killed between two moves leaves a mix, which the manifest must not vouch for.
+        """
+        with replacing(*targets) as made:
+            yield made
+            records = [self._digests.record(path, self._told(target)) for path, target in zip(made, targets)]
+            self.manifest.retract(records)
+        for record, target in zip(records, targets):
+            self._digests.learn(target, record.sha256)
+
     def _finish(
         self, planned: StageRecord, started: float, outputs: Sequence[Path], result: Mapping[str, Any]
     ) -> StageRecord:
         return replace(
             planned,
-            outputs=[
-                self._digests.record(path, path.relative_to(self.workspace.folder).as_posix()) for path in outputs
-            ],
+            outputs=[self._digests.record(path, self._told(path)) for path in outputs],
             result=result,
             finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - started, 3),
@@ -447,6 +462,7 @@ def run(
     job: Conversion,
     *,
     sources: Sequence[str] = (),
+    allow_http_redirect: bool = False,
     shape: Optional[ImageShape] = None,
     opset: int = DEFAULT_OPSET,
     int32: bool = False,
@@ -457,7 +473,7 @@ def run(
     download: bool = True,
 ) -> list[Outcome]:
     """All stages; `download` is False where the user has given a checkpoint."""
-    outcomes = [job.download(sources)] if download else []
+    outcomes = [job.download(sources, allow_http_redirect=allow_http_redirect)] if download else []
     outcomes.append(job.export_onnx(shape, opset, int32=int32, fold_pyramid=fold_pyramid))
     outcomes.append(job.to_ir(precisions, mo_args or {}))
     outcomes.append(job.verify(images))

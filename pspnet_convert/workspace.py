@@ -12,14 +12,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pspnet_convert.errors import WorkspaceError
+from pspnet_convert.errors import DISK_FULL, WorkspaceError
 
 PRECISIONS = ("FP32", "FP16")
 _TEMPORARY = ".making-"
@@ -72,11 +72,19 @@ class Workspace:
             log.warning("waiting for another pspnet-convert that works in %s", self.folder)
             lock.acquire()
         try:
-            for left in self.folder.rglob(f"{_TEMPORARY}*"):
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            _sweep(self.folder)
             yield
         finally:
             lock.release()
+
+
+def _sweep(folder: Path) -> None:
+    """Clear `folder` of temporary files; what an orphan of the killed run still writes there, the next sweep takes."""
+    for left in list(folder.rglob(f"{_TEMPORARY}*")):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -86,9 +94,24 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise WorkspaceError(
-            f"{path}: cannot be written: {reason}", "Choose a folder that can be written with -o."
-        ) from error
+        full = error.errno in DISK_FULL
+        advice = "Make room there, or choose another folder" if full else "Choose a folder that can be written"
+        raise WorkspaceError(f"{path}: cannot be written: {reason}", f"{advice} with -o.") from error
+
+
+@contextmanager
+def temporary_folder(folder: Path) -> Iterator[Path]:
+    """A new folder in `folder`, which is made if need be; gone when the block ends, or swept by the next run.
+
+    Raises WorkspaceError where `folder` cannot be written.
+    """
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
@@ -96,26 +119,37 @@ def replacing(*targets: Path) -> Iterator[list[Path]]:
     """Paths in a temporary folder, one a target, that take the targets' places when the block ends well.
 
     The temporary folder lies beside the first target, on the same file system, so that each move is atomic.
-    Raises WorkspaceError where the folder cannot be written; the targets are then as they were.
+    Targets that are there are removed before the first move, but for that one's: whenever the process is killed,
+    old and new files, which would not fit together, do not lie side by side.
+    Raises WorkspaceError where the disk refuses; unless it refuses a move, the targets are then as they were.
     """
     folder = targets[0].parent
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
-    try:
+    with temporary_folder(folder) as temporary, writing(folder):
         made = [temporary / str(number) / target.name for number, target in enumerate(targets)]
-        with writing(folder):
-            for path in made:
-                path.parent.mkdir()
-            yield made
-            for path, target in zip(made, targets):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("rb+") as file:
-                    os.fsync(file.fileno())
-            for path, target in zip(made, targets):
-                path.replace(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for path in made:
+            path.parent.mkdir()
+        yield made
+        for path, target in zip(made, targets):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        for target in targets[:0:-1]:
+            target.unlink(missing_ok=True)
+        for path, target in zip(made, targets):
+            path.replace(target)
+        for changed in dict.fromkeys(target.parent for target in targets):
+            flush_folder(changed)
+
+
+def flush_folder(folder: Path) -> None:
+    """After this a power cut does not undo what was moved into `folder`."""
+    # Not every system opens folders, and not every file system flushes them; what was moved is there all the same.
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,11 @@ SMALL = {
     "model.auxiliary_head.channels": 8,
     "model.auxiliary_head.num_classes": 5,
 }
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=8, help="how many runs tests/e2e/test_kill.py kills")
+    parser.addoption("--kill-seed", type=int, default=time.time_ns(), help="repeat an earlier series of kills")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,8 @@ class Reply:
     delay_s: float = 0  # before the first byte
     cut: Optional[int] = None  # bytes of this answer's body after which the connection closes
     stall_s: float = 0  # between the cut and the close
-    drip_s: float = 0  # between one byte and the next
+    drip: int = 1  # bytes at a time
+    drip_s: float = 0  # between one time and the next
     claim: Optional[int] = None  # a Content-Length that is a lie
     no_length: bool = False
     endless: bool = False
@@ -146,10 +147,11 @@ class _Handler(BaseHTTPRequestHandler):
         is_broken = reply.cut is not None or reply.no_length or reply.endless or reply.claim is not None
         self.close_connection = self.close_connection or is_broken
         if reply.drip_s:
-            for position in range(len(body)):
-                self._write(body[position : position + 1], seen)
+            for position in range(0, len(body), reply.drip):
+                self._write(body[position : position + reply.drip], seen)
                 if self.scene.closing.wait(reply.drip_s):
                     return
+            return
         self._write(body if reply.cut is None else body[: reply.cut], seen)
         while reply.endless and seen.sent < ENDLESS:
             self._write(bytes(_BLOCK), seen)

@@ -500,16 +500,26 @@ def certificate(tmp_path):
     return paths
 
 
-def test_https_may_not_become_http(server, target, progress, certificate, monkeypatch):
+def test_https_may_become_http_only_where_that_is_allowed(
+    cli, server, target, progress, certificate, monkeypatch, tmp_path
+):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
-    secure = FaultServer(BODY, [Reply(302, {"Location": server.url()})])
+    body = (find_card("demo").folder / "demo.pth").read_bytes()
+    secure = FaultServer(body, [Reply(302, {"Location": server.url("/demo.pth")})] * 2)
     secure.encrypt(*certificate)
+    server.play(body)
+    (tmp_path / "card").mkdir()
+    card = shutil.copy(find_card("demo").folder / "model.yml", tmp_path / "card")
+    command = ["download", card, "-o", tmp_path, "--source", secure.url("/")]
     with secure.running():
-        text = refusal(DownloadError, server, target, progress, sources=[secure.url()])
-        assert "redirects from https to unencrypted http" in text
+        refused = cli(*command)
+        assert refused.exit_code == 4
+        assert "redirects from https to unencrypted http, which needs --allow-http-redirect" in refused.error
         assert not server.seen
-        get(server, target, Recorder(), sources=[secure.url()])
-    assert is_right(target)
+        assert cli(*command, "--allow-http-redirect").exit_code == 0
+        assert cli(*command, "--force").exit_code == 0  # no redirect any more
+    assert (tmp_path / "public" / "demo" / "demo.pth").read_bytes() == body
+    assert len(server.seen) == 1
 
 
 def test_untrusted_certificate_is_not_tried_again(server, target, progress, certificate):

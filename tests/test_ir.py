@@ -13,6 +13,7 @@ from conftest import Cli
 
 from pspnet_convert.backends import OnnxBackend, OpenVinoBackend
 from pspnet_convert.card import ModelCard
+from pspnet_convert.ir import convert_to_ir
 
 
 @pytest.fixture
@@ -148,3 +149,10 @@ def test_a_broken_ir(cli: Cli, small: ModelCard, workspace: Path, folder: Path) 
     assert "is not an IR that OpenVINO reads" in result.error
     path.with_suffix(".bin").unlink()
     assert "is not there yet" in cli("verify", small.folder, "-o", workspace).error
+
+
+def test_a_folder_that_was_swept_away_is_not_made_anew(small: ModelCard, folder: Path, tmp_path: Path) -> None:
+    """As by a Model Optimizer whose parent was killed, and whose folder the next run has cleared away."""
+    with pytest.raises(FileNotFoundError):
+        convert_to_ir(folder / "small-standin.onnx", small, {"FP32": tmp_path / "swept" / "small.xml"}, {})
+    assert list(tmp_path.glob("swept")) == []

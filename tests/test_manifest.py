@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from pspnet_convert import __version__
 from pspnet_convert.card import ModelCard
-from pspnet_convert.manifest import MANIFEST_VERSION, Manifest
+from pspnet_convert.cli import INTERRUPTED
+from pspnet_convert.manifest import MANIFEST_VERSION, FileRecord, Manifest
 
 STAGES = ["download", "export-onnx", "to-ir", "verify"]
 RUN_AGAIN = "all stages run again"
@@ -205,6 +206,61 @@ def test_any_json_is_stages_or_none(
     path = tmp_path_factory.getbasetemp() / "manifest.json"
     path.write_text(json.dumps({"manifest_version": number, "stages": stages}))
     assert set(Manifest(path, small).as_dict()["stages"]) <= set(stages if isinstance(stages, dict) else [])
+
+
+# What it no longer says
+
+
+@pytest.mark.parametrize(
+    ("file", "left"),
+    [
+        ("standin.pth", ["to-ir"]),
+        ("small-standin.onnx", ["download"]),
+        ("FP16/small-standin.bin", ["download", "export-onnx"]),
+        ("another", STAGES),
+    ],
+)
+def test_a_file_about_to_be_replaced_is_vouched_for_no_longer(
+    small: ModelCard, folder: Path, file: str, left: list[str]
+) -> None:
+    manifest = Manifest(folder / "manifest.json", small)
+    manifest.retract([FileRecord(file, "0" * 64, 1)])
+    assert list(manifest.as_dict()["stages"]) == left
+    assert list(read_manifest(folder)["stages"]) == left
+
+
+def test_a_file_about_to_be_replaced_by_its_equal_stays_vouched_for(small: ModelCard, folder: Path) -> None:
+    before = content(folder)
+    manifest = Manifest(folder / "manifest.json", small)
+    for stage in read_manifest(folder)["stages"].values():
+        manifest.retract([FileRecord(**output) for output in stage["outputs"]])
+    assert list(manifest.as_dict()["stages"]) == STAGES
+    assert content(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("command", "left"), [("export-onnx --no-fold-pyramid", STAGES[:1]), ("to-ir --mo-arg static_shape", STAGES[:2])]
+)
+def test_what_is_replaced_is_not_vouched_for_before_it_is_there(
+    cli: Cli,
+    small: ModelCard,
+    workspace: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    left: object,
+) -> None:
+    real = Path.replace
+
+    def replace(path: Path, target: Path) -> Path:
+        if target.name != "manifest.json" and ".making-" not in str(target):
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    name, *options = command.split()
+    assert cli(name, small.folder, "-o", workspace, *options).exit_code == INTERRUPTED
+    assert list(read_manifest(folder)["stages"]) == left
 
 
 # What it says

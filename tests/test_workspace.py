@@ -79,6 +79,27 @@ def test_a_block_that_makes_one_file_of_two_replaces_none(tmp_path: Path) -> Non
     assert targets[0].read_text() == "old"
 
 
+@pytest.mark.parametrize(("moves", "left"), [(0, {"a": "old"}), (1, {"a": "new"}), (2, {"a": "new", "b": "new"})])
+def test_old_and_new_files_never_lie_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int, left: dict[str, str]
+) -> None:
+    targets = [tmp_path / name for name in "abc"]
+    for target in targets:
+        target.write_text("old")
+    real = Path.replace
+
+    def replace(path: Path, target: Path) -> Path:
+        if targets.index(target) == moves:
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(KeyboardInterrupt), replacing(*targets) as made:
+        for path in made:
+            path.write_text("new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == left
+
+
 def test_a_target_that_is_a_folder_is_a_workspace_error(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     with pytest.raises(WorkspaceError, match="cannot be written: Is a directory"), replacing(tmp_path / "a") as (made,):
@@ -87,10 +108,27 @@ def test_a_target_that_is_a_folder_is_a_workspace_error(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_a_workspace_error(tmp_path: Path) -> None:
-    with pytest.raises(WorkspaceError, match="No space left"), replacing(tmp_path / "a") as (made,):
+    with pytest.raises(WorkspaceError, match="No space left") as caught, replacing(tmp_path / "a") as (made,):
         made.symlink_to("/dev/full")
         made.write_text("new")
+    assert caught.value.advice == "Make room there, or choose another folder with -o."
     assert files(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc here")
+def test_a_power_cut_takes_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All bytes are on the disk before the first name is, and the names are before the block is over."""
+    flushed: list[tuple[str, bool]] = []
+    targets = [tmp_path / "a", tmp_path / "folder" / "b"]
+
+    def fsync(number: int) -> None:
+        flushed.append((Path(f"/proc/self/fd/{number}").resolve().name, targets[0].exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with replacing(*targets) as made:
+        for path in made:
+            path.write_text("new")
+    assert flushed == [("a", False), ("b", False), (tmp_path.name, True), ("folder", True)]
 
 
 def test_json_is_read_whole_by_another_thread_at_any_time(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Run
-from fault_server import FaultServer, Reply
+from conftest import Cli, Run
+from fault_server import ENDLESS, FaultServer, Reply
 
 from pspnet_convert.card import ModelCard
 
@@ -66,3 +66,44 @@ def test_misspelt_card(offline: Run, card: Path, tmp_path: Path) -> None:
     data["clases"] = data.pop("classes")
     (card / "model.yml").write_text(yaml.safe_dump(data))
     assert "unknown key 'clases', did you mean 'classes'?" in error_of(offline, tmp_path, 3, card)
+
+
+def test_file_that_is_not_there(offline: Run, card: Path, server: FaultServer, tmp_path: Path) -> None:
+    server.play(server.body, [Reply(404)])
+    assert f"{server.url('/')}: HTTP 404 Not Found" in error_of(offline, tmp_path, 4, card, "--source", server.url("/"))
+
+
+def test_a_forced_download_that_fails_leaves_the_file(
+    cli: Cli, small: ModelCard, card: Path, workspace: Path, server: FaultServer
+) -> None:
+    server.play(server.body, [Reply(404)])
+    command = ["download", card, "-o", workspace, "--force", "--source", server.url("/")]
+    assert cli(*command).exit_code == 4
+    checkpoint = workspace / "public" / small.name / small.checkpoint.name
+    assert checkpoint.read_bytes() == server.body
+    assert cli(*command).exit_code == 0
+    assert [seen.sent for seen in server.seen] == [0, len(server.body)]
+
+
+def test_redirects_without_end(offline: Run, card: Path, server: FaultServer, tmp_path: Path) -> None:
+    server.play(server.body, [Reply(302, {"Location": "/standin.pth"})] * 20)
+    assert "more than 10 redirects" in error_of(offline, tmp_path, 4, card, "--source", server.url("/"))
+
+
+def test_body_without_end(offline: Run, card: Path, server: FaultServer, tmp_path: Path) -> None:
+    server.play(b"", [Reply(endless=True)])
+    assert "serves other bytes" in error_of(offline, tmp_path, 5, card, "--source", server.url("/"))
+    assert server.sent < ENDLESS / 2
+
+
+def test_troubles_that_pass_cost_time_and_no_byte_twice(
+    offline: Run, card: Path, small: ModelCard, server: FaultServer, tmp_path: Path
+) -> None:
+    troubles = [Reply(500), Reply(429, {"Retry-After": "1"}), Reply(cut=100_000)]
+    server.play(server.body, troubles)
+    done = offline("download", card, "--source", server.url("/"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("; trying again in ") == len(troubles)
+    assert (tmp_path / "public" / small.name / small.checkpoint.name).read_bytes() == server.body
+    assert server.ranges == [None, None, None, "bytes=100000-"]
+    assert server.sent == len(server.body)

@@ -1,0 +1,153 @@
+"""A disk that is full, or a file that may not grow: one clear error, nothing broken, and with room it goes on.
+
+Twice: files of a limited size (which any system can have) for each stage, and a small file system for whole runs.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+from undisturbed import assert_manifest_is_true, assert_undisturbed, digests
+
+from pspnet_convert.benchmark import Timing
+from pspnet_convert.card import ModelCard
+from pspnet_convert.errors import WorkspaceError
+from pspnet_convert.printing import plot_benchmark
+from pspnet_convert.workspace import replacing
+
+PHOTO = Path(__file__).parents[2] / "pspnet_convert" / "samples" / "chelsea.jpg"
+DISK = 16 << 20  # bytes; the small model's files are a fifth of it
+ADVICE = ". Make room there, or choose another folder with -o."
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """No file grows beyond `size` bytes, neither by this process nor by its children."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def folder(workspace: Path, small: ModelCard) -> Path:
+    return workspace / "public" / small.name
+
+
+@pytest.mark.parametrize(
+    ("command", "lost", "size", "refused"),
+    [
+        ("download", "standin.pth", 500_000, "standin.pth.part"),
+        ("export-onnx", "small-standin.onnx", 900_000, ""),
+        ("to-ir", "FP32/small-standin.bin", 900_000, "FP32"),
+        ("to-ir", "FP32/small-standin.xml", 90_000, "FP32"),
+        ("to-ir --precision FP16", "FP16/small-standin.bin", 400_000, "FP16"),
+        ("to-ir --precision FP16", "FP16/small-standin.xml", 100_000, "FP16"),
+        ("verify --force", "manifest.json", 5_000, ""),
+        ("benchmark --rounds 1", "", 500_000, ""),
+    ],
+)
+def test_a_stage_that_cannot_write_a_file_leaves_the_others_and_is_made_good(
+    cli: Cli,
+    small: ModelCard,
+    small_run: Path,
+    workspace: Path,
+    folder: Path,
+    command: str,
+    lost: str,
+    size: int,
+    refused: str,
+) -> None:
+    if lost:
+        (folder / lost).unlink()
+    before = digests(folder)
+    name, *options = command.split()
+    with files_of_at_most(size):
+        result = cli(name, small.folder, "-o", workspace, *options)
+    assert result.exit_code == 12
+    assert f"{folder / refused}: cannot be written: File too large{ADVICE}" in result.error
+    assert {name: sha for name, sha in digests(folder).items() if not name.endswith(".part")} == before
+    assert_manifest_is_true(folder)
+    assert cli("run", small.folder, "-o", workspace).exit_code == 0
+    assert_undisturbed(folder, small_run / "public" / small.name)
+
+
+def test_a_picture_that_cannot_be_written(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
+    with files_of_at_most(5_000):
+        result = cli("segment", PHOTO, "--model", small.folder, "-o", workspace)
+    assert result.exit_code == 12
+    assert f"{folder / 'segmented'}: cannot be written: File too large{ADVICE}" in result.error
+    assert list((folder / "segmented").iterdir()) == []
+
+
+def test_a_plot_that_cannot_be_written(tmp_path: Path) -> None:
+    row = Timing("IR", "plain", "FP32", "f32", "f32", 1.0, 1000.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+    refused = pytest.raises(WorkspaceError, match="cannot be written: File too large")
+    with refused, files_of_at_most(5_000), replacing(tmp_path / "plot.png") as (temporary,):
+        plot_benchmark([row], temporary)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("command", [["info", "demo"], ["info", "demo", "--json"]])
+def test_output_that_cannot_be_written(command: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        program = [sys.executable, "-m", "pspnet_convert", *command]
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 12
+    assert done.stderr == "error: the output cannot be written: No space left on device. Make room for it\n"
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of DISK bytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", str(place)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no file system can be mounted here ({error}): the tests above stand in for these")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def leave(room: int, disk: Path) -> Path:
+    """Fill the disk but for `room` bytes; returns the file that fills it."""
+    filler = disk / "filler"
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, DISK - room)
+    return filler
+
+
+# Of the 3.4 MB that a run takes: nothing, and what ends in the ONNX, an IR's .bin, an .xml and the manifest.
+@pytest.mark.parametrize("room", [0, 1_500_000, 2_400_000, 3_350_000, 3_440_000])
+def test_a_run_on_a_full_disk_goes_on_when_there_is_room(
+    cli: Cli, small: ModelCard, small_run: Path, disk: Path, room: int
+) -> None:
+    filler = leave(room, disk)
+    result = cli("run", small.folder, "-o", disk)
+    assert result.exit_code == 12
+    assert f": cannot be written: No space left on device{ADVICE}" in result.error
+    folder, wanted = disk / "public" / small.name, small_run / "public" / small.name
+    assert digests(folder).items() <= {**digests(wanted), **partial(folder)}.items()
+    assert_manifest_is_true(folder)
+    filler.unlink()
+    result = cli("run", small.folder, "-o", disk)
+    assert result.exit_code == 0, result.stderr
+    assert_undisturbed(folder, wanted)
+
+
+def partial(folder: Path) -> dict[str, str]:
+    """What a download may leave: its bytes so far, under a name that says so."""
+    return {name: sha for name, sha in digests(folder).items() if name.endswith(".part")}
