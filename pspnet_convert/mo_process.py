@@ -27,6 +27,8 @@ def convert(request: dict[str, Any]) -> str:
 
     try:
         model = mo.convert_model(request["input_model"], **request["arguments"])
+        for name, value in request["model_info"].items():
+            model.set_rt_info(value, ["model_info", name])
         for precision, path in request["targets"].items():
             openvino.save_model(model, path, compress_to_fp16=precision == "FP16")
     # Model Optimizer's errors are of many classes (its own Error, RuntimeError, argparse's SystemExit).
