@@ -245,15 +245,81 @@ def test_charts_of_what_was_not_measured_are_empty() -> None:
 
 
 def test_bars_of_accuracy_are_on_the_whole_scale_and_of_time_on_the_longest() -> None:
-    scores = [{"backend": "PyTorch", "mean_iou": 50.0}, {"backend": "IR FP32", "mean_iou": 25.0}]
+    scores = [
+        {"backend": "PyTorch", "mean_iou": 50.0, "drop": None},
+        {"backend": "IR FP32", "mean_iou": 25.0, "drop": 25.0},
+    ]
     measured = charts.accuracies({"evaluate": {"result": {"scores": scores}}})
-    assert [(bar.length, bar.value, bar.is_ir) for bar in measured] == [(50, "50.00 %", False), (25, "25.00 %", True)]
+    assert [(bar.length, bar.value, bar.is_ir) for bar in measured] == [
+        (50, "50.00 %", False),
+        (25, "25.00 % (-25.00)", True),
+    ]
     rows: list[dict[str, Any]] = [
         {"weights": "FP32", "precision": "f32", "median_ms": 80.0, "ratio": 1.0},
         {"weights": "INT8", "precision": "i8, f32", "median_ms": 20.0, "ratio": 4.0},
     ]
     timed = charts.latencies({"verify-int8": {"result": {"latency": rows}}})
-    assert [(bar.length, bar.value) for bar in timed] == [(100, "80 ms (1.0 x as fast)"), (25, "20 ms (4.0 x as fast)")]
+    assert [(bar.length, bar.value) for bar in timed] == [
+        (100, "80.0 ms (1.0 x as fast)"),
+        (25, "20.0 ms (4.0 x as fast)"),
+    ]
+
+
+def with_figures(folder: Path) -> None:
+    """Add what evaluate and quantize leave in the manifest, of the files that are there."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    models = manifest["stages"]["to-ir"]["outputs"]
+    empty = {"options": {}, "tools": {}, "outputs": [], "finished": "", "seconds": 0}
+    ious = {label["name"]: 40.0 for label in manifest["model"]["classes"][:-1]}
+    ious[manifest["model"]["classes"][-1]["name"]] = None
+    manifest["stages"]["evaluate"] = {
+        **empty,
+        "inputs": {"models": {"IR FP32": models}, "dataset": {"name": "VOC<2012>", "split": "val"}},
+        "result": {
+            "protocol": "pad",
+            "listed": 1449,
+            "images": 1448,
+            "reference": "the card",
+            "scores": [{"backend": "IR FP32", "mean_iou": 40.0, "drop": 0.004, "ious": ious}],
+        },
+    }
+    manifest["stages"]["verify-int8"] = {
+        **empty,
+        "inputs": {"models": models},
+        "result": {
+            "verdict": "mismatch",
+            "faults": ["its logits are <not> finite"],
+            "pixels": 4608,
+            "agreement": 0.5,
+            "min_agreement": 0.95,
+            "relative_error": {"rms": None, "largest": None},
+            "latency": [{"weights": "INT8", "precision": "i8+f32", "median_ms": 3.0, "ratio": 2.0}],
+        },
+    }
+    path.write_text(json.dumps(manifest))
+
+
+def test_measured_figures_are_shown_until_their_models_change(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path
+) -> None:
+    with_figures(folder)
+    assert cli("report", small.folder, "-o", workspace).exit_code == 0
+    page = " ".join(page_of(folder).split())
+    assert verdict_of(folder)[1].endswith("The INT8 model did not pass its own verification.")
+    for told in (
+        "Mean IoU over 1,448 of 1,449 images of VOC&lt;2012&gt; (val), protocol pad. In brackets: points to the card.",
+        "40.00 % (+0.00)",
+        "<td>does not occur</td>",
+        "<li>its logits are &lt;not&gt; finite</li>",
+        "logit error not finite rms",
+        "3.0 ms (2.0 x as fast)",
+    ):
+        assert told in page
+    assert "have been made anew since" not in page
+    (folder / "FP32" / "small-standin.xml").unlink()
+    assert cli("report", small.folder, "-o", workspace).exit_code == 0
+    assert page_of(folder).count("Of models that have been made anew since.") == 2
 
 
 # Words

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Optional
+from typing import Any, Optional
 
 from pspnet_convert.report.facts import Stages
 from pspnet_convert.report.words import in_bytes
@@ -33,11 +33,16 @@ def sizes(stages: Stages) -> list[Bar]:
 
 
 def accuracies(stages: Stages) -> list[Bar]:
-    """Mean IoU that was measured, per cent, of each model."""
-    if "evaluate" not in stages:
-        return []
-    scores = stages["evaluate"]["result"]["scores"]
-    return _bars(((one["backend"], one["mean_iou"], f"{one['mean_iou']:.2f} %") for one in scores), longest=100)
+    """Mean IoU that was measured, per cent, of each model; how far from the reference in brackets."""
+    scores = stages["evaluate"]["result"]["scores"] if "evaluate" in stages else []
+    return _bars(((one["backend"], one["mean_iou"], _points(one)) for one in scores), longest=100)
+
+
+def _points(score: Mapping[str, Any]) -> str:
+    mean_iou = f"{score['mean_iou']:.2f} %"
+    if score["drop"] is None:
+        return mean_iou
+    return f"{mean_iou} ({0 - round(score['drop'], 2):+.2f})"
 
 
 def latencies(stages: Stages) -> list[Bar]:
@@ -47,7 +52,7 @@ def latencies(stages: Stages) -> list[Bar]:
         (
             f"IR {row['weights']}, computed in {row['precision']}",
             row["median_ms"],
-            f"{row['median_ms']:.0f} ms ({row['ratio']:.1f} x as fast)",
+            f"{row['median_ms']:.1f} ms ({row['ratio']:.1f} x as fast)",
         )
         for row in rows
     )
