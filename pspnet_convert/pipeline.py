@@ -265,9 +265,9 @@ class Conversion:
         self._page_lags = False
         return self.workspace.report
 
-    def update_report(self) -> None:
-        """Write the page unless it is there and says what the manifest says."""
-        if self._page_lags or not self.workspace.report.is_file():
+    def keep_page_true(self) -> None:
+        """Write a page that is there anew where it tells of stages that have been done again since."""
+        if self._page_lags and self.workspace.report.is_file():
             self.report()
 
     def benchmark(self, rounds: int) -> list[Timing]:
@@ -465,9 +465,7 @@ def conversion(
         try:
             yield job
         finally:
-            # Whatever was done, and whether it went well: a page must not tell of files that are gone.
-            if workspace.report.is_file():
-                job.update_report()
+            job.keep_page_true()
 
 
 def run(
@@ -488,7 +486,7 @@ def run(
     outcomes.append(job.export_onnx(shape, opset, int32=int32, fold_pyramid=fold_pyramid))
     outcomes.append(job.to_ir(precisions, mo_args or {}))
     outcomes.append(job.verify(images))
-    job.update_report()
+    job.report()
     return outcomes
 
 

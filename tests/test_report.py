@@ -112,11 +112,15 @@ def test_a_file_that_is_not_the_verified_one(
     cli: Cli, small: ModelCard, workspace: Path, folder: Path, damage: str
 ) -> None:
     path = folder / "FP16" / "small-standin.bin"
-    path.write_bytes(path.read_bytes()[::-1]) if damage == "changed" else path.unlink()
+    good = path.read_bytes()
+    path.write_bytes(good[::-1]) if damage == "changed" else path.unlink()
     assert cli("report", small.folder, "-o", workspace).exit_code == 0
     state, told = verdict_of(folder)
     assert state == "unverified"
     assert told == "Not verified Not as they were when they were verified: FP16/small-standin.bin."
+    path.write_bytes(good)
+    assert cli("run", small.folder, "-o", workspace).exit_code == 0  # and does nothing but the page
+    assert verdict_of(folder)[0] == "pass"
 
 
 def test_a_run_that_failed_is_not_verified(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
