@@ -307,7 +307,9 @@ def run(
     progress: str,
     as_json: bool,
 ) -> None:
-    """All stages: download, export-onnx, to-ir, verify. What has not changed is not done again.
+    """All stages: download, export-onnx, to-ir, verify; and their page, report.html.
+
+    What has not changed is not done again.
 
     \b
     Example:
@@ -330,6 +332,23 @@ def run(
             download=checkpoint is None,
         )
         _print_verified(job, outcomes, as_json, junit)
+
+
+@_command
+@_together(_model, _output_dir)
+def report(model: str, output_dir: Path, as_json: bool) -> None:
+    """Write the page of what was done so far, public/<model>/report.html, from the manifest.
+
+    \b
+    Example:
+      pspnet-convert report demo -o models
+    """
+    with _job(model, output_dir, "none", force=False) as job:
+        page = job.report()
+    if as_json:
+        _print_json({"report": str(page)})
+    else:
+        print(page)
 
 
 @_command
@@ -452,6 +471,8 @@ def _print_verified(job: Conversion, outcomes: Sequence[Outcome], as_json: bool,
             print_table(stage_table(outcomes, job.workspace.folder))
         print_table(verification_table(result))
         print(f"verdict: {result['verdict']}   manifest: {job.workspace.manifest}")
+        if len(outcomes) > 1:
+            print(f"page: {job.workspace.report}")
     if result["verdict"] == "mismatch":
         wrong = next(row for row in result["comparisons"] if not (row["passed"] or row["informative"]))
         faults = [f"{check['name']}: {fault}" for check in wrong["checks"] for fault in check["faults"]]

@@ -41,6 +41,7 @@ def convert_to_ir(onnx_path: Path, card: ModelCard, targets: Mapping[str, Path],
     request = {
         "input_model": str(onnx_path),
         "arguments": {**arguments, **mo_args},
+        "model_info": model_api_settings(card),
         "targets": {precision: str(path) for precision, path in targets.items()},
     }
     answer = _in_own_process(request)
@@ -61,6 +62,22 @@ def model_optimizer_arguments(card_input: Input, output: str) -> dict[str, Any]:
         "scale_values": f"{name}[{','.join(str(value) for value in card_input.scale)}]",
         "reverse_input_channels": card_input.color_order != card_input.converted_color_order,
         "output": output,
+    }
+
+
+def model_api_settings(card: ModelCard) -> dict[str, str]:
+    """What OpenVINO's Model API reads from an IR's `model_info`, so that it needs no settings of its user's.
+
+    No mean, scale or order of channels: they are in the graph, and Model API hands over BGR, as the IR takes it.
+    """
+    return {
+        "model_type": "Segmentation",
+        # A list is separated by blanks.
+        "labels": " ".join("_".join(name.split()) for name in card.class_names),
+        # Stretched: Model API lays the whole label map over the picture again, and knows of no padding.
+        "resize_type": "standard",
+        "reverse_input_channels": "False",
+        "return_soft_prediction": "False",
     }
 
 

@@ -29,6 +29,8 @@ def convert(request: dict[str, Any]) -> dict[str, Any]:
     targets = {precision: Path(path) for precision, path in request["targets"].items()}
     try:
         model = mo.convert_model(request["input_model"], **request["arguments"])
+        for name, value in request["model_info"].items():
+            model.set_rt_info(value, ["model_info", name])
         for precision, path in targets.items():
             save(model, path, compress_to_fp16=precision == "FP16")
     # Model Optimizer's errors are of many classes (its own Error, RuntimeError, argparse's SystemExit).

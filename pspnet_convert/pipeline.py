@@ -78,6 +78,7 @@ class Conversion:
         self._choice = choice
         self._force = force
         self._digests = Digests()
+        self._page_lags = False
 
     def download(self, sources: Sequence[str], *, allow_http_redirect: bool = False) -> Outcome:
         """Fetch the card's checkpoint into the workspace, from the first of `sources` or the card's that gives it."""
@@ -102,7 +103,7 @@ class Conversion:
         if fetched.already_there and before is not None and before.same_work(work):
             return self._tell(Outcome("download", before, skipped=True))
         record = self._finish(work, started, [target], {"source": _without_folders(fetched.source)})
-        self.manifest.write("download", record)
+        self._write("download", record)
         return self._tell(Outcome("download", record, skipped=fetched.already_there))
 
     def export_onnx(self, shape: Optional[ImageShape], opset: int, *, int32: bool, fold_pyramid: bool) -> Outcome:
@@ -255,6 +256,22 @@ class Conversion:
         """A file as the manifest has it: by its place in the workspace, of one from elsewhere the name alone."""
         inside = path.is_relative_to(self.workspace.folder)
         return path.relative_to(self.workspace.folder).as_posix() if inside else path.name
+
+    def report(self) -> Path:
+        """Write the page of what the manifest has; ArtifactError if that is nothing."""
+        from pspnet_convert.report import write_report
+
+        manifest = self.manifest.as_dict()
+        if not manifest["stages"]:
+            raise ArtifactError(f"{self.workspace.manifest}: tells of no stage yet", "Run run first.")
+        write_report(manifest, self.workspace.folder, self._digests.of, self.workspace.report)
+        self._page_lags = False
+        return self.workspace.report
+
+    def keep_page_true(self) -> None:
+        """Write a page that is there anew where it tells of stages that have been done again since."""
+        if self._page_lags and self.workspace.report.is_file():
+            self.report()
 
     def benchmark(self, rounds: int) -> list[Timing]:
         """Time each graph, converted anew, so that nothing in the workspace changes."""
@@ -410,8 +427,12 @@ class Conversion:
         log.info("%s: %s", name, self.card.name)
         started = time.monotonic()
         record = self._finish(planned, started, outputs, work())
-        self.manifest.write(name, record)
+        self._write(name, record)
         return self._tell(Outcome(name, record, skipped=False))
+
+    def _write(self, name: str, record: StageRecord) -> None:
+        self.manifest.write(name, record)
+        self._page_lags = True
 
     @contextmanager
     def _replacing(self, *targets: Path) -> Iterator[list[Path]]:
@@ -455,7 +476,11 @@ def conversion(
     """A Conversion that holds the model's folder below `output_dir` for as long as the block lasts."""
     workspace = Workspace(output_dir, card.name)
     with workspace.locked():
-        yield Conversion(card, workspace, progress, choice, force=force)
+        job = Conversion(card, workspace, progress, choice, force=force)
+        try:
+            yield job
+        finally:
+            job.keep_page_true()
 
 
 def run(
@@ -472,11 +497,12 @@ def run(
     images: Sequence[Path] = (),
     download: bool = True,
 ) -> list[Outcome]:
-    """All stages; `download` is False where the user has given a checkpoint."""
+    """All stages and the page; `download` is False where the user has given a checkpoint."""
     outcomes = [job.download(sources, allow_http_redirect=allow_http_redirect)] if download else []
     outcomes.append(job.export_onnx(shape, opset, int32=int32, fold_pyramid=fold_pyramid))
     outcomes.append(job.to_ir(precisions, mo_args or {}))
     outcomes.append(job.verify(images))
+    job.report()
     return outcomes
 
 

@@ -58,6 +58,10 @@ class Workspace:
     def manifest(self) -> Path:
         return self.folder / "manifest.json"
 
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the model's folder for this process, made if need be and cleared of what a killed run left."""

@@ -55,8 +55,9 @@ def make(fault: Fault, card: ModelCard, onnx_path: Path, folder: Path) -> Path:
     path = folder / "faulty.xml"
     precision = fault.file.split()[1]
     arguments = {**model_optimizer_arguments(wrong, card.output.name), "input": None, "output": None}
-    error = convert({"input_model": str(onnx_path), "arguments": arguments, "targets": {precision: str(path)}})
-    assert not error, f"{fault.name}: {error}"
+    targets = {precision: str(path)}
+    answer = convert({"input_model": str(onnx_path), "arguments": arguments, "model_info": {}, "targets": targets})
+    assert not answer["error"], f"{fault.name}: {answer['error']}"
     if fault.ir is not None:
         changed = fault.ir(openvino.Core().read_model(str(path)))
         path = folder / "faulty-too.xml"

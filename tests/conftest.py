@@ -120,6 +120,15 @@ def small_run(small: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of one `run` of the demo. Read only."""
+    folder = tmp_path_factory.mktemp("demo")
+    done = CliRunner().invoke(command_line, ["run", "demo", "-o", str(folder)])
+    assert done.exit_code == 0, done.output
+    return folder
+
+
 @pytest.fixture
 def workspace(small_run: Path, tmp_path: Path) -> Path:
     """A copy of the small model's finished run, to break."""

@@ -141,6 +141,9 @@ def test_a_built_wheel_contains_card_licence_demo_and_samples(tmp_path: Path) ->
         "pspnet_convert/demo/model.yml",
         "pspnet_convert/demo/demo.pth",
         "pspnet_convert/demo/voc/ImageSets/Segmentation/val.txt",
+        *(f"pspnet_convert/report/{name}" for name in ("page.html.j2", "parts.html.j2", "snippet.py.j2")),
+        "pspnet_convert/report/page.css",
+        "pspnet_convert/report/page.js",
     } | {f"pspnet_convert/samples/{photo.name}" for photo in (ROOT / "pspnet_convert" / "samples").glob("*.jpg")}
     assert wanted <= names
     assert not [name for name in names if "__pycache__" in name or name.startswith(("tests/", "scripts/"))]

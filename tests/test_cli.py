@@ -19,8 +19,21 @@ from pspnet_convert import __version__
 from pspnet_convert.card import ModelCard
 from pspnet_convert.cli import cli as command_line
 
-HEAVY = ["torch", "openvino", "onnx", "onnxruntime", "mmseg", "mmengine", "mmcv", "rich", "pydantic", "numpy", "PIL"]
-COMMANDS = ["benchmark", "download", "export-onnx", "info", "run", "segment", "to-ir", "verify"]
+HEAVY = [
+    "torch",
+    "openvino",
+    "onnx",
+    "onnxruntime",
+    "mmseg",
+    "mmengine",
+    "mmcv",
+    "rich",
+    "pydantic",
+    "numpy",
+    "PIL",
+    "jinja2",
+]
+COMMANDS = ["benchmark", "download", "export-onnx", "info", "report", "run", "segment", "to-ir", "verify"]
 STAGES = ["run", "download", "export-onnx", "to-ir", "verify"]
 SAMPLES = Path(__file__).parent.parent / "pspnet_convert" / "samples"
 

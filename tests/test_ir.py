@@ -10,10 +10,15 @@ import onnx
 import openvino
 import pytest
 from conftest import Cli
+from model_api.adapters import OpenvinoAdapter, create_core
+from model_api.models import Model, SegmentationModel
+from PIL import Image as Pillow
 
 from pspnet_convert.backends import OnnxBackend, OpenVinoBackend
-from pspnet_convert.card import ModelCard
-from pspnet_convert.ir import convert_to_ir
+from pspnet_convert.card import ClassLabel, ModelCard
+from pspnet_convert.catalog import find_card
+from pspnet_convert.images import read_image, to_bgr
+from pspnet_convert.ir import convert_to_ir, model_api_settings
 
 
 @pytest.fixture
@@ -50,6 +55,53 @@ def test_fp16_halves_the_weights(folder: Path) -> None:
 def test_no_path_of_the_machine_is_in_the_ir(folder: Path) -> None:
     for path in folder.glob("FP*/*.xml"):
         assert not re.search(r'value="/|output_dir|\.making-', path.read_text())
+
+
+def in_model_api(path: Path) -> SegmentationModel:
+    """As Model API opens an IR by itself, but for the precision, which is this test's."""
+    f32 = {"INFERENCE_PRECISION_HINT": "f32"}
+    model = Model.create_model(OpenvinoAdapter(create_core(), str(path), device="CPU", plugin_config=f32))
+    assert type(model) is SegmentationModel
+    return model
+
+
+@pytest.mark.parametrize("precision", ["FP32", "FP16"])
+def test_model_api_needs_no_settings(demo_run: Path, precision: str) -> None:
+    card = find_card("demo")
+    path = demo_run / "public" / "demo" / precision / "demo.xml"
+    model = in_model_api(path)
+    assert model.labels == card.class_names
+    backend = OpenVinoBackend(path, card)
+    for picture in sorted((card.folder / "voc" / "JPEGImages").glob("*.jpg"))[:3]:
+        image = to_bgr(read_image(picture))
+        labels = model.infer_sync(model.preprocess(image)[0])[card.output.name][0, 0]
+        assert len(np.unique(labels)) > 1
+        assert np.array_equal(labels, backend.run(image).labels)
+
+
+def test_model_api_scales_any_picture(demo_run: Path) -> None:
+    card = find_card("demo")
+    path = demo_run / "public" / "demo" / "FP32" / "demo.xml"
+    model = in_model_api(path)
+    picture = Pillow.fromarray(read_image(sorted((card.folder / "voc" / "JPEGImages").glob("*.jpg"))[0]))
+    wide = picture.resize((320, 140), Pillow.Resampling.BICUBIC)
+    labels = model.infer_sync(model.preprocess(to_bgr(np.asarray(wide)))[0])[card.output.name][0, 0]
+    stretched = to_bgr(np.asarray(wide.resize((card.input.width, card.input.height), Pillow.Resampling.BILINEAR)))
+    assert len(np.unique(labels)) > 1
+    assert (labels == OpenVinoBackend(path, card).run(stretched).labels).mean() > 0.99
+
+
+def test_model_api_takes_the_argmax_of_a_label_map_once_more(demo_run: Path) -> None:
+    """Which the README warns of: when this fails, the warning can go."""
+    model = in_model_api(demo_run / "public" / "demo" / "FP32" / "demo.xml")
+    with pytest.raises(ValueError, match="axis 2 is out of bounds"):
+        model(np.zeros((200, 200, 3), np.uint8))
+
+
+def test_a_label_of_several_words_stays_one(small: ModelCard) -> None:
+    classes = [*small.classes[:-1], ClassLabel(name="potted  plant", color=(1, 2, 3))]
+    labels = model_api_settings(small.model_copy(update={"classes": classes}))["labels"]
+    assert labels.split() == [*small.class_names[:-1], "potted_plant"]
 
 
 def test_only_the_precision_asked_for(cli: Cli, small: ModelCard, folder: Path, workspace: Path) -> None:

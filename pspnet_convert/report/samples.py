@@ -1,0 +1,156 @@
+"""The verification's pictures, made fit for the page: input, label maps, and where a label map differs.
+
+Read from the files that the verify stage left and the manifest names; no model runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageFilter
+
+from pspnet_convert.evidence import slug
+from pspnet_convert.images import read_image
+from pspnet_convert.report.facts import DigestOf
+
+Labels = NDArray[np.uint8]
+
+_FILE = re.compile(r"(?P<name>.+)\.(?P<layer>[a-z0-9-]+)\.png")
+_THUMBNAIL = 96  # pixels
+_QUALITY = 90
+log = logging.getLogger(__name__)
+
+# Transparent, a ring, the pixel itself: seen on any class's colour.
+_MARK = (0, 0, 0, 255, 255, 255, 214, 0, 110)
+
+
+@dataclass(frozen=True)
+class Share:
+    """A class's part of a picture, 0..1; `color` is RGB."""
+
+    name: str
+    color: Sequence[int]
+    share: float
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A model's label map over the picture, and the pixels where it is not the reference's (no URI if none)."""
+
+    key: str
+    title: str
+    labels: str
+    marks: Optional[str]
+    differing: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture with its layers, the reference's first. Pictures are data URIs, `shares` the reference's."""
+
+    name: str
+    width: int
+    height: int
+    image: str
+    thumbnail: str
+    layers: Sequence[Layer]
+    shares: Sequence[Share]
+
+
+def read_samples(manifest: Mapping[str, Any], folder: Path, digest_of: DigestOf) -> list[Sample]:
+    """The pictures of the manifest's verify stage; one that is not as it was left is not shown, and told of."""
+    verification = manifest["stages"].get("verify", {"outputs": (), "result": {"comparisons": ()}})
+    titles = {slug(row["backend"]): row["backend"] for row in verification["result"]["comparisons"]}
+    files: dict[str, dict[str, Path]] = {}
+    for output in verification["outputs"]:
+        parts = _FILE.fullmatch(Path(output["file"]).name)
+        path = folder / output["file"]
+        if parts is None:
+            continue
+        if not path.is_file() or digest_of(path) != output["sha256"]:
+            log.warning("%s is missing or has changed: the page does not show it; verify makes it again", path)
+            continue
+        files.setdefault(parts["name"], {})[parts["layer"]] = path
+    classes = manifest["model"]["classes"]
+    whole = {name: layers for name, layers in files.items() if {"input", "reference"} <= set(layers)}
+    return [_sample(name, layers, titles, classes) for name, layers in whole.items()]
+
+
+def most_telling(samples: Sequence[Sample]) -> int:
+    """The place of the picture with the most classes, which is shown first."""
+    return max(range(len(samples)), key=lambda place: len(samples[place].shares), default=0)
+
+
+def _sample(
+    name: str, files: Mapping[str, Path], titles: Mapping[str, str], classes: Sequence[Mapping[str, Any]]
+) -> Sample:
+    image = Pillow.fromarray(read_image(files["input"]))
+    palette = [value for label in classes for value in label["color"]]
+    reference = _read_labels(files["reference"])
+    layers = [Layer("reference", "Reference", _labels_uri(reference, palette), None, 0)]
+    for key, title in titles.items():
+        if key not in files:  # the model did not run
+            continue
+        found = _read_labels(files[key])
+        differs = found != reference
+        marks = _png_uri(marks_picture(differs)) if differs.any() else None
+        layers.append(Layer(key, title, _labels_uri(found, palette), marks, int(differs.sum())))
+    thumbnail = image.copy()
+    thumbnail.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    width, height = image.size
+    return Sample(name, width, height, _jpeg_uri(image), _jpeg_uri(thumbnail), layers, _shares(reference, classes))
+
+
+def _shares(labels: Labels, classes: Sequence[Mapping[str, Any]]) -> list[Share]:
+    """The classes that occur, largest first."""
+    counts = np.bincount(labels.ravel(), minlength=len(classes))
+    return [
+        Share(classes[number]["name"], classes[number]["color"], counts[number] / labels.size)
+        for number in np.argsort(-counts, kind="stable")
+        if counts[number]
+    ]
+
+
+def _read_labels(path: Path) -> Labels:
+    with Pillow.open(path) as image:
+        return np.asarray(image)
+
+
+def _labels_uri(labels: Labels, palette: Sequence[int]) -> str:
+    """As segment draws them: class 0 lets the picture through."""
+    image = Pillow.fromarray(labels)
+    image.putpalette(palette)
+    return _png_uri(image)
+
+
+def marks_picture(differs: NDArray[np.bool_]) -> Pillow.Image:
+    """A palette picture: 2 where pixels differ and beside them, large enough to be seen, 1 in a ring around, else 0."""
+    mask = Pillow.fromarray(differs.astype(np.uint8) * 255)
+    ring, inner = (np.asarray(mask.filter(ImageFilter.BoxBlur(reach))) > 0 for reach in (3, 1))
+    image = Pillow.fromarray(ring.astype(np.uint8) + inner)
+    image.putpalette(_MARK)
+    return image
+
+
+def _jpeg_uri(image: Pillow.Image) -> str:
+    return _uri(image, "jpeg", quality=_QUALITY)
+
+
+def _png_uri(image: Pillow.Image) -> str:
+    return _uri(image, "png", transparency=0)
+
+
+def _uri(image: Pillow.Image, form: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return f"data:image/{form};base64,{base64.b64encode(buffer.getvalue()).decode()}"

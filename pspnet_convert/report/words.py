@@ -1,0 +1,58 @@
+"""How the page writes figures: the template's filters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Optional
+
+
+def percent(share: float) -> str:
+    """A share of pixels: four decimals, and never rounded up to a 100 that it is not."""
+    shown = f"{100 * share:.4f}"
+    return f"{'99.9999' if share < 1 and shown == '100.0000' else shown} %"
+
+
+def part(share: float) -> str:
+    """A class's part of a picture; what is there at all is not shown as nothing."""
+    return f"{100 * share:.1f} %" if share >= 0.0005 else "< 0.1 %"
+
+
+def scientific(value: Optional[float]) -> str:
+    return "not finite" if value is None else f"{value:.1e}"
+
+
+def in_bytes(count: int) -> str:
+    """4730551 -> 4.7 MB: powers of ten, as disks are sold."""
+    size, unit = float(count), "bytes"
+    for larger in ("kB", "MB", "GB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{count} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+
+
+def moment(iso: str) -> str:
+    """2026-11-24T18:50:34+00:00 -> 2026-11-24 18:50:34 UTC; the manifest's are all in UTC."""
+    return iso.replace("T", " ").replace("+00:00", " UTC")
+
+
+def plain(value: Any) -> str:
+    """An option's value: lists without brackets, truth as yes or no."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={plain(one)}" for name, one in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(plain(one) for one in value)
+    return str(value)
+
+
+FILTERS: Mapping[str, Callable[[Any], str]] = {
+    "bytes": in_bytes,
+    "moment": moment,
+    "part": part,
+    "percent": percent,
+    "plain": plain,
+    "scientific": scientific,
+    "thousands": "{:,}".format,
+}
