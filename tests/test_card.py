@@ -12,7 +12,8 @@ from conftest import Cli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pspnet_convert.card import MAX_CARD_BYTES, ModelCard, load_card
+from pspnet_convert.card import ModelCard, load_card
+from pspnet_convert.card_yaml import MAX_CARD_BYTES
 from pspnet_convert.catalog import find_card, shipped
 from pspnet_convert.errors import CardError
 
@@ -212,7 +213,7 @@ def test_the_card_that_the_faults_are_put_into_is_good(cli: Cli, data: dict[str,
         ("input/shape", [1, 4, 512, 512], "must be [1, 3, height, width]"),
         ("input/shape", [1, 3, 7, 512], "with sides of 8 to 8192, is [1, 3, 7, 512]"),
         ("input/shape", [1, 3, 512, 8193], "with sides of 8 to 8192, is [1, 3, 512, 8193]"),
-        ("input/name", "", "input.name: String should have at least 1 character"),
+        ("input/name", "", "input.name: String should match pattern"),
         ("input/layout", "NHWC", "input.layout: Input should be 'NCHW'"),
         ("input/color_order", "GRB", "input.color_order: Input should be 'RGB' or 'BGR'"),
         ("input/converted_color_order", "RGB", "input.converted_color_order: Input should be 'BGR'"),
@@ -278,14 +279,14 @@ def test_further_faults_are_counted(refused: Callable[[Any], str], data: dict[st
         ("name: !!timestamp soon\n", "not valid YAML: "),
         ("name: 2024-13-45\n", "not valid YAML: month must be in 1..12"),
         ("? [a, b]\n: 1\n", "not valid YAML: line 1, column 3: found unhashable key"),
-        ("[" * 2000, "not valid YAML: maximum recursion depth exceeded"),
+        ("a: 1\nb:\n  - " + "[" * 60_000, "line 3: nested deeper than a card is (20)"),
         ("", "a card is a mapping of keys to values, this is NoneType"),
         ("- name\n", "a card is a mapping of keys to values, this is list"),
         ("pspnet\n", "a card is a mapping of keys to values, this is str"),
         ("7: x\n", "Field required"),
         (b"name: caf\xe9\n", "cannot be read: 'utf-8' codec can't decode byte 0xe9"),
         (b"\x80\x02}q\x00.", "cannot be read: 'utf-8' codec can't decode byte 0x80"),
-        ("#" * (MAX_CARD_BYTES + 1), f"{MAX_CARD_BYTES + 1} bytes is too much for a card (at most {MAX_CARD_BYTES})"),
+        ("#" * (MAX_CARD_BYTES + 1), f"is too large for a card (more than {MAX_CARD_BYTES} bytes)"),
     ],
 )
 def test_a_file_that_is_no_card_is_called_what_it_is(
