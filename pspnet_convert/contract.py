@@ -5,10 +5,10 @@ Read without running the model; whether its answers are right is verify.py's bus
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.card import ModelCard
 from pspnet_convert.errors import ArtifactError, ContractError
@@ -39,7 +39,9 @@ class Port:
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """The model, weights and all; ArtifactError if it is not ONNX or keeps weights in other files."""
+    """The model, weights and all; ArtifactError if it is not ONNX, its nodes are in no order that can be run, or it
+    keeps weights in other files or as sparse ones.
+    """
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -51,9 +53,38 @@ def read_onnx(path: Path) -> onnx.ModelProto:
         raise ArtifactError(f"{path}: is not an ONNX file ({_line(error)})", "Run export-onnx again.") from error
     if not model.graph.output:
         raise ArtifactError(f"{path}: is not an ONNX file (it has no graph)", "Run export-onnx again.")
-    if any(tensor.external_data for tensor in model.graph.initializer):
-        raise ArtifactError(f"{path}: keeps weights in other files, which this tool does not follow")
+    for tensor in _tensors(model):
+        if isinstance(tensor, onnx.SparseTensorProto):
+            # Made dense when it is loaded: a few bytes can stand for terabytes.
+            raise ArtifactError(f"{path}: has sparse weights, which this tool does not read")
+        if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ArtifactError(f"{path}: keeps weights in other files, which this tool does not follow")
+    _refuse_disorder(path, model.graph)
     return model
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """All tensors in a protobuf message, dense and sparse, wherever they are: attributes, subgraphs, functions."""
+    if message.DESCRIPTOR.name in ("TensorProto", "SparseTensorProto"):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in value if isinstance(value, Sequence) else [value]:
+                yield from _tensors(inner)
+
+
+def _refuse_disorder(path: Path, graph: onnx.GraphProto) -> None:
+    """ONNX wants each value made once and before it is used; who follows a graph upwards relies on it to end."""
+    known = {"", *(value.name for value in graph.input), *(tensor.name for tensor in graph.initializer)}
+    for node in graph.node:
+        for name in node.input:
+            if name not in known:
+                raise ArtifactError(f"{path}: {node.op_type} takes {name!r}, which nothing before it makes")
+        for name in filter(None, node.output):
+            if name in known:
+                raise ArtifactError(f"{path}: {name!r} is made twice")
+            known.add(name)
 
 
 def onnx_ports(model: onnx.ModelProto) -> tuple[list[Port], list[Port]]:
