@@ -143,8 +143,11 @@ def read_ir(core: Any, path: Path) -> Any:
         if not part.is_file():
             raise ArtifactError(f"{part}: there is no such IR file", "Run to-ir first.")
     try:
+        # What is no IR, OpenVINO would try to read as ONNX, TensorFlow and more, with weights from other files.
+        if "<net" not in path.read_text(encoding="utf-8")[:512]:
+            raise ArtifactError(f"{path}: is not an IR that OpenVINO reads: has no <net>", "Run to-ir again.")
         model = core.read_model(str(path))
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise ArtifactError(
             f"{path}: is not an IR that OpenVINO reads: {_last_line(error)}", "Run to-ir again."
         ) from error
@@ -156,7 +159,7 @@ def read_ir(core: Any, path: Path) -> Any:
     return model
 
 
-def _last_line(error: RuntimeError) -> str:
+def _last_line(error: Exception) -> str:
     """OpenVINO's messages begin with its own source files and end with the reason."""
     return ([line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"])[-1]
 

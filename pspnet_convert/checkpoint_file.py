@@ -134,7 +134,7 @@ def _zip_pickle(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _names(pickles: IO[bytes], count: int) -> Iterator[str]:
-    """The names that `count` pickles in a row ask for, as Python 3 calls them; ValueError for endless ones."""
+    """The names that `count` pickles in a row ask for; ValueError for endless ones."""
     steps = 0
     for _ in range(count):
         for opcode, argument, _ in pickletools.genops(pickles):
