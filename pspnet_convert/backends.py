@@ -7,6 +7,7 @@ memory; the files stay as they are).
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Protocol, Union
@@ -19,6 +20,7 @@ from pspnet_convert.contract import ImageShape, check_ports, image_shape, ir_por
 from pspnet_convert.errors import ArtifactError, ContractError
 from pspnet_convert.logits_tap import argmax_nodes, ir_logits, ir_tail, onnx_tail
 
+_BEGINS_AS_IR = re.compile(r"\s*(<\?xml[^>]*>)?\s*<net\s")
 Image = Union[NDArray[np.uint8], NDArray[np.float32]]
 
 
@@ -144,8 +146,8 @@ def read_ir(core: Any, path: Path) -> Any:
             raise ArtifactError(f"{part}: there is no such IR file", "Run to-ir first.")
     try:
         # What is no IR, OpenVINO would try to read as ONNX, TensorFlow and more, with weights from other files.
-        if "<net" not in path.read_text(encoding="utf-8")[:512]:
-            raise ArtifactError(f"{path}: is not an IR that OpenVINO reads: has no <net>", "Run to-ir again.")
+        if not _BEGINS_AS_IR.match(path.read_text(encoding="utf-8")):
+            raise ArtifactError(f"{path}: is not an IR that OpenVINO reads: has no <net> first", "Run to-ir again.")
         model = core.read_model(str(path))
     except (RuntimeError, ValueError) as error:
         raise ArtifactError(
@@ -171,7 +173,8 @@ def _onnx_session(path: Path, model: bytes) -> Any:
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False  # which keeps the largest run's memory, and there are few runs
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        # Its fallback is to try the same provider again, and to print so to stdout.
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     # ONNX Runtime's exceptions share no base but Exception.
     except Exception as error:
         raise ArtifactError(f"{path}: ONNX Runtime refuses it: {str(error).splitlines()[0]}") from error

@@ -45,6 +45,7 @@ def _without_control_characters(text: str) -> str:
 
 
 Text = Annotated[str, Field(max_length=2000), AfterValidator(_without_control_characters)]
+Label = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_without_control_characters)]
 
 
 class _Part(BaseModel):
@@ -122,7 +123,7 @@ class Output(_Part):
 
 
 class ClassLabel(_Part):
-    name: Text = Field(min_length=1, max_length=100)
+    name: Label
     color: Colour
 
     @field_validator("color")

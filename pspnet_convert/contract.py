@@ -39,9 +39,7 @@ class Port:
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """The model, weights and all; ArtifactError if it is not ONNX, its nodes are in no order that can be run, or it
-    keeps weights in other files or as sparse ones.
-    """
+    """The model, weights and all; ArtifactError if it is not ONNX, or keeps tensors in other files or sparse ones."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -59,7 +57,6 @@ def read_onnx(path: Path) -> onnx.ModelProto:
             raise ArtifactError(f"{path}: has sparse weights, which this tool does not read")
         if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
             raise ArtifactError(f"{path}: keeps weights in other files, which this tool does not follow")
-    _refuse_disorder(path, model.graph)
     return model
 
 
@@ -72,19 +69,6 @@ def _tensors(message: Any) -> Iterator[Any]:
         if field.message_type is not None:
             for inner in value if isinstance(value, Sequence) else [value]:
                 yield from _tensors(inner)
-
-
-def _refuse_disorder(path: Path, graph: onnx.GraphProto) -> None:
-    """ONNX wants each value made once and before it is used; who follows a graph upwards relies on it to end."""
-    known = {"", *(value.name for value in graph.input), *(tensor.name for tensor in graph.initializer)}
-    for node in graph.node:
-        for name in node.input:
-            if name not in known:
-                raise ArtifactError(f"{path}: {node.op_type} takes {name!r}, which nothing before it makes")
-        for name in filter(None, node.output):
-            if name in known:
-                raise ArtifactError(f"{path}: {name!r} is made twice")
-            known.add(name)
 
 
 def onnx_ports(model: onnx.ModelProto) -> tuple[list[Port], list[Port]]:

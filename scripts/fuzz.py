@@ -11,6 +11,7 @@ worker that dies, and on any code of a file that was run.
 from __future__ import annotations
 
 import argparse
+import io
 import multiprocessing
 import resource
 import sys
@@ -19,6 +20,7 @@ import traceback
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -151,8 +153,9 @@ def make_seeds(folder: Path, canary: Path) -> list[Seed]:
     from pspnet_convert.catalog import built_in, find_card
     from pspnet_convert.cli import cli
 
-    for command in (["download"], ["export-onnx"], ["to-ir", "--precision", "FP32"]):
-        cli([*command, "demo", "-o", str(folder)], standalone_mode=False)
+    with redirect_stdout(io.StringIO()):
+        for command in (["download"], ["export-onnx"], ["to-ir", "--precision", "FP32"]):
+            cli([*command, "demo", "-o", str(folder)], standalone_mode=False)
     made = folder / "public" / "demo"
     card = find_card("demo")
     content = torch.load(made / card.checkpoint.name, weights_only=True)
