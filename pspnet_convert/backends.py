@@ -88,7 +88,11 @@ class OnnxBackend:
         self._input = card.input
 
     def run(self, image: Image) -> Prediction:
-        labels, logits = self._session.run(self._outputs, {self._input.name: normalised(image, self._input)})
+        given = {self._input.name: normalised(image, self._input)}
+        try:
+            labels, logits = self._session.run(self._outputs, given)
+        except Exception as error:  # as in _onnx_session
+            raise ArtifactError(f"{self._path}: ONNX Runtime cannot run it: {_first_line(error)}") from error
         return Prediction(labels[0, 0], logits[0])
 
     def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
@@ -118,6 +122,7 @@ class OpenVinoBackend:
             raise ContractError(f"{path}: has dynamic shapes inside", "Convert it again for one fixed shape.")
         logits = ir_logits(model, path)
         self._tail = ir_tail(model)
+        self._path = path
         self._hint = {} if at_default_precision else {"INFERENCE_PRECISION_HINT": "f32"}
         model.add_outputs(logits)
         try:
@@ -129,7 +134,10 @@ class OpenVinoBackend:
     def run(self, image: Image) -> Prediction:
         # float32, as the contract has it; the values stay 0..255.
         batch = np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32)
-        results = self._compiled(batch)
+        try:
+            results = self._compiled(batch)
+        except RuntimeError as error:
+            raise ArtifactError(f"{self._path}: OpenVINO cannot run it: {_last_line(error)}") from error
         return Prediction(results[0][0, 0].copy(), results[1][0].copy())
 
     def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
@@ -177,4 +185,8 @@ def _onnx_session(path: Path, model: bytes) -> Any:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     # ONNX Runtime's exceptions share no base but Exception.
     except Exception as error:
-        raise ArtifactError(f"{path}: ONNX Runtime refuses it: {str(error).splitlines()[0]}") from error
+        raise ArtifactError(f"{path}: ONNX Runtime refuses it: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:300]

@@ -127,7 +127,9 @@ def attempt(kind: str, path: Path) -> tuple[str, str]:
 
 
 def load(kind: str, path: Path) -> None:
-    """What `run` and `verify` do with such a file before they compute."""
+    """What `run` and `verify` do with such a file; a converted model sees one image."""
+    import numpy as np
+
     from pspnet_convert.backends import OnnxBackend, OpenVinoBackend
     from pspnet_convert.card import load_card
     from pspnet_convert.catalog import find_card
@@ -135,12 +137,13 @@ def load(kind: str, path: Path) -> None:
     from pspnet_convert.network import build_network
 
     card = find_card("demo")
+    image = np.zeros((card.input.height, card.input.width, 3), np.uint8)
     if kind == "card":
         load_card(path)
     elif kind == "onnx":
-        OnnxBackend(path, card, card.input.shape)
+        OnnxBackend(path, card, card.input.shape).run(image)
     elif kind == "ir":
-        OpenVinoBackend(path.with_suffix(".xml"), card, card.input.shape)
+        OpenVinoBackend(path.with_suffix(".xml"), card, card.input.shape).run(image)
     else:
         build_network(card, load_checkpoint(path, card))
 

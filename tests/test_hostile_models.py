@@ -159,6 +159,16 @@ def test_a_graph_that_cannot_be_run_is_refused(
     assert str(caught.value).isprintable()
 
 
+def test_a_graph_that_fails_while_it_runs(cli: Cli, small: ModelCard, workspace: Path, onnx_path: Path) -> None:
+    model = onnx.load(onnx_path)
+    (weight,) = [t for t in model.graph.initializer if t.name == "backbone.layer4.0.conv1.weight"]
+    weight.dims[:2] = reversed(weight.dims[:2])
+    onnx_path.write_bytes(model.SerializeToString())
+    result = cli("verify", small.folder, "-o", workspace)
+    assert result.exit_code == 11
+    assert "small-standin.onnx: ONNX Runtime cannot run it: " in result.error
+
+
 @pytest.fixture(scope="module")
 def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cut") / "cut.onnx"
