@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pspnet_convert.card import Input, ModelCard
 from pspnet_convert.contract import ImageShape, check_ports, image_shape, ir_ports, onnx_ports, read_onnx
-from pspnet_convert.errors import ArtifactError, ContractError
+from pspnet_convert.errors import ArtifactError, ContractError, first_line
 from pspnet_convert.logits_tap import argmax_nodes, ir_logits, ir_tail, onnx_tail
 
 _BEGINS_AS_IR = re.compile(r"\s*(<\?xml[^>]*>)?\s*<net\s")
@@ -92,7 +92,7 @@ class OnnxBackend:
         try:
             labels, logits = self._session.run(self._outputs, given)
         except Exception as error:  # as in _onnx_session
-            raise ArtifactError(f"{self._path}: ONNX Runtime cannot run it: {_first_line(error)}") from error
+            raise ArtifactError(f"{self._path}: ONNX Runtime cannot run it: {first_line(error)}") from error
         return Prediction(labels[0, 0], logits[0])
 
     def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
@@ -185,8 +185,4 @@ def _onnx_session(path: Path, model: bytes) -> Any:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     # ONNX Runtime's exceptions share no base but Exception.
     except Exception as error:
-        raise ArtifactError(f"{path}: ONNX Runtime refuses it: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:300]
+        raise ArtifactError(f"{path}: ONNX Runtime refuses it: {first_line(error)}") from error

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from pspnet_convert.errors import CardError
+from pspnet_convert.errors import CardError, first_line
 
 MAX_CARD_BYTES = 64 * 1024
 _MAX_DEPTH = 20
@@ -43,11 +43,12 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if key.tag == _MERGE:
                 raise yaml.constructor.ConstructorError(None, None, "merging (<<) is not allowed", key.start_mark)
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value[:100]!r} occurs twice", key.start_mark
-                )
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else key)
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # which no dict takes as a key
+            if key.value in seen:
+                words = f"the key {key.value[:100]!r} occurs twice"
+                raise yaml.constructor.ConstructorError(None, None, words, key.start_mark)
+            seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -77,4 +78,4 @@ def _place(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"line {mark.line + 1}, column {mark.column + 1}: {str(error.problem)[:300]}"
-    return str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+    return first_line(error)

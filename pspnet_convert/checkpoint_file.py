@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from pspnet_convert.errors import CheckpointError
+from pspnet_convert.errors import CheckpointError, first_line
 
 ADVICE = "Give a PyTorch checkpoint of this card's network (download gets the right one)."
 _ZIP_MAGIC = b"PK\x03\x04"
@@ -172,5 +172,4 @@ def _memory_for(path: Path) -> Iterator[None]:
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
-    words = (str(error) or type(error).__name__).splitlines()[0][:200]
-    return CheckpointError(f"{path}: no checkpoint, or a damaged or truncated one: {words}", ADVICE)
+    return CheckpointError(f"{path}: no checkpoint, or a damaged or truncated one: {first_line(error)}", ADVICE)

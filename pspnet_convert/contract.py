@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.card import ModelCard
-from pspnet_convert.errors import ArtifactError, ContractError
+from pspnet_convert.errors import ArtifactError, ContractError, first_line
 
 if TYPE_CHECKING:
     import onnx
@@ -48,7 +48,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(str(path), load_external_data=False)
     except (DecodeError, OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: is not an ONNX file ({_line(error)})", "Run export-onnx again.") from error
+        raise ArtifactError(f"{path}: is not an ONNX file ({first_line(error)})", "Run export-onnx again.") from error
     if not model.graph.output:
         raise ArtifactError(f"{path}: is not an ONNX file (it has no graph)", "Run export-onnx again.")
     for tensor in _tensors(model):
@@ -138,7 +138,3 @@ def _ir_port(port: openvino.Output) -> Port:
     layout = port.get_node().get_layout().to_string().strip("[]").replace(",", "")
     layout = layout if layout.isalpha() else ""  # "..." is any
     return Port(frozenset(port.get_names()), port.get_element_type().to_dtype().name, shape, layout)
-
-
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]

@@ -28,6 +28,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error of another library, for a message of ours; its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
 class CardError(ConvertError):
     """A `model.yml` that cannot be read, or says something that it must not."""
 

@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate
 
 from pspnet_convert.card import ModelCard
 from pspnet_convert.checkpoint import Checkpoint, check_state
-from pspnet_convert.errors import CardError
+from pspnet_convert.errors import CardError, first_line
 from pspnet_convert.mmcv_ops import provide_mmcv_ops
 
 if TYPE_CHECKING:
@@ -79,7 +79,9 @@ def build_segmentor(config: str, overrides: Mapping[str, Any], *, auxiliary_head
                 segmentor = MODELS.build(parsed.model)
         # The classes that the config names raise what they like for arguments that they did not expect.
         except Exception as error:
-            raise CardError(f"config: {config} does not build: {_line(error)}", "Check config_overrides.") from error
+            raise CardError(
+                f"config: {config} does not build: {first_line(error)}", "Check config_overrides."
+            ) from error
     if not isinstance(segmentor, EncoderDecoder):
         raise CardError(f"config: {config} is a {type(segmentor).__name__}, not an EncoderDecoder")
     if not isinstance(segmentor.decode_head, PSPHead):
@@ -111,7 +113,7 @@ def _try_out(network: PSPNet, card: ModelCard) -> None:
             classes = network(torch.empty(card.input.shape, device="meta")).shape[1]
     except Exception as error:  # as in build_segmentor
         raise CardError(
-            f"config: {card.config} does not run on images of {list(card.input.shape)}: {_line(error)}",
+            f"config: {card.config} does not run on images of {list(card.input.shape)}: {first_line(error)}",
             "Check config_overrides.",
         ) from error
     if classes != len(card.classes):
@@ -119,7 +121,3 @@ def _try_out(network: PSPNet, card: ModelCard) -> None:
             f"config: {card.config} has {classes} classes, the card lists {len(card.classes)}",
             "Set model.decode_head.num_classes in config_overrides.",
         )
-
-
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:300]
