@@ -6,6 +6,8 @@ memory; the files stay as they are).
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Protocol, Union
@@ -15,9 +17,10 @@ from numpy.typing import NDArray
 
 from pspnet_convert.card import Input, ModelCard
 from pspnet_convert.contract import ImageShape, check_ports, image_shape, ir_ports, onnx_ports, read_onnx
-from pspnet_convert.errors import ArtifactError, ContractError
+from pspnet_convert.errors import ArtifactError, ContractError, first_line
 from pspnet_convert.logits_tap import argmax_nodes, ir_logits, ir_tail, onnx_tail
 
+_BEGINS_AS_IR = re.compile(r"\s*(<\?xml[^>]*>)?\s*<net\s")
 Image = Union[NDArray[np.uint8], NDArray[np.float32]]
 
 
@@ -85,7 +88,11 @@ class OnnxBackend:
         self._input = card.input
 
     def run(self, image: Image) -> Prediction:
-        labels, logits = self._session.run(self._outputs, {self._input.name: normalised(image, self._input)})
+        given = {self._input.name: normalised(image, self._input)}
+        try:
+            labels, logits = self._session.run(self._outputs, given)
+        except Exception as error:  # as in _onnx_session
+            raise ArtifactError(f"{self._path}: ONNX Runtime cannot run it: {first_line(error)}") from error
         return Prediction(labels[0, 0], logits[0])
 
     def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
@@ -115,6 +122,7 @@ class OpenVinoBackend:
             raise ContractError(f"{path}: has dynamic shapes inside", "Convert it again for one fixed shape.")
         logits = ir_logits(model, path)
         self._tail = ir_tail(model)
+        self._path = path
         self._hint = {} if at_default_precision else {"INFERENCE_PRECISION_HINT": "f32"}
         model.add_outputs(logits)
         try:
@@ -126,7 +134,10 @@ class OpenVinoBackend:
     def run(self, image: Image) -> Prediction:
         # float32, as the contract has it; the values stay 0..255.
         batch = np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32)
-        results = self._compiled(batch)
+        try:
+            results = self._compiled(batch)
+        except RuntimeError as error:
+            raise ArtifactError(f"{self._path}: OpenVINO cannot run it: {_last_line(error)}") from error
         return Prediction(results[0][0, 0].copy(), results[1][0].copy())
 
     def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
@@ -142,14 +153,23 @@ def read_ir(core: Any, path: Path) -> Any:
         if not part.is_file():
             raise ArtifactError(f"{part}: there is no such IR file", "Run to-ir first.")
     try:
-        return core.read_model(str(path))
-    except RuntimeError as error:
+        # What is no IR, OpenVINO would try to read as ONNX, TensorFlow and more, with weights from other files.
+        if not _BEGINS_AS_IR.match(path.read_text(encoding="utf-8")):
+            raise ArtifactError(f"{path}: is not an IR that OpenVINO reads: has no <net> first", "Run to-ir again.")
+        model = core.read_model(str(path))
+    except (RuntimeError, ValueError) as error:
         raise ArtifactError(
             f"{path}: is not an IR that OpenVINO reads: {_last_line(error)}", "Run to-ir again."
         ) from error
+    bits = 8 * max(1, path.with_suffix(".bin").stat().st_size)
+    for node in model.get_ops():
+        # OpenVINO compares the bytes that a shape takes with the .bin's, but in 64 bits, where a huge one is small.
+        if node.get_type_name() == "Constant" and math.prod(node.get_output_shape(0)) > bits:
+            raise ArtifactError(f"{path}: a constant of {list(node.get_output_shape(0))} is not in its .bin")
+    return model
 
 
-def _last_line(error: RuntimeError) -> str:
+def _last_line(error: Exception) -> str:
     """OpenVINO's messages begin with its own source files and end with the reason."""
     return ([line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"])[-1]
 
@@ -161,7 +181,8 @@ def _onnx_session(path: Path, model: bytes) -> Any:
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False  # which keeps the largest run's memory, and there are few runs
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        # Its fallback is to try the same provider again, and to print so to stdout.
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     # ONNX Runtime's exceptions share no base but Exception.
     except Exception as error:
-        raise ArtifactError(f"{path}: ONNX Runtime refuses it: {str(error).splitlines()[0]}") from error
+        raise ArtifactError(f"{path}: ONNX Runtime refuses it: {first_line(error)}") from error

@@ -1,6 +1,7 @@
 """The model card: the schema of `model.yml`, checked when it is read.
 
-Says what is to be converted and what came with it; where a name's card lies is the catalog's business.
+Says what is to be converted and what came with it; where a name's card lies is the catalog's business, and what
+YAML it may be written in card_yaml.py's.
 """
 
 from __future__ import annotations
@@ -8,10 +9,10 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Literal, Optional, Union
+from typing import Annotated, Any, Literal, Optional, Union
 
-import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -21,12 +22,30 @@ from pydantic import (
     model_validator,
 )
 
+from pspnet_convert.card_yaml import read_yaml
 from pspnet_convert.errors import CardError
 
-MAX_CARD_BYTES = 64 * 1024
 MAX_SIDE = 8192
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*$"
+# Model Optimizer gives brackets, commas, arrows and colons in a name a meaning of their own.
+_PORT_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$"
+_MAX_FAULT = 500  # characters of an error
 Colour = tuple[int, int, int]
+# Large enough for any PSPNet, and too small to ask for a network of many gigabytes in one line.
+_MAX_OVERRIDE, _MAX_OVERRIDES = 16384, 100
+
+
+def _without_control_characters(text: str) -> str:
+    """Texts are printed and written into the converted files: no ESC, and nothing else that rules a terminal."""
+    for character in text:
+        is_blank = character in "\n\t" or (character.isspace() and character > "\x9f")
+        if not is_blank and not character.isprintable():
+            raise ValueError(f"has the control character {character!r}")
+    return text
+
+
+Text = Annotated[str, Field(max_length=2000), AfterValidator(_without_control_characters)]
+Label = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_without_control_characters)]
 
 
 class _Part(BaseModel):
@@ -40,14 +59,15 @@ class CheckpointFile(_Part):
     size: int = Field(gt=0, lt=2**40)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     sha384: Optional[str] = Field(default=None, pattern=r"^[0-9a-f]{96}$")
-    sources: list[str] = Field(min_length=1, max_length=20)
+    sources: list[Text] = Field(min_length=1, max_length=20)
 
     @field_validator("sources")
     @classmethod
     def _known_kind(cls, sources: list[str]) -> list[str]:
         for source in sources:
             is_url = re.fullmatch(r"https?://[^\s/]+/\S+", source)
-            if not is_url and not re.fullmatch(FILE_NAME, source):
+            is_file_name = re.fullmatch(FILE_NAME, source) and len(source) <= 200
+            if not is_url and not is_file_name:
                 raise ValueError(f"{source!r} is neither an http(s) URL nor the name of a file beside the card")
         return sources
 
@@ -55,7 +75,7 @@ class CheckpointFile(_Part):
 class Input(_Part):
     """The image input of the PyTorch and ONNX models: `(colour - mean) / scale`, channels as `color_order`."""
 
-    name: str = Field(min_length=1, max_length=100)
+    name: str = Field(pattern=_PORT_NAME, max_length=100)
     shape: tuple[int, int, int, int]
     layout: Literal["NCHW"]
     color_order: Literal["RGB", "BGR"]
@@ -70,11 +90,18 @@ class Input(_Part):
             raise ValueError(f"must be [1, 3, height, width] with sides of 8 to {MAX_SIDE}, is {list(shape)}")
         return shape
 
+    @field_validator("mean")
+    @classmethod
+    def _colour(cls, mean: tuple[float, float, float]) -> tuple[float, float, float]:
+        if not all(0 <= value <= 255 for value in mean):
+            raise ValueError("each value must be 0 to 255, as an image's are")
+        return mean
+
     @field_validator("scale")
     @classmethod
     def _positive(cls, scale: tuple[float, float, float]) -> tuple[float, float, float]:
-        if not all(0 < value < 1e6 for value in scale):
-            raise ValueError("each value must be positive")
+        if not all(1e-6 < value < 1e6 for value in scale):
+            raise ValueError("each value must be positive, and neither tiny nor huge")
         return scale
 
     @property
@@ -89,14 +116,14 @@ class Input(_Part):
 class Output(_Part):
     """The label map: integers from `values[0]` to `values[1]`, both included."""
 
-    name: str = Field(min_length=1, max_length=100)
+    name: str = Field(pattern=_PORT_NAME, max_length=100)
     shape: tuple[int, int, int, int]
     layout: Literal["NCHW"]
     values: tuple[int, int]
 
 
 class ClassLabel(_Part):
-    name: str = Field(min_length=1, max_length=100)
+    name: Label
     color: Colour
 
     @field_validator("color")
@@ -112,28 +139,28 @@ class Accuracy(_Part):
 
     metric: Literal["mean_iou"]
     value: float = Field(ge=0, le=100)
-    dataset: str
+    dataset: Text
     protocol: Literal["crop", "pad", "whole"]
-    measured_by: str
-    description: Optional[str] = None
+    measured_by: Text
+    description: Optional[Text] = None
 
 
 class License(_Part):
-    name: str
-    file: Optional[str] = Field(default=None, pattern=FILE_NAME)
-    url: Optional[str] = None
+    name: Text
+    file: Optional[str] = Field(default=None, pattern=FILE_NAME, max_length=200)
+    url: Optional[Text] = None
 
 
 class ModelCard(_Part):
     """One `model.yml`. `folder` is where it was read from; local sources and the dataset lie beside it."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)
-    description: str
+    description: Text
     task_type: Literal["semantic_segmentation"]
     framework: Literal["pytorch"]
-    references: list[str] = []
+    references: list[Text] = []
     files: list[CheckpointFile] = Field(min_length=1, max_length=1)
-    config: str = Field(pattern=r"^[A-Za-z0-9_][\w.+/-]*\.py$")
+    config: str = Field(pattern=r"^[A-Za-z0-9_][\w.+/-]*\.py$", max_length=200)
     # Numbers only: a string could name a class for the registry to build.
     config_overrides: dict[str, Union[bool, int, float, list[Union[int, float]]]] = {}
     input: Input
@@ -142,7 +169,7 @@ class ModelCard(_Part):
     gflops: float = Field(gt=0)
     mparams: float = Field(gt=0)
     accuracy: list[Accuracy] = []
-    dataset: Optional[str] = Field(default=None, pattern=FILE_NAME)
+    dataset: Optional[str] = Field(default=None, pattern=FILE_NAME, max_length=200)
     license: License
 
     _folder: Path = PrivateAttr(default=Path())
@@ -154,12 +181,27 @@ class ModelCard(_Part):
             raise ValueError("must stay inside mmsegmentation's configs")
         return config
 
+    @field_validator("config_overrides")
+    @classmethod
+    def _of_sane_size(cls, overrides: dict[str, Any]) -> dict[str, Any]:
+        if len(overrides) > _MAX_OVERRIDES:
+            raise ValueError(f"{len(overrides)} are too many (at most {_MAX_OVERRIDES})")
+        for key, value in overrides.items():
+            numbers = value if isinstance(value, list) else [value]
+            if not re.fullmatch(r"[A-Za-z_][\w.]*", key) or len(key) > 100:
+                raise ValueError(f"{key[:100]!r} is no key of a config")
+            if len(numbers) > _MAX_OVERRIDES or any(abs(number) > _MAX_OVERRIDE for number in numbers):
+                raise ValueError(f"{key}: too large (numbers up to {_MAX_OVERRIDE}, lists up to {_MAX_OVERRIDES})")
+        return overrides
+
     @model_validator(mode="after")
     def _consistent(self) -> ModelCard:
         if self.output.shape != (1, 1, self.input.height, self.input.width):
             raise ValueError(f"output.shape {list(self.output.shape)} does not fit the input's height and width")
         if self.output.values != (0, len(self.classes) - 1):
             raise ValueError(f"output.values {list(self.output.values)} does not fit {len(self.classes)} classes")
+        if self.input.name == self.output.name:
+            raise ValueError("input and output have the same name")
         names = [label.name for label in self.classes]
         if len(set(names)) != len(names):
             raise ValueError("two classes have the same name")
@@ -185,21 +227,7 @@ class ModelCard(_Part):
 
 def load_card(path: Path) -> ModelCard:
     """Read and check a `model.yml`; raises CardError with one line that names the place and the fault."""
-    try:
-        size = path.stat().st_size
-        if size > MAX_CARD_BYTES:
-            raise CardError(f"{path}: {size} bytes is too much for a card (at most {MAX_CARD_BYTES})")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CardError(f"{path}: cannot be read: {error}", "Give the path of a model.yml.") from error
-    try:
-        # Aliases are what YAML bombs are made of, and a card has no use for them.
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise CardError(f"{path}: YAML aliases (*name) are not allowed in a card")
-        data = yaml.safe_load(text)
-    # The last three are PyYAML's for a value that does not fit its tag, such as `!!bool maybe`.
-    except (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError) as error:
-        raise CardError(f"{path}: not valid YAML: {_first_line(error)}") from error
+    data = read_yaml(path)
     if not isinstance(data, dict):
         raise CardError(f"{path}: a card is a mapping of keys to values, this is {type(data).__name__}")
     try:
@@ -208,13 +236,6 @@ def load_card(path: Path) -> ModelCard:
         raise CardError(f"{path}: {_explain(error)}", "Compare with the model.yml that comes with the tool.") from error
     card._folder = path.parent
     return card
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _explain(error: ValidationError) -> str:
@@ -230,8 +251,8 @@ def _explain(error: ValidationError) -> str:
             if fault["type"] == "missing" and fault["loc"][:-1] == first["loc"][:-1]
         ]
         guess = difflib.get_close_matches(str(first["loc"][-1]), missing or list(ModelCard.model_fields), n=1)
-        text = f"unknown key {place!r}" + (f", did you mean {guess[0]!r}?" if guess else "")
+        text = f"unknown key {place[:_MAX_FAULT]!r}" + (f", did you mean {guess[0]!r}?" if guess else "")
     else:
-        text = f"{place}: {first['msg']}"
+        text = f"{place}: {first['msg']}"[:_MAX_FAULT]
     more = len(faults) - 1
     return text + (f" (and {more} more)" if more else "")

@@ -1,20 +1,19 @@
 """From a checkpoint file to a checked state dict and its metadata, without running any code in the file.
 
-Which keys and shapes are right is the network's business; it calls `check_state` with what it expects.
+How the file is read is checkpoint_file.py's business; which keys and shapes are right is the network's: it calls
+`check_state` with what it expects.
 """
 
 from __future__ import annotations
 
 import logging
-import pickle
-import re
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from pspnet_convert.card import CheckpointFile, ModelCard
+from pspnet_convert.checkpoint_file import ADVICE, read_values
 from pspnet_convert.errors import CheckpointError, DigestError
 
 if TYPE_CHECKING:
@@ -22,9 +21,8 @@ if TYPE_CHECKING:
 
 AUXILIARY_HEAD = "auxiliary_head."
 _LISTED = 3
-_ZIP_MAGIC = b"PK\x03\x04"
-_PICKLE_MAGIC = b"\x80"
-_ADVICE = "Give a PyTorch checkpoint of this card's network (download gets the right one)."
+_MAX_NAME = 500  # characters of a tensor's or class's name
+_MAX_TEXT = 2**20  # characters of the config in the metadata
 log = logging.getLogger(__name__)
 
 
@@ -49,30 +47,6 @@ class Checkpoint:
     warnings: tuple[str, ...]
 
 
-class _Inert:
-    """Stands for an object of mmengine's logs. The weights do not need it, so it keeps and does nothing."""
-
-    def __init__(self, *_: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-# What mmengine >= 0.1 puts beside the weights (message_hub: log buffers of NumPy arrays). Each name is read as
-# _Inert, never as the real thing: builtins.getattr, which HistoryBuffer's pickle asks for, would be a way out.
-_READ_AS_INERT = (
-    "mmengine.logging.history_buffer.HistoryBuffer",
-    "builtins.getattr",
-    "numpy.core.multiarray._reconstruct",
-    "numpy._core.multiarray._reconstruct",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-    "numpy.ndarray",
-    "numpy.dtype",
-)
-
-
 def identify(
     path: Path, expected: CheckpointFile, sha256_of: Callable[[Path], str], *, allow_unknown: bool = False
 ) -> None:
@@ -93,20 +67,19 @@ def load_checkpoint(path: Path, card: ModelCard) -> Checkpoint:
     """Read `path` (torch's zip or legacy format; a zip is memory-mapped) and compare its metadata with the card.
 
     The auxiliary head's tensors are left out. Raises CheckpointError for a file that is no checkpoint, asks for
-    anything but tensors, or was trained for another number of classes.
+    anything but tensors, claims larger ones than it holds, or was trained for another number of classes.
     """
-    _refuse_other_formats(path)
-    content = _read(path)
-    state = content.get("state_dict", content) if isinstance(content, Mapping) else None
-    if not isinstance(state, Mapping) or not state or not _all_tensors(state):
-        raise CheckpointError(f"{path}: holds no state dict of tensors", _ADVICE)
-    metadata = _metadata(content.get("meta") if isinstance(content, Mapping) else None)
+    content = _items(read_values(path))
+    state = _items(content.get("state_dict", content))
+    _refuse_odd_tensors(path, state)
+    metadata = _metadata(_items(content.get("meta")))
     warnings = _compare(path, metadata, card)
     for warning in warnings:
         log.warning("%s", warning)
     return Checkpoint(
         path=path,
-        state_dict={name: tensor for name, tensor in state.items() if not name.startswith(AUXILIARY_HEAD)},
+        # A pickle can give its tensors hooks; detached they have none.
+        state_dict={name: tensor.detach() for name, tensor in state.items() if not name.startswith(AUXILIARY_HEAD)},
         metadata=metadata,
         dropped_keys=tuple(name for name in state if name.startswith(AUXILIARY_HEAD)),
         warnings=tuple(warnings),
@@ -135,7 +108,7 @@ def check_state(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> dict[
     }
     if any(faults.values()):
         listed = "; ".join(f"{kind}: {_first_of(names)}" for kind, names in faults.items() if names)
-        raise CheckpointError(f"{checkpoint.path}: not of this card's network: {listed}", _ADVICE)
+        raise CheckpointError(f"{checkpoint.path}: not of this card's network: {listed}", ADVICE)
     converted = {name: _as(state[name], tensor) for name, tensor in expected.items()}
     bad = [name for name, tensor in converted.items() if not bool(tensor.isfinite().all())]
     if bad:
@@ -147,104 +120,68 @@ def check_state(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> dict[
 
 
 def _as(tensor: Tensor, model: Tensor) -> Tensor:
-    return tensor.detach().to(model.dtype)
+    return tensor.to(model.dtype).contiguous()
 
 
 def _first_of(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + (f", … ({len(names)} in all)" if len(names) > _LISTED else "")
 
 
-def _refuse_other_formats(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            head = file.read(512)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}", _ADVICE) from error
-    if head.startswith(_ZIP_MAGIC):
-        _refuse_other_zips(path)
-    elif not head.startswith(_PICKLE_MAGIC):
-        raise CheckpointError(f"{path}: is {_looks_like(head)}, not a PyTorch checkpoint", _ADVICE)
+def _items(value: Any) -> dict[Any, Any]:
+    """The entries of a dict; none where it is no dict."""
+    # A pickle can give an OrderedDict an attribute `get` or `items` of its own choice, so that its methods are dict's.
+    return dict(dict.items(value)) if isinstance(value, dict) else {}
 
 
-def _refuse_other_zips(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise CheckpointError(f"{path}: a damaged or truncated zip file: {error}", _ADVICE) from error
-    if not any(entry.filename.endswith("/data.pkl") for entry in entries):
-        raise CheckpointError(f"{path}: is a zip file, but not one that torch.save wrote", _ADVICE)
-    # torch.save never compresses; what is compressed could grow without bound when read.
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise CheckpointError(f"{path}: has compressed entries, which torch.save does not write", _ADVICE)
-
-
-def _looks_like(head: bytes) -> str:
-    if not head:
-        return "an empty file"
-    if head.lstrip().lower().startswith((b"<!doctype html", b"<html", b"<?xml")):
-        return "an HTML or XML page"
-    try:
-        text = head.decode("utf-8")
-    except UnicodeDecodeError:
-        return "a file of an unknown format"
-    printable = all(character.isprintable() or character.isspace() for character in text)
-    return "a text file" if printable else "a file of an unknown format"
-
-
-def _read(path: Path) -> Any:
+def _refuse_odd_tensors(path: Path, state: Mapping[Any, Any]) -> None:
     import torch
 
-    mapped = zipfile.is_zipfile(path)
-    allowed: list[Any] = [(_Inert, name) for name in _READ_AS_INERT]
-    try:
-        with torch.serialization.safe_globals(allowed):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        asked = re.search(r"GLOBAL ([\w.]+)", str(error)) or re.search(r"function (?:<[^>]*?)?([\w.]+)", str(error))
-        if asked:
-            raise CheckpointError(
-                f"{path}: refused: its pickle asks for {asked[1]}, which is not a tensor",
-                "Do not load it elsewhere either, unless you trust who made it.",
-            ) from error
-        raise CheckpointError(f"{path}: not a checkpoint, or a damaged one: {_line(error)}", _ADVICE) from error
-    # Whatever torch.load raises for a broken file (it has no list), the fault is the file's.
-    except Exception as error:
-        raise CheckpointError(f"{path}: a damaged or truncated checkpoint: {_line(error)}", _ADVICE) from error
+    if not state or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise CheckpointError(f"{path}: holds no state dict of tensors", ADVICE)
+    for name, tensor in state.items():
+        if not _is_name(name):
+            raise CheckpointError(f"{path}: calls a tensor {_quoted(name)}, which is no name", ADVICE)
+        if tensor.is_neg():
+            raise CheckpointError(f"{path}: {name} is stored with its sign to be turned, which this tool does not do")
+    # A stride of 0 makes any size of one number, and many tensors can share one storage: copies would not.
+    claimed, size = sum(tensor.numel() * tensor.element_size() for tensor in state.values()), path.stat().st_size
+    if claimed > size:
+        raise CheckpointError(f"{path}: claims tensors of {claimed} bytes, and is of {size} bytes", ADVICE)
 
 
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
-
-
-def _all_tensors(state: Mapping[Any, Any]) -> bool:
-    import torch
-
-    return all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items())
-
-
-def _metadata(meta: Any) -> Metadata:
+def _metadata(meta: Mapping[Any, Any]) -> Metadata:
     """mmcv's meta has CLASSES and PALETTE, mmengine's has dataset_meta; both are kept as plain lists."""
-    if not isinstance(meta, Mapping):
-        return Metadata()
-    dataset = meta.get("dataset_meta")
-    dataset = dataset if isinstance(dataset, Mapping) else {}
+    dataset = _items(meta.get("dataset_meta"))
     classes = meta.get("CLASSES", dataset.get("classes"))
     palette = meta.get("PALETTE", dataset.get("palette"))
     return Metadata(
-        classes=[str(name) for name in classes] if isinstance(classes, (list, tuple)) else None,
+        classes=list(classes) if isinstance(classes, (list, tuple)) and all(map(_is_name, classes)) else None,
         palette=[list(colour) for colour in palette] if _is_palette(palette) else None,
         mmseg_version=_text(meta.get("mmseg_version")),
         config=_text(meta.get("config", meta.get("cfg"))),
     )
 
 
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and 0 < len(value) <= _MAX_NAME
+
+
+def _quoted(value: Any) -> str:
+    return f"{value[:_MAX_NAME]!r}" if isinstance(value, str) else f"a {type(value).__name__}"
+
+
 def _is_palette(palette: Any) -> bool:
-    return isinstance(palette, (list, tuple)) and all(isinstance(colour, (list, tuple)) for colour in palette)
+    return isinstance(palette, (list, tuple)) and all(
+        isinstance(colour, (list, tuple)) and len(colour) == 3 and all(type(value) is int for value in colour)
+        for colour in palette
+    )
 
 
 def _text(value: Any) -> Optional[str]:
-    return value if isinstance(value, str) else None
+    """The text if it is one of a sane length; what UTF-8 cannot say (lone surrogates) becomes a question mark."""
+    if not isinstance(value, str) or len(value) > _MAX_TEXT:
+        return None
+    return value.encode("utf-8", "replace").decode("utf-8")
 
 
 def _compare(path: Path, metadata: Metadata, card: ModelCard) -> list[str]:
@@ -252,7 +189,7 @@ def _compare(path: Path, metadata: Metadata, card: ModelCard) -> list[str]:
     if theirs is None:
         return []
     if len(theirs) != len(ours):
-        raise CheckpointError(f"{path}: was trained for {len(theirs)} classes, the card has {len(ours)}", _ADVICE)
+        raise CheckpointError(f"{path}: was trained for {len(theirs)} classes, the card has {len(ours)}", ADVICE)
     warnings = []
     different = [f"{a!r} (card: {b!r})" for a, b in zip(theirs, ours) if a != b]
     if different:

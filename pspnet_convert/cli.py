@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Optional
 import click
 
 from pspnet_convert import __version__
-from pspnet_convert.errors import DISK_FULL, ConvertError, InconclusiveError, MismatchError, WorkspaceError
+from pspnet_convert.errors import DISK_FULL, ConvertError, InconclusiveError, MismatchError, WorkspaceError, printable
 
 if TYPE_CHECKING:
     from pspnet_convert.contract import ImageShape
@@ -522,7 +522,7 @@ def _give_up_stdout() -> None:
 
 
 def _leave(line: str, exit_code: int) -> NoReturn:
-    print(f"error: {' '.join(line.split())}", file=sys.stderr)
+    print(f"error: {printable(line)}", file=sys.stderr)
     sys.exit(exit_code)
 
 

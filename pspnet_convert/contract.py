@@ -5,13 +5,13 @@ Read without running the model; whether its answers are right is verify.py's bus
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.card import ModelCard
-from pspnet_convert.errors import ArtifactError, ContractError
+from pspnet_convert.errors import ArtifactError, ContractError, first_line
 
 if TYPE_CHECKING:
     import onnx
@@ -39,7 +39,7 @@ class Port:
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """The model, weights and all; ArtifactError if it is not ONNX or keeps weights in other files."""
+    """The model, weights and all; ArtifactError if it is not ONNX, or keeps tensors in other files or sparse ones."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -48,12 +48,27 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(str(path), load_external_data=False)
     except (DecodeError, OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: is not an ONNX file ({_line(error)})", "Run export-onnx again.") from error
+        raise ArtifactError(f"{path}: is not an ONNX file ({first_line(error)})", "Run export-onnx again.") from error
     if not model.graph.output:
         raise ArtifactError(f"{path}: is not an ONNX file (it has no graph)", "Run export-onnx again.")
-    if any(tensor.external_data for tensor in model.graph.initializer):
-        raise ArtifactError(f"{path}: keeps weights in other files, which this tool does not follow")
+    for tensor in _tensors(model):
+        if isinstance(tensor, onnx.SparseTensorProto):
+            # Made dense when it is loaded: a few bytes can stand for terabytes.
+            raise ArtifactError(f"{path}: has sparse weights, which this tool does not read")
+        if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ArtifactError(f"{path}: keeps weights in other files, which this tool does not follow")
     return model
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """All tensors in a protobuf message, dense and sparse, wherever they are: attributes, subgraphs, functions."""
+    if message.DESCRIPTOR.name in ("TensorProto", "SparseTensorProto"):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in value if isinstance(value, Sequence) else [value]:
+                yield from _tensors(inner)
 
 
 def onnx_ports(model: onnx.ModelProto) -> tuple[list[Port], list[Port]]:
@@ -123,7 +138,3 @@ def _ir_port(port: openvino.Output) -> Port:
     layout = port.get_node().get_layout().to_string().strip("[]").replace(",", "")
     layout = layout if layout.isalpha() else ""  # "..." is any
     return Port(frozenset(port.get_names()), port.get_element_type().to_dtype().name, shape, layout)
-
-
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]

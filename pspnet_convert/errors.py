@@ -17,9 +17,20 @@ class ConvertError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, advice: Optional[str] = None) -> None:
-        super().__init__(what)
-        self.what = what
+        self.what = printable(what)
+        super().__init__(self.what)
         self.advice = advice
+
+
+def printable(text: str) -> str:
+    """`text` in one line, with what a terminal would obey or UTF-8 cannot say (ESC, lone surrogates) as escapes."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error of another library, for a message of ours; its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 class CardError(ConvertError):

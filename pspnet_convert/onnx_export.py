@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from pspnet_convert.batchnorm import fold_batchnorms
 from pspnet_convert.card import ModelCard
 from pspnet_convert.contract import DEFAULT_OPSET, OPSETS, ImageShape
-from pspnet_convert.errors import ExportError
+from pspnet_convert.errors import ExportError, first_line
 from pspnet_convert.network import PSPNet
 from pspnet_convert.pyramid import with_folded_pyramid, with_matrix_pools
 
@@ -75,7 +75,7 @@ def export_onnx(
         model = _trace(Segmenter(exportable, dtype).eval(), card, options)
     except (RuntimeError, ValueError, torch.onnx.errors.OnnxExporterError) as error:
         raise ExportError(
-            f"the network does not export at {list(options.shape)}: {_line(error)}",
+            f"the network does not export at {list(options.shape)}: {first_line(error)}",
             "Try another --input-shape or --opset; --debug shows the exporter's own words.",
         ) from error
     _clean(model, provenance)
@@ -161,7 +161,7 @@ def _save(model: Any, target: Path) -> None:
     try:
         onnx.checker.check_model(str(target), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"onnx.checker refuses the exported graph: {_line(error)}") from error
+        raise ExportError(f"onnx.checker refuses the exported graph: {first_line(error)}") from error
 
 
 @contextmanager
@@ -184,7 +184,3 @@ def _undisturbed() -> Iterator[None]:
                 gc.enable()
     for line in [*printed.getvalue().splitlines(), *(str(warning.message) for warning in caught)]:
         log.debug("exporter: %s", line)
-
-
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:300]

@@ -12,7 +12,8 @@ from conftest import Cli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pspnet_convert.card import MAX_CARD_BYTES, ModelCard, load_card
+from pspnet_convert.card import ModelCard, load_card
+from pspnet_convert.card_yaml import MAX_CARD_BYTES
 from pspnet_convert.catalog import find_card, shipped
 from pspnet_convert.errors import CardError
 
@@ -206,13 +207,48 @@ def test_the_card_that_the_faults_are_put_into_is_good(cli: Cli, data: dict[str,
         ("config_overrides", {"model.x": ["a"]}, "config_overrides.model.x."),
         ("config_overrides", {"model.x": {"type": 1}}, "config_overrides.model.x."),
         ("config_overrides", {"model.x": float("inf")}, "config_overrides.model.x."),
+        (
+            "config_overrides",
+            {"model.x": 10**9},
+            "config_overrides: Value error, model.x: too large (numbers up to 16384",
+        ),
+        ("config_overrides", {"model.x": -1e300}, "model.x: too large"),
+        ("config_overrides", {"model.x": [1] * 101}, "model.x: too large (numbers up to 16384, lists up to 100)"),
+        ("config_overrides", {"model.x": [1, 10**4000]}, "model.x: too large"),
+        ("config_overrides", {f"model.x{n}": 1 for n in range(101)}, "config_overrides: Value error, 101 are too many"),
+        ("config_overrides", {"": 1}, "'' is no key of a config"),
+        ("config_overrides", {"model.\x1b[2J": 1}, "'model.\\x1b[2J' is no key of a config"),
+        ("config", "a" * 300 + ".py", "config: String should have at most 200 characters"),
         ("input/shape", [1, 3, 512], "input.shape.3: Field required"),
+        ("input/shape", [1, 3, 512, 10**4000], "with sides of 8 to 8192, is [1, 3, 512, 1000000"),
+        ("input/name", "a,b", "input.name: String should match pattern"),
+        ("input/name", "input[0]", "input.name: String should match pattern"),
+        ("input/name", "a\nb", "input.name: String should match pattern"),
+        ("output/name", "a->b", "output.name: String should match pattern"),
+        ("output/name", "input.1", "input and output have the same name"),
+        ("input/mean/0", -1, "input.mean: Value error, each value must be 0 to 255"),
+        ("input/mean/0", 1e308, "input.mean: Value error, each value must be 0 to 255"),
+        ("input/mean/0", 10**4000, "input.mean.0: Input should be a valid number"),
+        ("input/scale/0", 1e-300, "input.scale: Value error, each value must be positive, and neither tiny nor huge"),
+        ("input/scale/0", 1e300, "input.scale: Value error, each value must be positive, and neither tiny nor huge"),
+        ("description", "\x1b[2J", "description: Value error, has the control character '\\x1b'"),
+        ("description", "\u202egnp.exe", "description: Value error, has the control character '\\u202e'"),
+        ("description", "a" * 2001, "description: String should have at most 2000 characters"),
+        ("references/0", "\x07", "references.0: Value error, has the control character '\\x07'"),
+        ("classes/3/name", "bi\x9brd", "classes.3.name: Value error, has the control character '\\x9b'"),
+        ("classes/3/name", "a" * 101, "classes.3.name: String should have at most 100 characters"),
+        ("accuracy/0/measured_by", "\r", "accuracy.0.measured_by: Value error, has the control character '\\r'"),
+        ("license/url", "\x00", "license.url: Value error, has the control character '\\x00'"),
+        ("license/name", "\x85", "license.name: Value error, has the control character '\\x85'"),
+        ("mparams", 10**4000, "mparams: Input should be a valid number"),
+        ("dataset", "a" * 300, "dataset: String should have at most 200 characters"),
+        ("files/0/sources/0", "a" * 300, "is neither an http(s) URL nor the name of a file"),
         ("input/shape", [1, 3, 512, 512, 1], "input.shape: Tuple should have at most 4 items"),
         ("input/shape", [2, 3, 512, 512], "must be [1, 3, height, width]"),
         ("input/shape", [1, 4, 512, 512], "must be [1, 3, height, width]"),
         ("input/shape", [1, 3, 7, 512], "with sides of 8 to 8192, is [1, 3, 7, 512]"),
         ("input/shape", [1, 3, 512, 8193], "with sides of 8 to 8192, is [1, 3, 512, 8193]"),
-        ("input/name", "", "input.name: String should have at least 1 character"),
+        ("input/name", "", "input.name: String should match pattern"),
         ("input/layout", "NHWC", "input.layout: Input should be 'NCHW'"),
         ("input/color_order", "GRB", "input.color_order: Input should be 'RGB' or 'BGR'"),
         ("input/converted_color_order", "RGB", "input.converted_color_order: Input should be 'BGR'"),
@@ -278,14 +314,22 @@ def test_further_faults_are_counted(refused: Callable[[Any], str], data: dict[st
         ("name: !!timestamp soon\n", "not valid YAML: "),
         ("name: 2024-13-45\n", "not valid YAML: month must be in 1..12"),
         ("? [a, b]\n: 1\n", "not valid YAML: line 1, column 3: found unhashable key"),
-        ("[" * 2000, "not valid YAML: maximum recursion depth exceeded"),
+        ("name: a\nframework: b\nname: c\n", "not valid YAML: line 3, column 1: the key 'name' occurs twice"),
+        ("input: {name: a, name: b}\n", "not valid YAML: line 1, column 18: the key 'name' occurs twice"),
+        ("<<: {name: a}\n", "not valid YAML: line 1, column 1: merging (<<) is not allowed"),
+        ('name: "\\ud800"\n', "name: Input should be a valid string, unable to parse raw data as a unicode string"),
+        (b"\xff\xfen\x00a\x00", "cannot be read: 'utf-8' codec can't decode byte 0xff"),
+        ("mparams: " + "9" * 5000, "not valid YAML: Exceeds the limit"),
+        ("mparams: 1" + ":59" * 20_000 + ".5", "not valid YAML: int too large to convert to float"),
+        ("!" * 60_000, "not valid YAML: line 1, column 1: could not determine a constructor for the tag"),
+        ("a: 1\nb:\n  - " + "[" * 60_000, "line 3: nested deeper than a card is (20)"),
         ("", "a card is a mapping of keys to values, this is NoneType"),
         ("- name\n", "a card is a mapping of keys to values, this is list"),
         ("pspnet\n", "a card is a mapping of keys to values, this is str"),
         ("7: x\n", "Field required"),
         (b"name: caf\xe9\n", "cannot be read: 'utf-8' codec can't decode byte 0xe9"),
         (b"\x80\x02}q\x00.", "cannot be read: 'utf-8' codec can't decode byte 0x80"),
-        ("#" * (MAX_CARD_BYTES + 1), f"{MAX_CARD_BYTES + 1} bytes is too much for a card (at most {MAX_CARD_BYTES})"),
+        ("#" * (MAX_CARD_BYTES + 1), f"is too large for a card (more than {MAX_CARD_BYTES} bytes)"),
     ],
 )
 def test_a_file_that_is_no_card_is_called_what_it_is(
@@ -319,6 +363,19 @@ def test_a_card_that_is_not_there(cli: Cli, tmp_path: Path) -> None:
         assert result.exit_code == 3
         assert f"{tmp_path / 'model.yml'}: cannot be read: [Errno 2] No such file" in result.error
         assert "Give the path of a model.yml." in result.error
+
+
+def test_a_card_without_an_end(cli: Cli) -> None:
+    result = cli("info", "/dev/zero")
+    assert result.exit_code == 3
+    assert "/dev/zero: is too large for a card" in result.error
+
+
+def test_texts_of_any_language_are_texts(cli: Cli, data: dict[str, Any], tmp_path: Path) -> None:
+    data["description"] = "Größe, 写真\u3000と\u00a0🐈,\nin\ttwo lines"
+    path = tmp_path / "model.yml"
+    path.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
+    assert cli("info", path, "--json").json()["description"] == data["description"]
 
 
 def test_a_card_that_is_a_folder(cli: Cli, tmp_path: Path) -> None:
@@ -371,7 +428,8 @@ def card_or_error(folder: Path, content: bytes) -> None:
         card = load_card(path)
     except CardError as error:
         assert str(error).startswith(f"{path}: ")
-        assert len(error.what) > len(f"{path}: ")
+        assert len(f"{path}: ") < len(error.what) < len(f"{path}: ") + 1000
+        assert error.what.isprintable()
     else:
         assert isinstance(card, ModelCard)
         assert card.folder == folder

@@ -67,7 +67,7 @@ def test_a_pickle_that_calls_os_system_is_refused_by_name_and_not_run(
 def test_getattr_in_a_log_buffer_is_no_way_out(export: Callable[[Path], Any], tmp_path: Path) -> None:
     class Sneaky:
         def __reduce__(self) -> Any:
-            return getattr, (torch.Tensor, "__module__")
+            return getattr, (OrderedDict, "fromkeys")
 
     path = tmp_path / "sneaky.pth"
     torch.save({"message_hub": Sneaky(), "state_dict": {}}, path)
@@ -81,7 +81,7 @@ def test_getattr_in_a_log_buffer_is_no_way_out(export: Callable[[Path], Any], tm
         (b"<!DOCTYPE html><html><body>404</body></html>", "is an HTML or XML page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a text file"),
         (bytes(range(1, 256)), "a file of an unknown format"),
-        (pickle.dumps([1, 2, 3], protocol=2), "Invalid magic number"),
+        (pickle.dumps([1, 2, 3], protocol=2), "no checkpoint, or a damaged or truncated one"),
         (b"\x80\x02}q\x00.", "damaged"),
     ],
 )

@@ -355,3 +355,11 @@ def test_the_module_runs_as_the_program_does(tmp_path: Path) -> None:
     done = program("info", "demo", "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["name"] == "demo"
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J.yml", "a\nb.yml", "\udcff.yml", "\u202e.yml"])
+def test_what_rules_a_terminal_is_escaped_in_errors(cli: Cli, name: str) -> None:
+    result = cli("info", name, "--json")
+    assert result.exit_code == 3
+    assert result.error.isprintable()
+    assert result.json()["error"].isprintable()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Cli, write_small_card
+from conftest import SMALL, Cli, write_small_card
 
 from pspnet_convert.card import ModelCard
 from pspnet_convert.catalog import find_card
@@ -68,6 +68,18 @@ def test_the_placeholder_for_mmcv_ops_raises_when_something_of_it_is_called() ->
         ({"config": "pspnet/no_such.py"}, "ships no 'pspnet/no_such.py'"),
         ({"config_overrides": {"model.decode_head.channels": "wide"}}, "config_overrides"),
         ({"config_overrides": {"model.decode_head.nonsense": 3}}, "does not build"),
+        (
+            {"config_overrides": {"model.backbone.base_channels": -8}},
+            "does not build: Trying to create tensor with neg",
+        ),
+        ({"config_overrides": {"model.backbone.out_indices": [9]}}, "does not build: AssertionError"),
+        ({"config_overrides": {**SMALL, "model.decode_head.in_index": 77}}, "does not run on images of [1, 3, 72, 64]"),
+        ({"config_overrides": {**SMALL, "model.decode_head.align_corners": 3}}, "does not run on images of"),
+        ({"config_overrides": {**SMALL, "model.backbone.strides": [0, 0, 0, 0]}}, "does not run on images of"),
+        ({"config_overrides": {**SMALL, "model.decode_head.pool_scales": [-1]}}, "does not run on images of"),
+        ({"config_overrides": {**SMALL, "model.decode_head.pool_scales": [9999]}}, "has more than 1024 cells"),
+        ({"config_overrides": {**SMALL, "model.decode_head.num_classes": 6}}, "has 6 classes, the card lists 5"),
+        ({"config_overrides": {}, "config": "fcn/fcn_r18-d8_4xb2-80k_cityscapes-512x1024.py"}, "its head is a FCNHead"),
     ],
 )
 def test_a_card_whose_network_cannot_be_built(

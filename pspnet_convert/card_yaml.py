@@ -1,0 +1,81 @@
+"""From a `model.yml` to plain data: YAML without what makes a small file do much, or say two things at once.
+
+What the data must be is card.py's business.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pspnet_convert.errors import CardError, first_line
+
+MAX_CARD_BYTES = 64 * 1024
+_MAX_DEPTH = 20
+_MERGE = "tag:yaml.org,2002:merge"
+_OPENING = (
+    yaml.BlockMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.FlowSequenceStartToken,
+)
+_CLOSING = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
+
+
+def read_yaml(path: Path) -> Any:
+    """What PyYAML's safe loader makes of the file; CardError with one line that names the place and the fault."""
+    text = _read(path)
+    try:
+        _refuse_growth(path, text)
+        return _Loader(text).get_single_data()
+    # The last five are PyYAML's for a value that does not fit its tag, such as `!!bool maybe`.
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
+        raise CardError(f"{path}: not valid YAML: {_place(error)}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that a mapping has already, of which YAML's loaders take the last, and `<<`."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag == _MERGE:
+                raise yaml.constructor.ConstructorError(None, None, "merging (<<) is not allowed", key.start_mark)
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # which no dict takes as a key
+            if key.value in seen:
+                words = f"the key {key.value[:100]!r} occurs twice"
+                raise yaml.constructor.ConstructorError(None, None, words, key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_CARD_BYTES + 1)  # no more, also of what has no end (/dev/zero)
+        if len(content) > MAX_CARD_BYTES:
+            raise CardError(f"{path}: is too large for a card (more than {MAX_CARD_BYTES} bytes)")
+        return content.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CardError(f"{path}: cannot be read: {error}", "Give the path of a model.yml.") from error
+
+
+def _refuse_growth(path: Path, text: str) -> None:
+    """Aliases are what YAML bombs are made of; deep nesting takes the scanner's time, which is quadratic in it."""
+    depth = 0
+    for token in yaml.scan(text):
+        depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+        if isinstance(token, yaml.AliasToken):
+            raise CardError(f"{path}: YAML aliases (*name) are not allowed in a card")
+        if depth > _MAX_DEPTH:
+            raise CardError(f"{path}: line {token.start_mark.line + 1}: nested deeper than a card is ({_MAX_DEPTH})")
+
+
+def _place(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {str(error.problem)[:300]}"
+    return first_line(error)

@@ -1,0 +1,385 @@
+"""A checkpoint made to do harm: no code of it runs, memory stays bounded, and what is wrong is told in one line."""
+
+from __future__ import annotations
+
+import _codecs
+import json
+import math
+import os
+import re
+import struct
+import subprocess
+import sys
+import zipfile
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Cli, Result
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pspnet_convert.card import ModelCard
+from pspnet_convert.checkpoint import load_checkpoint
+from pspnet_convert.errors import CheckpointError
+from pspnet_convert.network import build_network
+
+Content = dict[str, Any]
+FORMATS = pytest.mark.parametrize("in_zip", [False, True], ids=["legacy", "zip"])
+
+
+class Calls:
+    """Pickled as a call of `function`."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.reduced = (function, arguments)
+
+    def __reduce__(self) -> Any:
+        return self.reduced
+
+
+class DictWith(dict[str, Any]):
+    """Pickled as an OrderedDict that has `attribute` as an attribute of its own: the class OrderedDict."""
+
+    attribute = ""
+
+    def __reduce__(self) -> Any:
+        return OrderedDict, (), {self.attribute: OrderedDict}, None, iter(self.items())
+
+
+@pytest.fixture
+def content(small: ModelCard) -> Content:
+    return torch.load(small.folder / small.checkpoint.name, weights_only=True)
+
+
+@pytest.fixture
+def export(cli: Cli, small: ModelCard, tmp_path: Path) -> Callable[..., Result]:
+    """Export a checkpoint with this in it, through the command line."""
+
+    def call(content: Any, *, in_zip: bool = True) -> Result:
+        path = tmp_path / "hostile.pth"
+        torch.save(content, path, _use_new_zipfile_serialization=in_zip)
+        return cli("export-onnx", small.folder, "-o", tmp_path, "--checkpoint", path, "--allow-unknown-checkpoint")
+
+    return call
+
+
+# What a pickle may ask for
+
+
+@FORMATS
+@pytest.mark.parametrize(
+    ("function", "argument", "name"),
+    [
+        (os.system, "touch {}", f"{os.name}.system"),
+        (eval, "open('{}', 'w')", "builtins.eval"),
+        (exec, "open('{}', 'w')", "builtins.exec"),
+        (subprocess.Popen, "touch {}", "commands.Popen"),  # its name in pickles of protocol 2
+        (Path.touch, "{}", "pathlib.Path"),
+        (torch.load, "{}", "torch.serialization.load"),
+        (torch._utils._import_dotted_name, "os.system", "torch._utils._import_dotted_name"),
+    ],
+)
+def test_code_is_refused_by_name_and_not_run(
+    export: Callable[..., Result], tmp_path: Path, in_zip: bool, function: Any, argument: str, name: str
+) -> None:
+    canary = tmp_path / "was-run"
+    result = export({"state_dict": {}, "meta": Calls(function, argument.format(canary))}, in_zip=in_zip)
+    assert result.exit_code == 6
+    assert f"its pickle asks for {name}" in result.error
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("tensor", "name"),
+    [
+        (torch.ones(3).to_sparse(), "torch._utils._rebuild_sparse_tensor"),
+        (torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), "torch._utils._rebuild_qtensor"),
+        (torch.empty(10**12, device="meta"), "torch._utils._rebuild_meta_tensor_no_storage"),
+        (torch.ones(3, dtype=torch.complex64), "torch.ComplexFloatStorage"),
+        (torch.ones(3, dtype=torch.uint16), "torch._utils._rebuild_tensor_v3"),
+        (torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "torch._utils._rebuild_nested_tensor"),
+        (Calls(bytearray, 10**12), "builtins.bytearray"),
+        (Counter("text"), "collections.Counter"),
+    ],
+)
+@FORMATS
+def test_what_is_no_plain_tensor_is_refused_by_name(
+    export: Callable[..., Result], in_zip: bool, tensor: Any, name: str
+) -> None:
+    result = export({"state_dict": {"weight": tensor}}, in_zip=in_zip)
+    assert result.exit_code == 6
+    assert f"its pickle asks for {name}, which is neither a tensor nor plain data" in result.error
+
+
+def test_half_and_bfloat_and_parameters_are_plain_tensors(small: ModelCard, tmp_path: Path) -> None:
+    path = tmp_path / "plain.pth"
+    kinds = [torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.uint8, torch.bool]
+    tensors = {str(kind): torch.ones(3, dtype=kind) for kind in kinds}
+    torch.save({**tensors, "parameter": torch.nn.Parameter(torch.ones(2))}, path)
+    assert set(load_checkpoint(path, small).state_dict) == {*map(str, kinds), "parameter"}
+
+
+# What it may say of its tensors
+
+
+@pytest.mark.parametrize("shape", [(10**8,), (2**31, 2**20)])
+@FORMATS
+def test_one_number_is_not_taken_for_many(
+    export: Callable[..., Result], content: Content, in_zip: bool, shape: tuple[int, ...]
+) -> None:
+    one = torch.zeros(1)
+    content["state_dict"]["decode_head.conv_seg.bias"] = one.expand(shape)
+    result = export(content, in_zip=in_zip)
+    assert result.exit_code == 6
+    claimed = re.search(r"claims tensors of (\d+) bytes", result.error)
+    assert claimed is not None
+    assert int(claimed[1]) >= 4 * math.prod(shape)
+
+
+def test_a_storage_that_all_share_is_not_copied_for_each(export: Callable[..., Result], content: Content) -> None:
+    shared = torch.zeros(10**6)
+    content["state_dict"] = dict.fromkeys(map(str, range(10**4)), shared)
+    error = export(content).error
+    assert "claims tensors of 40000000000 bytes, and is of " in error
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "offset"),
+    [
+        ((10**9,), (1,), 0),
+        ((5,), (10**9,), 0),
+        ((5,), (1,), 10**12),
+        ((5,), (1,), -4),
+        ((-5,), (1,), 0),
+        ((5,), (-1,), 0),
+    ],
+)
+@FORMATS
+def test_a_tensor_outside_its_storage_is_refused(
+    export: Callable[..., Result], content: Content, in_zip: bool, size: Any, stride: Any, offset: int
+) -> None:
+    storage = torch.storage.TypedStorage(
+        wrap_storage=torch.zeros(5).untyped_storage(), dtype=torch.float32, _internal=True
+    )
+    bias = Calls(torch._utils._rebuild_tensor_v2, storage, offset, size, stride, False, OrderedDict())
+    content["state_dict"]["decode_head.conv_seg.bias"] = bias
+    result = export(content, in_zip=in_zip)
+    assert result.exit_code == 6
+    assert "a damaged or truncated one" in result.error
+
+
+def test_overlapping_weights_become_their_values(small: ModelCard, content: Content, tmp_path: Path) -> None:
+    content["state_dict"]["decode_head.conv_seg.bias"] = torch.ones(1).expand(5)
+    path = tmp_path / "overlapping.pth"
+    torch.save(content, path)
+    bias = build_network(small, load_checkpoint(path, small)).decode_head.conv_seg.bias
+    assert bias.is_contiguous()
+    assert bias.tolist() == [1.0] * 5
+
+
+def test_a_sign_to_be_turned_is_refused(export: Callable[..., Result], content: Content) -> None:
+    content["state_dict"]["decode_head.conv_seg.bias"] = torch.zeros(5, dtype=torch.complex64).conj().imag
+    assert "conv_seg.bias is stored with its sign to be turned" in export(content).error
+
+
+@pytest.mark.parametrize("attribute", ["get", "items", "keys", "values", "__class__"])
+def test_a_dict_does_not_bring_its_own_methods(
+    small: ModelCard, content: Content, tmp_path: Path, attribute: str
+) -> None:
+    hostile = {name: DictWith(content[name]) for name in ("state_dict", "meta")}
+    for each in hostile.values():
+        each.attribute = attribute
+    path = tmp_path / "methods.pth"
+    torch.save(hostile, path)
+    checkpoint = load_checkpoint(path, small)
+    assert {*checkpoint.state_dict, *checkpoint.dropped_keys} == set(content["state_dict"])
+    assert checkpoint.metadata.classes == small.class_names
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2J", "a\nall is well", "", "\ud800", "a" * 501, 7, ("a",), None])
+def test_a_tensors_name_is_a_name(export: Callable[..., Result], content: Content, name: Any) -> None:
+    content["state_dict"][name] = torch.zeros(1)
+    result = export(content)
+    assert result.exit_code == 6
+    assert "which is no name" in result.error
+    assert result.error.isprintable()
+
+
+# What it may say of itself
+
+
+def bomb(depth: int = 60) -> Any:
+    """A list of 2 ** depth texts in a few hundred bytes."""
+    value: Any = ["ha"]
+    for _ in range(depth):
+        value = [value, value]
+    return value
+
+
+def endless() -> Any:
+    value: list[Any] = [1]
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        7,
+        "text",
+        [1, 2],
+        {},
+        {"CLASSES": bomb()},
+        {"CLASSES": [bomb()] * 5},
+        {"CLASSES": endless()},
+        {"CLASSES": 7, "PALETTE": 7, "mmseg_version": 7, "config": 7},
+        {"CLASSES": {"a": 1}, "PALETTE": bomb()},
+        {"PALETTE": [bomb()] * 5},
+        {"PALETTE": [[1, 2, bomb()]] * 5},
+        {"PALETTE": [endless()] * 5},
+        {"PALETTE": [[1.5, 2, 3]] * 5},
+        {"config": "\ud800 \x1b[2J", "mmseg_version": "\udfff"},
+        {"config": "a" * (2**20 + 1)},
+        {"dataset_meta": endless()},
+        {"dataset_meta": {"classes": bomb(), "palette": bomb()}},
+        {7: 8, None: torch.zeros(3)},
+    ],
+    ids=range(18),
+)
+def test_strange_metadata_is_no_metadata(small: ModelCard, content: Content, tmp_path: Path, meta: Any) -> None:
+    path = tmp_path / "strange.pth"
+    torch.save({"state_dict": content["state_dict"], "meta": meta}, path)
+    metadata = load_checkpoint(path, small).metadata
+    assert metadata.classes is None
+    assert metadata.palette is None
+    json.dumps([metadata.config, metadata.mmseg_version], ensure_ascii=False).encode("utf-8")
+
+
+def test_metadata_that_utf8_cannot_say_reaches_the_manifest(
+    export: Callable[..., Result], content: Content, tmp_path: Path
+) -> None:
+    content["meta"]["config"] = "model = '\ud800'"
+    assert export(content).exit_code == 0
+    (manifest,) = tmp_path.rglob("manifest.json")
+    stage = json.loads(manifest.read_text(encoding="utf-8"))["stages"]["export-onnx"]
+    assert stage["result"]["checkpoint"]["metadata"]["config"] == "model = '?'"
+
+
+# How much it may take
+
+
+def in_zip(pickled: bytes, path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in {"data.pkl": pickled, "version": b"3\n", "byteorder": b"little"}.items():
+            archive.writestr(f"archive/{name}", data)
+    return path
+
+
+def saved(content: Any, path: Path, **options: Any) -> Path:
+    torch.save(content, path, **options)
+    return path
+
+
+def encoded_again_and_again() -> Any:
+    text: Any = "a" * 1000
+    text = Calls(_codecs.encode, text, "latin1")
+    for _ in range(60):
+        text = Calls(_codecs.encode, text, "hex")
+    return text
+
+
+def copies_of_a_large_dict() -> bytes:
+    """A hundred thousand entries, given to each of a hundred thousand OrderedDicts."""
+    entries = b"".join(b"J" + struct.pack("<i", number) + b"N" for number in range(100_000))
+    first = b"ccollections\nOrderedDict\nq\x01)Rh\x00b"
+    return b"\x80\x02(}q\x00(" + entries + b"u" + first + b"h\x01)Rh\x00b" * 100_000 + b"t."
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+import torch
+from pspnet_convert.catalog import find_card
+from pspnet_convert.checkpoint import load_checkpoint
+from pspnet_convert.errors import CheckpointError
+from pspnet_convert.network import build_network
+card = find_card("demo")
+load_checkpoint(card.folder / "demo.pth", card)
+limits = resource.getrlimit(resource.RLIMIT_AS)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for name in sys.argv[1:]:
+    try:
+        load_checkpoint(Path(name), card)
+        outcome = "loaded"
+    except CheckpointError as error:
+        outcome = "refused"
+    print(outcome, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1000)
+assert resource.getrlimit(resource.RLIMIT_AS) == limits
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_memory_is_bounded(tmp_path: Path) -> None:
+    huge = torch.storage.TypedStorage(
+        wrap_storage=torch.zeros(5).untyped_storage(), dtype=torch.float32, _internal=True
+    )
+    files = [
+        saved({"state_dict": {"a": encoded_again_and_again()}}, tmp_path / "encoded.pth"),
+        in_zip(copies_of_a_large_dict(), tmp_path / "copies.pth"),
+        in_zip(b"\x80\x02" + b"}" * 5_000_000 + b".", tmp_path / "flood.pth"),
+        in_zip(b"\x80\x02" + b"]" * 400_000 + b"a" * 399_999 + b".", tmp_path / "deep.pth"),
+        saved(
+            {"a": Calls(torch._utils._rebuild_tensor_v2, huge, 0, (2**34,), (1,), False, OrderedDict())},
+            tmp_path / "grown.pth",
+            _use_new_zipfile_serialization=False,
+        ),
+    ]
+    done = subprocess.run([sys.executable, "-c", MEASURE, *files], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    outcomes = [line.split() for line in done.stdout.splitlines()]
+    assert [outcome for outcome, _ in outcomes] == ["refused"] * len(files)
+    assert max(int(megabytes) for _, megabytes in outcomes) < 800
+
+
+# Damage
+
+
+@pytest.fixture(scope="module")
+def both(small: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, bytes]:
+    """The small checkpoint's bytes, by whether it is a zip."""
+    legacy = small.folder / small.checkpoint.name
+    zipped = tmp_path_factory.mktemp("both") / "zip.pth"
+    torch.save(torch.load(legacy, weights_only=True), zipped)
+    return {False: legacy.read_bytes(), True: zipped.read_bytes()}
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("damaged") / "damaged.pth"
+
+
+@given(is_zip=st.booleans(), share=st.floats(0, 1, exclude_max=True), near=st.sampled_from([200, 20_000, None]))
+def test_a_file_cut_anywhere_is_refused(
+    small: ModelCard, both: dict[bool, bytes], file: Path, is_zip: bool, share: float, near: int | None
+) -> None:
+    data = both[is_zip]
+    file.write_bytes(data[: int(share * (near or len(data)))])
+    with pytest.raises(CheckpointError):
+        load_checkpoint(file, small)
+
+
+def test_a_zip_in_a_legacy_file_and_two_pickles_in_a_zip(
+    small: ModelCard, both: dict[bool, bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / "odd.pth"
+    path.write_bytes(both[False] + both[True])
+    assert load_checkpoint(path, small).state_dict  # by its first bytes it is legacy, and read as such
+    path.write_bytes(both[True])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("other/data.pkl", b"\x80\x02N.")
+    with pytest.raises(CheckpointError, match=r"not one that torch\.save wrote"):
+        load_checkpoint(path, small)
