@@ -52,6 +52,11 @@ def normalised(image: Image, card_input: Input) -> NDArray[np.float32]:
     return np.ascontiguousarray(values.transpose(2, 0, 1)[None], dtype=np.float32)
 
 
+def as_it_is(image: Image) -> NDArray[np.float32]:
+    """The IR's input, float32 [1, 3, H, W], 0..255, from uint8 BGR [H, W, 3]."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32)
+
+
 class TorchBackend:
     """A PyTorch module that gives logits: the reference."""
 
@@ -132,10 +137,8 @@ class OpenVinoBackend:
         self.precision: str = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
 
     def run(self, image: Image) -> Prediction:
-        # float32, as the contract has it; the values stay 0..255.
-        batch = np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32)
         try:
-            results = self._compiled(batch)
+            results = self._compiled(as_it_is(image))
         except RuntimeError as error:
             raise ArtifactError(f"{self._path}: OpenVINO cannot run it: {_last_line(error)}") from error
         return Prediction(results[0][0, 0].copy(), results[1][0].copy())

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, Optional
 import click
 
 from pspnet_convert import __version__
-from pspnet_convert.errors import DISK_FULL, ConvertError, InconclusiveError, MismatchError, WorkspaceError, printable
+from pspnet_convert.errors import (
+    DISK_FULL,
+    AccuracyError,
+    ConvertError,
+    InconclusiveError,
+    MismatchError,
+    WorkspaceError,
+    printable,
+)
 
 if TYPE_CHECKING:
     from pspnet_convert.contract import ImageShape
@@ -427,6 +435,57 @@ def benchmark(
         print_table(benchmark_table(rows))
 
 
+@_command
+@_together(_model, _output_dir, _checkpoint)
+@click.option("--dataset", type=click.Path(path_type=Path, file_okay=False), help="A folder in Pascal VOC's layout.")
+@click.option("--split", default="val", show_default=True, help="Which list below ImageSets/Segmentation.")
+@click.option(
+    "--protocol",
+    type=click.Choice(["crop", "pad", "whole"]),
+    show_default="the card's first figure's",
+    help="How an image is brought to the model's size, and what is scored.",
+)
+@click.option(
+    "--backend",
+    "backends",
+    type=click.Choice(["PyTorch", "ONNX", "FP32", "FP16", "INT8"], case_sensitive=False),
+    multiple=True,
+    show_default="all that are there",
+    help="Evaluate this model. Repeatable.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many images.")
+@click.option("--skip-bad", is_flag=True, help="Leave images out that cannot be used, instead of stopping.")
+@click.option("--max-drop", type=click.FloatRange(0, 100), help="Points of mIoU that a model may lose: else exit 16.")
+@click.option("--resume", is_flag=True, help="Go on with what an interrupted evaluation has counted.")
+@click.option("--ray", metavar="ADDRESS", help="Spread the work over this Ray cluster; local: one on this machine.")
+@_force
+@_progress
+def evaluate(
+    model: str,
+    output_dir: Path,
+    checkpoint: Optional[Path],
+    allow_unknown_checkpoint: bool,
+    force: bool,
+    progress: str,
+    as_json: bool,
+    **choice: Any,
+) -> None:
+    """Measure the mean IoU of PyTorch, ONNX and IR on annotated images, all in one pass.
+
+    Without --dataset, on the images that come with the model. --max-drop counts from PyTorch if it is evaluated in
+    the same pass, else from the figure that the model's card states for the protocol.
+
+    \b
+    Example:
+      pspnet-convert evaluate --dataset VOCdevkit/VOC2012 --protocol pad --max-drop 0.5
+    """
+    from pspnet_convert.evaluation_inputs import Choice
+
+    asked = Choice(**choice)
+    with _job(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=force) as job:
+        _print_evaluated(job.evaluate(asked), asked.max_drop, as_json)
+
+
 @contextmanager
 def _job(
     model: str,
@@ -486,6 +545,22 @@ def _print_verified(job: Conversion, outcomes: Sequence[Outcome], as_json: bool,
         )
 
 
+def _print_evaluated(outcome: Outcome, max_drop: Optional[float], as_json: bool) -> None:
+    from pspnet_convert.evaluate import check_drop
+    from pspnet_convert.printing import class_table, evaluation_notes, evaluation_table, print_table
+
+    result = outcome.record.result
+    if as_json:
+        _print_json(outcome.as_dict())
+    else:
+        print_table(evaluation_table(result))
+        print_table(class_table(result))
+        for line in evaluation_notes(result):
+            print(line)
+    if max_drop is not None:
+        check_drop(result, max_drop)
+
+
 def _print_json(data: Any) -> None:
     print(json.dumps(data, indent=2, ensure_ascii=False))
 
@@ -497,11 +572,13 @@ def _errors_in_one_line(debug: bool, *, as_json: bool) -> Iterator[None]:
     except ConvertError as error:
         if debug:
             logging.getLogger(__name__).debug("traceback", exc_info=True)
-        if as_json and not isinstance(error, (MismatchError, InconclusiveError)):  # these have printed theirs
+        if as_json and not isinstance(
+            error, (MismatchError, InconclusiveError, AccuracyError)
+        ):  # these have printed theirs
             _print_json({"error": error.what, "advice": error.advice, "exit_code": error.exit_code})
         _leave(error.what + (f". {error.advice}" if error.advice else ""), error.exit_code)
     except KeyboardInterrupt:
-        _leave("interrupted; the next run goes on where this one stopped", INTERRUPTED)
+        _leave("interrupted; the next run goes on where this one stopped (evaluate: with --resume)", INTERRUPTED)
     except BrokenPipeError:
         # Whoever read stdout has gone; nothing is wrong.
         _give_up_stdout()

@@ -107,3 +107,21 @@ class DependencyError(ConvertError):
     """An installed library that this tool cannot work with."""
 
     exit_code = 14
+
+
+class DatasetError(ConvertError):
+    """A data set that is not there, incomplete, or of another model."""
+
+    exit_code = 15
+
+
+class AccuracyError(ConvertError):
+    """An evaluation ran, and a model is worse than allowed."""
+
+    exit_code = 16
+
+
+class ClusterError(ConvertError):
+    """The cluster cannot be reached, or its machines do not do the work."""
+
+    exit_code = 17

@@ -40,11 +40,19 @@ class Fitted:
 
 def read_image(path: Path) -> RGB:
     """The picture as RGB, turned as its EXIF says; ImageError if the file is not a picture or a huge one."""
+    picture = open_picture(path)
+    if picture.mode.startswith("I;16"):  # Pillow would cut it off at 255
+        picture = Pillow.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    return np.asarray(picture.convert("RGB"))
+
+
+def open_picture(path: Path) -> Pillow.Image:
+    """The picture in its own mode, wholly read and turned as its EXIF says; ImageError as read_image."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)
             with Pillow.open(path) as opened:
-                return np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
+                return ImageOps.exif_transpose(opened)
     except UnidentifiedImageError as error:
         raise ImageError(f"{path}: is not an image", "Give a JPEG, PNG or another format that Pillow reads.") from error
     except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
@@ -59,12 +67,28 @@ def fit(image: RGB, height: int, width: int, card_input: Input) -> Fitted:
     """Scale `image` (bilinear, aspect kept) into height x width, padded right and below with the mean colour."""
     scale = min(height / image.shape[0], width / image.shape[1])
     rows, columns = (max(1, int(side * scale)) for side in image.shape[:2])
-    fill = np.rint(card_input.mean if card_input.color_order == "RGB" else card_input.mean[::-1])
-    canvas = np.empty((height, width, 3), np.uint8)
-    canvas[:] = fill.astype(np.uint8)
     resized = Pillow.fromarray(image).resize((columns, rows), Pillow.Resampling.BILINEAR)
-    canvas[:rows, :columns] = np.asarray(resized)
-    return Fitted(canvas, rows, columns)
+    return Fitted(padded(np.asarray(resized), height, width, mean_colour(card_input)), rows, columns)
+
+
+def mean_colour(card_input: Input) -> RGB:
+    """The card's mean as a pixel, RGB uint8 [3]."""
+    mean = card_input.mean if card_input.color_order == "RGB" else card_input.mean[::-1]
+    return np.rint(mean).astype(np.uint8)
+
+
+def padded(image: NDArray[np.uint8], height: int, width: int, colour: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """`image` in the top left corner of height x width pixels that have `colour`, in the image's own order."""
+    canvas = np.empty((height, width, 3), np.uint8)
+    canvas[:] = colour
+    canvas[: image.shape[0], : image.shape[1]] = image
+    return canvas
+
+
+def resized_labels(labels: NDArray[Any], height: int, width: int) -> NDArray[np.uint8]:
+    """A label map [H, W] at another size, each pixel that of the nearest: Pillow's rule."""
+    picture = Pillow.fromarray(labels.astype(np.uint8))
+    return np.asarray(picture.resize((width, height), Pillow.Resampling.NEAREST))
 
 
 def to_bgr(image: RGB) -> NDArray[np.uint8]:

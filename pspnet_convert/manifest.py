@@ -5,6 +5,7 @@ It is a run's result and the next run's memory: a stage whose record still holds
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -140,6 +141,11 @@ def _mentioned(data: Any) -> Iterator[tuple[str, str]]:
     if isinstance(data, list):
         for value in data:
             yield from _mentioned(value)
+
+
+def digest_of(data: Any) -> str:
+    """The SHA-256 (hex) of plain values, the same for the same values."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def _read_stages(path: Path) -> dict[str, StageRecord]:

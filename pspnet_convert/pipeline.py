@@ -20,7 +20,7 @@ from pspnet_convert.card import ModelCard
 from pspnet_convert.contract import DEFAULT_OPSET, ImageShape
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.fetch import fetch, sources_of
-from pspnet_convert.manifest import Digests, Manifest, StageRecord, versions
+from pspnet_convert.manifest import Digests, Manifest, StageRecord, digest_of, versions
 from pspnet_convert.progress import Progress
 from pspnet_convert.workspace import PRECISIONS, Workspace, replacing, temporary_folder, writing
 
@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from pspnet_convert.benchmark import Timing
     from pspnet_convert.candidates import ModelFile
     from pspnet_convert.checkpoint import Checkpoint
+    from pspnet_convert.chunks import Task
+    from pspnet_convert.dataset import Entry
+    from pspnet_convert.evaluation_inputs import Choice
+    from pspnet_convert.labelling import Subject
     from pspnet_convert.network import PSPNet
+    from pspnet_convert.partials import Partials
     from pspnet_convert.tolerances import Precision
     from pspnet_convert.verify import Verification
 
@@ -36,6 +41,8 @@ _NETWORK_TOOLS = ("torch", "mmsegmentation", "mmengine", "mmcv", "mmcv-lite", "n
 _ONNX_TOOLS = ("onnx", "onnxscript", "onnx-ir")
 _IR_TOOLS = ("openvino", "openvino-dev")
 _VERIFY_TOOLS = (*_NETWORK_TOOLS, "onnxruntime", *_IR_TOOLS)
+_IMAGE_TOOLS = ("opencv-python", "opencv-python-headless", "pillow")
+_EVALUATION_TOOLS = (*_VERIFY_TOOLS, *_IMAGE_TOOLS)
 log = logging.getLogger(__name__)
 
 
@@ -272,6 +279,67 @@ class Conversion:
         """Write a page that is there anew where it tells of stages that have been done again since."""
         if self._page_lags and self.workspace.report.is_file():
             self.report()
+
+    def evaluate(self, choice: Choice) -> Outcome:
+        """Measure the workspace's models on annotated images; the figures are in the record's result."""
+        from pspnet_convert import evaluation_inputs as asked
+        from pspnet_convert.dataset import read_split
+
+        protocol = asked.find_protocol(choice, self.card)
+        folder = asked.find_dataset(choice, self.card)
+        listed = read_split(folder, choice.split)
+        subjects = asked.find_subjects(choice, self.workspace, self._checkpoint_path)
+        asked.check_comparable(choice, self.card, protocol, subjects)
+        models = {subject.name: self._model_records(subject) for subject in subjects}
+        images = asked.image_digests(listed[: choice.limit], self._digests.of)
+        common = {"card": self._converted_card(), "shape": list(self._exported_shape())}
+        options = {"protocol": protocol, "skip_bad": choice.skip_bad}
+
+        def work() -> dict[str, Any]:
+            from pspnet_convert.chunks import Task
+            from pspnet_convert.partials import Partials
+
+            depends_on = {**common, **options, "tools": versions(*_EVALUATION_TOOLS)}
+            kept = self.workspace.folder / "evaluation"
+            partials = Partials(kept, depends_on, models, images, resume=choice.resume)
+            task = Task(self.card, self._exported_shape(), protocol, choice.skip_bad)
+            return self._measure(task, subjects, listed, choice, partials)
+
+        dataset = {"name": folder.name, "split": choice.split, "images": digest_of(images)}
+        return self._stage(
+            "evaluate",
+            inputs={**common, "models": models, "dataset": dataset},
+            options=options,
+            tools=_EVALUATION_TOOLS,
+            outputs=[],
+            work=work,
+        )
+
+    def _measure(
+        self, task: Task, subjects: Sequence[Subject], listed: Sequence[Entry], choice: Choice, partials: Partials
+    ) -> dict[str, Any]:
+        from pspnet_convert.chunks import here
+        from pspnet_convert.cluster import on_cluster
+        from pspnet_convert.evaluate import count, evaluation
+
+        entries = listed[: choice.limit]
+        over = here if choice.ray is None else on_cluster(choice.ray)
+        self._progress.start(len(entries), "evaluating", stage="evaluate", unit="images")
+        try:
+            total = count(task, subjects, entries, partials, over, self._progress.advance)
+        finally:
+            self._progress.done()
+        result = evaluation(task, len(listed), len(entries), total)
+        partials.remove()
+        return result.as_dict()
+
+    def _model_records(self, subject: Subject) -> list[dict[str, Any]]:
+        """The files of a model to evaluate, with their digests; a checkpoint must be the card's."""
+        if subject.path == self._checkpoint_path:
+            return [self._checkpoint_record()]
+        for part in subject.parts:
+            self._expect(part, "to-ir")
+        return [asdict(self._digests.record(part, self._told(part))) for part in subject.parts]
 
     def benchmark(self, rounds: int) -> list[Timing]:
         """Time each graph, converted anew, so that nothing in the workspace changes."""

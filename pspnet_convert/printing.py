@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 from pspnet_convert.card import ModelCard
 
@@ -98,6 +98,51 @@ def verification_table(result: Mapping[str, Any]) -> Table:
     return table
 
 
+def evaluation_table(result: Mapping[str, Any]) -> Table:
+    """`result` as evaluate.Evaluation gives it."""
+    from rich.table import Table
+
+    seen = f"{result['images']} of {result['listed']} images"
+    table = Table(title=f"Mean IoU on {seen}, protocol {result['protocol']}", title_justify="left")
+    table.add_column("model")
+    for heading in ("mean IoU", "pixel accuracy", f"to {result['reference'] or 'a reference'}", "to the card's"):
+        table.add_column(heading, justify="right")
+    for row in result["scores"]:
+        stated = result["stated"]
+        table.add_row(
+            row["backend"],
+            f"{row['mean_iou']:.2f} %",
+            f"{row['pixel_accuracy']:.2f} %",
+            _points(None if row["drop"] is None else -row["drop"]),
+            _points(None if stated is None else row["mean_iou"] - stated),
+        )
+    return table
+
+
+def class_table(result: Mapping[str, Any]) -> Table:
+    """The IoU of each class, a column a model; `result` as evaluate.Evaluation gives it."""
+    from rich.table import Table
+
+    table = Table("class")
+    for row in result["scores"]:
+        table.add_column(row["backend"], justify="right")
+    for name in result["scores"][0]["ious"]:
+        values = [row["ious"][name] for row in result["scores"]]
+        table.add_row(name, *("-" if value is None else f"{value:.2f}" for value in values))
+    return table
+
+
+def evaluation_notes(result: Mapping[str, Any]) -> list[str]:
+    """A line for each image that was skipped, or has annotated pixels of no class."""
+    return [
+        *(f"skipped {name}: {reason}" for name, reason in result["skipped"].items()),
+        *(
+            f"{name}: {pixels} annotated pixels are of no class, and left out"
+            for name, pixels in result["unknown"].items()
+        ),
+    ]
+
+
 def benchmark_table(rows: Sequence[Timing]) -> Table:
     from rich.table import Table
 
@@ -155,6 +200,10 @@ def _pairs(title: str) -> Table:
     table.add_column(overflow="fold")
     table.add_column(overflow="fold")
     return table
+
+
+def _points(value: Optional[float]) -> str:
+    return "-" if value is None else f"{round(value, 2) + 0:+.2f}"  # + 0: no -0.00
 
 
 def _scientific(value: Any) -> str:

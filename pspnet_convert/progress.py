@@ -25,8 +25,8 @@ class Progress(Protocol):
     def start(self, total: int, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes") -> None:
         """`offset` of `total` units are there; called again before `done`, back to `offset`."""
 
-    def advance(self, units: int) -> None:
-        """So many more units are there."""
+    def advance(self, units: int, state: str = "") -> None:
+        """So many more units are there; `state`: what there is to say of the work so far."""
 
     def note(self, text: str, event: str = "note") -> None:
         """Something worth one line to the user; `event` is its kind in the JSON."""
@@ -41,7 +41,7 @@ class Silent:
     def start(self, total: int, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes") -> None:
         pass
 
-    def advance(self, units: int) -> None:
+    def advance(self, units: int, state: str = "") -> None:
         pass
 
     def note(self, text: str, event: str = "note") -> None:
@@ -65,8 +65,10 @@ class JsonLines:
         self._state = {"event": stage, "file": name, unit: offset, "total": total}
         self._tell()
 
-    def advance(self, units: int) -> None:
+    def advance(self, units: int, state: str = "") -> None:
         self._state[self._unit] += units
+        if state:
+            self._state["state"] = state
         if time.monotonic() - self._told_at >= _SECONDS_BETWEEN_EVENTS:
             self._tell()
 
@@ -92,8 +94,10 @@ class Bar:
         self._stream = stream
         self._live: Optional[rich.progress.Progress] = None
         self._task: Any = None
+        self._name = ""
 
     def start(self, total: int, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes") -> None:
+        self._name = name
         if self._live is None:
             self._live = _rich_progress(self._stream, in_bytes=unit == "bytes")
             self._task = self._live.add_task(name, total=total, completed=offset)
@@ -101,9 +105,9 @@ class Bar:
         else:
             self._live.reset(self._task, total=total, completed=offset, description=name)
 
-    def advance(self, units: int) -> None:
+    def advance(self, units: int, state: str = "") -> None:
         if self._live is not None:
-            self._live.advance(self._task, units)
+            self._live.update(self._task, advance=units, description=f"{self._name} {state}".rstrip())
 
     def note(self, text: str, event: str = "note") -> None:
         if self._live is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from PIL import ImageDraw, ImageFont
 from pspnet_convert.backends import Backend
 from pspnet_convert.card import ModelCard
 from pspnet_convert.contract import ImageShape
-from pspnet_convert.images import RGB, fit, free_name, read_image, to_bgr
+from pspnet_convert.images import RGB, fit, free_name, read_image, resized_labels, to_bgr
 from pspnet_convert.workspace import replacing
 
 _OPACITY = 0.7
@@ -45,7 +44,7 @@ def segment(
     for path in images:
         picture = read_image(path)
         fitted = fit(picture, height, width, card.input)
-        labels = _resized(fitted.crop(backend.run(to_bgr(fitted.image)).labels), picture)
+        labels = resized_labels(fitted.crop(backend.run(to_bgr(fitted.image)).labels), *picture.shape[:2])
         stem = free_name(path.stem, taken)
         overlay, label_map = folder / f"{stem}.overlay.png", folder / f"{stem}.labels.png"
         shares = _shares(labels, card)
@@ -60,11 +59,6 @@ def palette_image(labels: NDArray[np.uint8], card: ModelCard) -> Pillow.Image:
     image = Pillow.fromarray(labels)
     image.putpalette([value for colour in card.palette for value in colour])
     return image
-
-
-def _resized(labels: NDArray[Any], picture: RGB) -> NDArray[np.uint8]:
-    size = (picture.shape[1], picture.shape[0])
-    return np.asarray(Pillow.fromarray(labels.astype(np.uint8)).resize(size, Pillow.Resampling.NEAREST))
 
 
 def _shares(labels: NDArray[np.uint8], card: ModelCard) -> dict[str, float]:

@@ -33,7 +33,7 @@ HEAVY = [
     "PIL",
     "jinja2",
 ]
-COMMANDS = ["benchmark", "download", "export-onnx", "info", "report", "run", "segment", "to-ir", "verify"]
+COMMANDS = ["benchmark", "download", "evaluate", "export-onnx", "info", "report", "run", "segment", "to-ir", "verify"]
 STAGES = ["run", "download", "export-onnx", "to-ir", "verify"]
 SAMPLES = Path(__file__).parent.parent / "pspnet_convert" / "samples"
 
@@ -321,7 +321,7 @@ def test_an_interrupt_is_one_line_and_exit_130(tmp_path: Path) -> None:
             process.kill()
             process.wait()
     assert process.returncode == 130
-    assert stderr == "error: interrupted; the next run goes on where this one stopped\n"
+    assert stderr == "error: interrupted; the next run goes on where this one stopped (evaluate: with --resume)\n"
     assert stdout == ""
     left = [path for path in (tmp_path / "out").rglob("*") if path.is_file() and not path.name.startswith(".")]
     assert [path.suffix for path in left] in ([], [".part"])

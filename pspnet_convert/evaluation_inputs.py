@@ -1,0 +1,87 @@
+"""What an evaluation is of: the protocol, the images and the models, as the user asked for them or by default."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from pspnet_convert.card import ModelCard
+from pspnet_convert.dataset import Entry
+from pspnet_convert.errors import ArtifactError, CardError, DatasetError
+from pspnet_convert.labelling import ONNX, PYTORCH, Subject
+from pspnet_convert.workspace import Workspace
+
+IRS = ("FP32", "FP16", "INT8")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the user asked for. `dataset` None: the card's; `protocol` None: that of the card's first figure.
+
+    `backends`: of PYTORCH, ONNX and IRS; empty for all that the workspace has. `limit`: the first so many images.
+    `max_drop`: how many points below its reference a model may be. `ray`: a cluster's address.
+    """
+
+    dataset: Optional[Path] = None
+    split: str = "val"
+    protocol: Optional[str] = None
+    backends: Sequence[str] = ()
+    limit: Optional[int] = None
+    skip_bad: bool = False
+    max_drop: Optional[float] = None
+    resume: bool = False
+    ray: Optional[str] = None
+
+
+def find_protocol(choice: Choice, card: ModelCard) -> str:
+    """`crop` where neither the user nor the card names one."""
+    return choice.protocol or next((figure.protocol for figure in card.accuracy), "crop")
+
+
+def find_dataset(choice: Choice, card: ModelCard) -> Path:
+    """The folder; DatasetError if none is given and the card has none."""
+    if choice.dataset is not None:
+        return choice.dataset
+    if card.dataset is None:
+        raise DatasetError(f"{card.name} comes with no data set", "Give one with --dataset.")
+    return card.folder / card.dataset
+
+
+def find_subjects(choice: Choice, workspace: Workspace, checkpoint: Path) -> list[Subject]:
+    """The chosen models, or all that the workspace has; ArtifactError if one is not there."""
+    paths = {PYTORCH: checkpoint, ONNX: workspace.onnx, **{name: workspace.ir(name) for name in IRS}}
+    there = [name for name, path in paths.items() if path.is_file()]
+    missing = [name for name in choice.backends if name not in there]
+    if missing or not there:
+        path = paths[missing[0]] if missing else workspace.folder
+        raise ArtifactError(f"{path}: there is no such model", "Run the stage that makes it, or run, which does all.")
+    return [
+        Subject(f"IR {name}" if name in IRS else name, paths[name])
+        for name in there
+        if name in choice.backends or not choice.backends
+    ]
+
+
+def image_digests(entries: Sequence[Entry], digest: Callable[[Path], str]) -> dict[str, list[Optional[str]]]:
+    """The SHA-256 of each entry's image and annotation, by its name; None for a file that is not there."""
+    return {
+        entry.name: [digest(path) if path.is_file() else None for path in (entry.image, entry.annotation)]
+        for entry in entries
+    }
+
+
+def stated_figure(card: ModelCard, protocol: str) -> Optional[float]:
+    """The card's mean IoU (per cent) by this protocol."""
+    return next((figure.value for figure in card.accuracy if figure.protocol == protocol), None)
+
+
+def check_comparable(choice: Choice, card: ModelCard, protocol: str, subjects: Sequence[Subject]) -> None:
+    """CardError if a drop is to be limited, and there is nothing that it could be measured from."""
+    has_reference = stated_figure(card, protocol) is not None or subjects[0].name == PYTORCH
+    if choice.max_drop is not None and not has_reference:
+        raise CardError(
+            f"{card.name}: --max-drop has nothing to compare with, the card states no figure of protocol {protocol}",
+            "Evaluate PyTorch in the same pass.",
+        )

@@ -1,0 +1,136 @@
+"""Label maps from a model, for evaluation: PyTorch and ONNX one by one, IR several at a time.
+
+Built on backends.py, which verification runs on; it opens what is to be compared logit by logit, here only the
+answer counts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspnet_convert.backends import Image, OnnxBackend, TorchBackend, as_it_is, read_ir
+from pspnet_convert.card import ModelCard
+from pspnet_convert.contract import ImageShape, check_ports, ir_ports
+from pspnet_convert.errors import ArtifactError
+from pspnet_convert.protocols import Size
+
+PYTORCH, ONNX = "PyTorch", "ONNX"
+Labels = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to evaluate: `name` is PYTORCH, ONNX, or `IR <precision>`; `path` its main file."""
+
+    name: str
+    path: Path
+
+
+class Labeller(Protocol):
+    """`start` takes an image, uint8 BGR [h, w, 3], and the size to which its logits are brought before the argmax.
+
+    It returns at once, or when it is done; what it returns waits for the label map, integers of that size. At most
+    `at_once` may be waited for at a time, and in their order.
+    """
+
+    at_once: int
+
+    def start(self, image: Image, logits_at: Size) -> Callable[[], Labels]: ...
+
+
+def open_labeller(subject: Subject, card: ModelCard, shape: ImageShape) -> Labeller:
+    """ArtifactError or CheckpointError for a file that is not what the card says."""
+    if subject.name == PYTORCH:
+        return TorchLabeller(subject.path, card)
+    if subject.name == ONNX:
+        return OnnxLabeller(subject.path, card, shape)
+    return OpenVinoLabeller(subject.path, card, shape)
+
+
+class TorchLabeller:
+    """The reference, at any size."""
+
+    at_once = 1
+
+    def __init__(self, path: Path, card: ModelCard) -> None:
+        from pspnet_convert.checkpoint import load_checkpoint
+        from pspnet_convert.network import build_network
+
+        network = build_network(card, load_checkpoint(path, card))
+        self._align_corners = network.align_corners
+        self._backend = TorchBackend(network, card)
+
+    def start(self, image: Image, logits_at: Size) -> Callable[[], Labels]:
+        prediction = self._backend.run(image)
+        labels = prediction.labels
+        if labels.shape != logits_at:
+            labels = self._resized(prediction.logits, logits_at).argmax(axis=0)
+        return lambda: labels
+
+    def _resized(self, logits: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
+        import torch
+        from torch.nn.functional import interpolate
+
+        batch = torch.from_numpy(logits)[None]
+        return interpolate(batch, size=size, mode="bilinear", align_corners=self._align_corners)[0].numpy()
+
+
+class OnnxLabeller:
+    """An ONNX file on ONNX Runtime, at its own size only."""
+
+    at_once = 1
+
+    def __init__(self, path: Path, card: ModelCard, shape: ImageShape) -> None:
+        self._path, self._shape = path, shape
+        self._backend = OnnxBackend(path, card, shape)
+
+    def start(self, image: Image, logits_at: Size) -> Callable[[], Labels]:
+        _check_size(self._path, self._shape, image, logits_at)
+        labels = self._backend.run(image).labels
+        return lambda: labels
+
+
+class OpenVinoLabeller:
+    """An IR as it is, float32, at its own size only; as many inferences at once as OpenVINO finds best."""
+
+    def __init__(self, path: Path, card: ModelCard, shape: ImageShape) -> None:
+        import openvino
+
+        core = openvino.Core()
+        model = read_ir(core, path)
+        check_ports(path, ir_ports(model), card, shape)
+        compiled = core.compile_model(
+            model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
+        )
+        self.at_once = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self._requests = deque(compiled.create_infer_request() for _ in range(self.at_once))
+        self._path, self._shape = path, shape
+
+    def start(self, image: Image, logits_at: Size) -> Callable[[], Labels]:
+        _check_size(self._path, self._shape, image, logits_at)
+        request = self._requests[0]
+        self._requests.rotate(-1)
+        request.start_async([as_it_is(image)])
+
+        def wait() -> Labels:
+            request.wait()
+            return request.get_output_tensor(0).data[0, 0].copy()
+
+        return wait
+
+
+def _check_size(path: Path, shape: ImageShape, image: Image, logits_at: Size) -> None:
+    size = shape[2:]
+    for wanted in (image.shape[:2], logits_at):
+        if wanted != size:
+            raise ArtifactError(
+                f"{path}: takes {size[1]}x{size[0]} alone, and an image of this protocol is {wanted[1]}x{wanted[0]}",
+                "Evaluate PyTorch alone (--backend), or choose the protocol crop or pad.",
+            )
