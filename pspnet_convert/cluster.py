@@ -29,8 +29,7 @@ def on_cluster(address: str) -> Mapper:
 def _on_cluster(address: str, task: Task, works: Sequence[Work], note: Note) -> Iterator[tuple[Work, Tally]]:
     with _connected(address) as ray:
         remote = ray.remote(_count_anew).options(num_cpus=_smallest_machine(ray))
-        shared = ray.put(task)
-        pending = {remote.remote(shared, work): work for work in works}
+        pending = {remote.remote(task, work): work for work in works}
         while pending:
             (ready,), _ = ray.wait(list(pending), num_returns=1)
             work = pending.pop(ready)

@@ -87,7 +87,7 @@ def read_annotation(path: Path, card: ModelCard) -> tuple[NDArray[np.uint8], int
     """Class numbers (uint8 [H, W], VOID for what does not count), and how many pixels were of no class.
 
     A palette picture whose colours are all the card's is read by colour, as an RGB picture is: another program may
-    have put them in another order. Any other is read by number.
+    have put them in another order. Any other is read by number. 255 is VOID whatever its colour.
     """
     picture = open_picture(path)
     if picture.mode in ("L", "1", "I", "I;16"):
@@ -108,13 +108,15 @@ def _by_number(numbers: NDArray[np.generic], card: ModelCard) -> tuple[NDArray[n
 def _by_palette(picture: Pillow.Image, card: ModelCard) -> tuple[NDArray[np.uint8], int]:
     numbers = np.asarray(picture)
     flat = picture.getpalette() or []
-    palette = [(flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat), 3)]
+    palette = dict(enumerate(zip(flat[::3], flat[1::3], flat[2::3])))
     classes = _classes_by_colour(card)
-    used = np.unique(numbers).tolist()
-    if not all(number < len(palette) and palette[number] in classes for number in used):
+    used = [number for number in np.unique(numbers).tolist() if number != VOID]
+    found = [classes.get(palette[number]) if number in palette else None for number in used]
+    # Two numbers of one colour: a palette that was filled up, mostly with black, which says nothing of the numbers.
+    if None in found or len(set(found)) < len(found):
         return _by_number(numbers, card)
     table = np.full(256, VOID, np.uint8)
-    table[used] = [classes[palette[number]] for number in used]
+    table[used] = found
     return table[numbers], 0
 
 

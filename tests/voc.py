@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from demo_data import save_annotation
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from pspnet_convert.card import ModelCard
-from pspnet_convert.segment import palette_image
 
 Bytes = NDArray[np.uint8]
 
@@ -33,7 +33,7 @@ def add(folder: Path, card: ModelCard, name: str, image: Bytes, labels: Bytes) -
     for part in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     Pillow.fromarray(image).save(image_of(folder, name))
-    palette_image(labels, card).save(annotation_of(folder, name))
+    save_annotation(labels, annotation_of(folder, name), card.palette)
     with listed(folder).open("a") as file:
         file.write(f"{name}\n")
 

@@ -1,0 +1,426 @@
+"""`evaluate`: what the models score, resumed or in one go, here or on a cluster; and when it is an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import voc
+from conftest import Cli
+from numpy.typing import NDArray
+
+from pspnet_convert.backends import TorchBackend
+from pspnet_convert.card import ModelCard
+from pspnet_convert.checkpoint import load_checkpoint
+from pspnet_convert.chunks import Tally, Task, Work, count_chunk
+from pspnet_convert.cluster import on_cluster
+from pspnet_convert.dataset import read_split
+from pspnet_convert.errors import ArtifactError, ClusterError
+from pspnet_convert.evaluate import CHUNK, count
+from pspnet_convert.evaluation_inputs import Choice
+from pspnet_convert.labelling import Subject
+from pspnet_convert.network import build_network
+from pspnet_convert.partials import Partials
+from pspnet_convert.pipeline import conversion
+from pspnet_convert.progress import Silent
+
+SHAPE = (1, 3, 72, 64)
+MANY = 2 * CHUNK + 10
+
+
+@pytest.fixture(scope="module")
+def dataset(small: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of the model's size; PyTorch's own label maps are the annotations, so that it is never wrong."""
+    folder = tmp_path_factory.mktemp("voc")
+    backend = TorchBackend(build_network(small, load_checkpoint(small.folder / small.checkpoint.name, small)), small)
+    for number in range(4):
+        image = voc.drawing(72, 64, number)
+        labels = backend.run(image[:, :, ::-1]).labels.astype(np.uint8)
+        labels[:9, :9] = 255
+        voc.add(folder, small, f"{number:03}", image, labels)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def many(small: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three chunks of images, the last not full."""
+    sizes = [(30 + number % 50, 80 - number % 40) for number in range(MANY)]
+    return voc.write(tmp_path_factory.mktemp("many"), small, sizes)
+
+
+def folder_of(workspace: Path) -> Path:
+    return workspace / "public" / "small-standin"
+
+
+def subjects_in(workspace: Path) -> list[Subject]:
+    folder = folder_of(workspace)
+    irs = [Subject(f"IR {name}", folder / name / "small-standin.xml") for name in ("FP32", "FP16")]
+    return [Subject("ONNX", folder / "small-standin.onnx"), *irs]
+
+
+# Figures
+
+
+@pytest.mark.parametrize("protocol", ["crop", "pad", "whole"])
+def test_every_model_of_the_workspace_scores_what_the_reference_does(
+    cli: Cli, small: ModelCard, workspace: Path, dataset: Path, protocol: str
+) -> None:
+    arguments = ["--dataset", dataset, "--protocol", protocol, "--max-drop", "0.5", "--json"]
+    result = cli("evaluate", small.folder, "-o", workspace, *arguments)
+    assert result.exit_code == 0, result.stderr
+    told = result.json()
+    assert told["inputs"]["dataset"]["name"] == dataset.name
+    found = told["result"]
+    assert (found["protocol"], found["images"], found["listed"]) == (protocol, 4, 4)
+    assert (found["reference"], found["stated"]) == ("PyTorch", None)
+    scores = {score["backend"]: score for score in found["scores"]}
+    assert list(scores) == ["PyTorch", "ONNX", "IR FP32", "IR FP16"]
+    for score in scores.values():
+        assert score["drop"] == pytest.approx(scores["PyTorch"]["mean_iou"] - score["mean_iou"])
+    # The crop is from 72x72, to which the picture is enlarged.
+    best = 100.0 if protocol != "crop" else scores["PyTorch"]["mean_iou"]
+    assert scores["PyTorch"]["mean_iou"] == scores["ONNX"]["mean_iou"] == best
+    assert scores["IR FP32"]["mean_iou"] == pytest.approx(best, abs=0.02)
+    assert scores["IR FP16"]["pixel_accuracy"] == pytest.approx(scores["PyTorch"]["pixel_accuracy"], abs=1)
+
+
+def test_an_int8_model_is_taken_if_it_is_there(cli: Cli, small: ModelCard, workspace: Path, dataset: Path) -> None:
+    shutil.copytree(folder_of(workspace) / "FP16", folder_of(workspace) / "INT8")
+    result = cli("evaluate", small.folder, "-o", workspace, "--dataset", dataset, "--protocol", "pad", "--json")
+    scores = {score["backend"]: score["mean_iou"] for score in result.json()["result"]["scores"]}
+    assert list(scores) == ["PyTorch", "ONNX", "IR FP32", "IR FP16", "IR INT8"]
+    assert scores["IR INT8"] == scores["IR FP16"]
+
+
+def test_backends_and_a_limit_may_be_chosen(cli: Cli, small: ModelCard, workspace: Path, dataset: Path) -> None:
+    arguments = ["--dataset", dataset, "--backend", "FP16", "--backend", "onnx", "--limit", 3]
+    result = cli("evaluate", small.folder, "-o", workspace, *arguments, "--json").json()["result"]
+    assert [score["backend"] for score in result["scores"]] == ["ONNX", "IR FP16"]
+    assert (result["images"], result["listed"], result["reference"]) == (3, 4, None)
+    told = cli("evaluate", small.folder, "-o", workspace, *arguments).stdout
+    assert "Mean IoU on 3 of 4 images" in told
+    assert all(name in told for name in small.class_names)
+
+
+def test_what_has_not_changed_is_not_measured_again(cli: Cli, small: ModelCard, workspace: Path, many: Path) -> None:
+    copy = shutil.copytree(many, workspace / "voc")
+    arguments = ("evaluate", small.folder, "-o", workspace, "--dataset", copy, "--backend", "ONNX", "--json")
+    first, again = cli(*arguments).json(), cli(*arguments).json()
+    assert (first["skipped"], again["skipped"]) == (False, True)
+    assert again["result"] == first["result"]
+    assert cli(*arguments, "--force").json()["skipped"] is False
+    manifest = json.loads((folder_of(workspace) / "manifest.json").read_text())
+    assert manifest["stages"]["evaluate"]["result"] == first["result"]
+    shutil.copy(voc.annotation_of(copy, "001"), voc.annotation_of(copy, "051"))
+    changed = cli(*arguments, "--skip-bad").json()
+    assert changed["skipped"] is False
+
+
+def test_the_progress_says_what_the_mean_iou_is_so_far(
+    cli: Cli, small: ModelCard, workspace: Path, dataset: Path
+) -> None:
+    arguments = ["--dataset", dataset, "--backend", "FP32", "--progress", "json"]
+    result = cli("evaluate", small.folder, "-o", workspace, *arguments)
+    events = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    assert {event["event"] for event in events} == {"evaluate"}
+    assert [events[0]["images"], events[-1]["images"], events[-1]["total"]] == [0, 4, 4]
+    assert events[-1]["state"].startswith("IR FP32 ")
+    assert events[-1]["state"].endswith(" %")
+
+
+# Drops
+
+
+@pytest.fixture
+def spoilt(workspace: Path) -> Path:
+    """The workspace, with an FP16 IR whose weights are halved in part."""
+    path = folder_of(workspace) / "FP16" / "small-standin.bin"
+    weights = np.frombuffer(path.read_bytes(), np.uint8).copy()
+    weights[: len(weights) // 2 : 16] ^= 0x40
+    path.write_bytes(weights.tobytes())
+    return workspace
+
+
+def test_a_model_that_is_worse_than_allowed_is_exit_16(cli: Cli, small: ModelCard, spoilt: Path, dataset: Path) -> None:
+    arguments = ("evaluate", small.folder, "-o", spoilt, "--dataset", dataset, "--protocol", "pad", "--json")
+    result = cli(*arguments, "--max-drop", 5)
+    assert result.exit_code == 16
+    drop = result.json()["result"]["scores"][3]["drop"]
+    assert drop > 5
+    assert f"IR FP16 is {drop:.2f} points below PyTorch, 5 allowed" in result.error
+    assert cli(*arguments, "--max-drop", drop + 0.01).exit_code == 0
+    assert cli(*arguments).exit_code == 0
+
+
+def test_without_pytorch_the_drop_is_from_the_cards_figure(
+    cli: Cli, small: ModelCard, workspace: Path, dataset: Path, tmp_path: Path
+) -> None:
+    import yaml
+
+    data = yaml.safe_load((small.folder / "model.yml").read_text())
+    figure = {"metric": "mean_iou", "value": 90.0, "dataset": "x", "protocol": "pad", "measured_by": "x"}
+    card = tmp_path / "model.yml"
+    card.write_text(yaml.safe_dump({**data, "accuracy": [figure]}))
+    voc_folder = voc.write(tmp_path / "voc", small, [(72, 64)] * 2)  # annotations that have nothing to do with it
+    arguments = ("evaluate", card, "-o", workspace, "--dataset", voc_folder, "--max-drop", 20)
+    result = cli(*arguments, "--backend", "FP32")
+    assert result.exit_code == 16
+    assert "points below the card, 20 allowed" in result.error
+    assert "protocol pad" in result.stdout  # that of the card's figure
+    # PyTorch is as bad on these, and then it is what the others are compared with.
+    assert cli(*arguments).exit_code == 0
+
+
+def test_a_drop_from_nothing_is_refused(cli: Cli, small: ModelCard, workspace: Path, dataset: Path) -> None:
+    arguments = ["--dataset", dataset, "--backend", "FP32", "--max-drop", 1]
+    result = cli("evaluate", small.folder, "-o", workspace, *arguments)
+    assert result.exit_code == 3
+    assert "the card states no figure of protocol crop. Evaluate PyTorch in the same pass" in result.error
+
+
+# Models
+
+
+def test_a_model_that_is_not_there(cli: Cli, small: ModelCard, workspace: Path, dataset: Path) -> None:
+    result = cli("evaluate", small.folder, "-o", workspace, "--dataset", dataset, "--backend", "INT8")
+    assert result.exit_code == 11
+    assert "INT8/small-standin.xml: there is no such model" in result.error
+
+
+def test_an_empty_workspace(cli: Cli, small: ModelCard, dataset: Path, tmp_path: Path) -> None:
+    result = cli("evaluate", small.folder, "-o", tmp_path, "--dataset", dataset)
+    assert result.exit_code == 11
+    assert "public/small-standin: there is no such model. Run the stage that makes it" in result.error
+
+
+def test_an_ir_without_its_weights(cli: Cli, small: ModelCard, workspace: Path, dataset: Path) -> None:
+    (folder_of(workspace) / "FP16" / "small-standin.bin").unlink()
+    result = cli("evaluate", small.folder, "-o", workspace, "--dataset", dataset)
+    assert result.exit_code == 11
+    assert "FP16/small-standin.bin: is not there yet. Run to-ir first" in result.error
+
+
+def test_a_checkpoint_that_is_not_the_cards(cli: Cli, small: ModelCard, workspace: Path, dataset: Path) -> None:
+    path = folder_of(workspace) / small.checkpoint.name
+    path.write_bytes(path.read_bytes() + b"x")
+    result = cli("evaluate", small.folder, "-o", workspace, "--dataset", dataset)
+    assert result.exit_code == 5
+
+
+@pytest.mark.parametrize("backend", ["ONNX", "FP32"])
+def test_whole_pictures_of_another_size_are_for_pytorch_alone(
+    cli: Cli, small: ModelCard, workspace: Path, many: Path, backend: str
+) -> None:
+    arguments = ["--dataset", many, "--limit", 2, "--protocol", "whole"]
+    result = cli("evaluate", small.folder, "-o", workspace, *arguments, "--backend", backend, "--skip-bad")
+    assert result.exit_code == 11
+    assert "takes 64x72 alone, and an image of this protocol is " in result.error
+    assert "Evaluate PyTorch alone (--backend), or choose the protocol crop or pad" in result.error
+    assert cli("evaluate", small.folder, "-o", workspace, *arguments, "--backend", "PyTorch").exit_code == 0
+
+
+def test_a_model_of_more_classes_than_the_card(small: ModelCard, dataset: Path) -> None:
+    class FiveAndOne:
+        at_once = 1
+
+        def start(self, image: NDArray[np.uint8], logits_at: tuple[int, int]) -> Callable[[], NDArray[np.int64]]:
+            return lambda: np.full(logits_at, 5)
+
+    subject = Subject("ONNX", Path("x.onnx"))
+    work = Work(read_split(dataset, "val"), [subject])
+    with pytest.raises(ArtifactError, match=r"x\.onnx: gives class 5, the card has 5 classes"):
+        count_chunk(Task(small, SHAPE, "pad", False), work, {subject: FiveAndOne()})
+
+
+# Interrupted and resumed
+
+
+class InterruptedAt(Silent):
+    """As if the user had pressed Ctrl-C when so many images were done."""
+
+    def __init__(self, images: int) -> None:
+        self.left = images
+
+    def advance(self, units: int, state: str = "") -> None:
+        self.left -= units
+        if self.left <= 0:
+            raise KeyboardInterrupt
+
+
+def interrupt(small: ModelCard, workspace: Path, many: Path, images: int, resume: bool = False) -> None:
+    choice = Choice(many, protocol="pad", backends=["ONNX", "FP32"], resume=resume)
+    with pytest.raises(KeyboardInterrupt), conversion(small, workspace, InterruptedAt(images)) as job:
+        job.evaluate(choice)
+
+
+def partials_in(workspace: Path) -> list[Path]:
+    return sorted((folder_of(workspace) / "evaluation").glob("*.json"))
+
+
+def evaluate_many(cli: Cli, small: ModelCard, workspace: Path, many: Path, *more: str) -> list[dict[str, object]]:
+    """The events of its progress."""
+    arguments = ["--dataset", many, "--protocol", "pad", "--backend", "ONNX", "--backend", "FP32"]
+    result = cli("evaluate", small.folder, "-o", workspace, *arguments, "--progress", "json", *more)
+    assert result.exit_code == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+
+
+def scores(workspace: Path) -> object:
+    return json.loads((folder_of(workspace) / "manifest.json").read_text())["stages"]["evaluate"]["result"]
+
+
+def test_an_interrupted_evaluation_goes_on_and_comes_to_the_same(
+    cli: Cli, small: ModelCard, workspace: Path, many: Path
+) -> None:
+    evaluate_many(cli, small, workspace, many)
+    expected = scores(workspace)
+    (folder_of(workspace) / "manifest.json").unlink()
+    interrupt(small, workspace, many, CHUNK + 5)
+    assert len(partials_in(workspace)) == 2  # one chunk of each model
+    interrupt(small, workspace, many, 2 * CHUNK + 1, resume=True)
+    assert len(partials_in(workspace)) == 4
+    events = evaluate_many(cli, small, workspace, many, "--resume")
+    assert 2 * CHUNK in [event["images"] for event in events[:2]]
+    assert events[-1]["images"] == MANY
+    assert scores(workspace) == expected
+    assert partials_in(workspace) == []
+
+
+def kept(small: ModelCard, workspace: Path, many: Path, tmp_path: Path, *, resume: bool = True) -> Partials:
+    models = {subject.name: subject.name for subject in subjects_in(workspace)}
+    images = {entry.name: entry.name for entry in read_split(many, "val")}
+    return Partials(tmp_path / "kept", {"protocol": "pad"}, models, images, resume=resume)
+
+
+def test_without_resume_it_starts_again(small: ModelCard, workspace: Path, many: Path, tmp_path: Path) -> None:
+    entries, (onnx, *_) = read_split(many, "val"), subjects_in(workspace)
+    tally = Tally({"ONNX": np.arange(25).reshape(5, 5)}, {"003": "why"}, {"004": 7})
+    kept(small, workspace, many, tmp_path).keep(entries, onnx, tally)
+    found = kept(small, workspace, many, tmp_path).find(entries, onnx)
+    assert found is not None
+    assert np.array_equal(found.confusions["ONNX"], tally.confusions["ONNX"])
+    assert (found.skipped, found.unknown) == (tally.skipped, tally.unknown)
+    assert kept(small, workspace, many, tmp_path, resume=False).find(entries, onnx) is None
+
+
+@pytest.mark.parametrize("what", ["protocol", "model", "image", "chunk", "backend"])
+def test_nothing_is_found_of_other_work(
+    small: ModelCard, workspace: Path, many: Path, tmp_path: Path, what: str
+) -> None:
+    entries, (onnx, fp32, _) = read_split(many, "val"), subjects_in(workspace)
+    models = {subject.name: subject.name for subject in subjects_in(workspace)}
+    images = {entry.name: entry.name for entry in entries}
+    common = {"protocol": "pad"}
+    tally = Tally({"ONNX": np.arange(25).reshape(5, 5)})
+    Partials(tmp_path, common, models, images, resume=True).keep(entries, onnx, tally)
+    if what == "protocol":
+        common["protocol"] = "crop"
+    elif what == "model":
+        models["ONNX"] = "other"
+    elif what == "image":
+        images["005"] = "other"
+    again = Partials(tmp_path, common, models, images, resume=True)
+    assert again.find(entries[:-1] if what == "chunk" else entries, fp32 if what == "backend" else onnx) is None
+
+
+def test_a_damaged_partial_result_is_counted_again(cli: Cli, small: ModelCard, workspace: Path, many: Path) -> None:
+    evaluate_many(cli, small, workspace, many)
+    expected = scores(workspace)
+    interrupt(small, workspace, many, CHUNK + 5)
+    for path, content in zip(partials_in(workspace), ("{", '{"confusion": "x"}')):
+        path.write_text(content)
+    (folder_of(workspace) / "manifest.json").unlink()
+    result = cli(
+        *("evaluate", small.folder, "-o", workspace, "--dataset", many, "--protocol", "pad"),
+        *("--backend", "ONNX", "--backend", "FP32", "--resume"),
+    )
+    assert result.exit_code == 0
+    assert result.stderr.count("counted again") == 2
+    assert scores(workspace) == expected
+
+
+# On a cluster
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[object]:
+    """A Ray cluster of two machines (on this one), each with one CPU, and the second one to kill."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    made.add_node(num_cpus=1)
+    made.wait_for_nodes()
+    yield made
+    made.shutdown()
+
+
+def test_a_cluster_that_loses_a_machine_counts_the_same(
+    small: ModelCard, workspace: Path, many: Path, tmp_path: Path, cluster: object
+) -> None:
+    task = Task(small, SHAPE, "pad", False)
+    subjects, entries = subjects_in(workspace), read_split(many, "val")
+    expected = count(task, subjects, entries, kept(small, workspace, many, tmp_path / "here", resume=False))
+    killed = []
+
+    def kill_one(images: int, state: str) -> None:
+        import ray
+
+        if images and not killed:
+            assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+            assert len([node for node in ray.nodes() if node["Alive"]]) == 2
+            (killed_one,) = cluster.worker_nodes  # type: ignore[attr-defined]
+            cluster.remove_node(killed_one, allow_graceful=False)  # type: ignore[attr-defined]
+            killed.append(killed_one)
+
+    partials = kept(small, workspace, many, tmp_path / "there", resume=False)
+    found = count(task, subjects, entries, partials, on_cluster(cluster.address), kill_one)  # type: ignore[attr-defined]
+    assert killed
+    assert list(found.confusions) == ["ONNX", "IR FP32", "IR FP16"]
+    for name, counts in expected.confusions.items():
+        assert np.array_equal(found.confusions[name], counts)
+    assert found.confusions["ONNX"].sum() > 100_000
+
+
+def test_a_local_cluster_through_the_command_line(cli: Cli, small: ModelCard, workspace: Path, many: Path) -> None:
+    evaluate_many(cli, small, workspace, many)
+    expected = scores(workspace)
+    evaluate_many(cli, small, workspace, many, "--ray", "local", "--force")
+    assert scores(workspace) == expected
+    (many_copy := workspace / "voc").mkdir()
+    shutil.copytree(many, many_copy, dirs_exist_ok=True)
+    voc.image_of(many_copy, "040").unlink()
+    result = cli(
+        "evaluate", small.folder, "-o", workspace, "--dataset", many_copy, "--backend", "ONNX", "--ray", "local"
+    )
+    assert result.exit_code == 15
+    assert "040.jpg: there is no such image" in result.error
+
+
+def test_a_cluster_that_is_not_there(cli: Cli, small: ModelCard, workspace: Path, dataset: Path) -> None:
+    arguments = ["--dataset", dataset, "--backend", "ONNX", "--ray", "127.0.0.1:1"]
+    result = cli("evaluate", small.folder, "-o", workspace, *arguments)
+    assert result.exit_code == 17
+    assert "--ray 127.0.0.1:1: cannot be reached" in result.error
+
+
+def test_without_ray_it_says_what_to_install(
+    cli: Cli, small: ModelCard, workspace: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    arguments = ["--dataset", dataset, "--backend", "ONNX", "--ray", "local"]
+    result = cli("evaluate", small.folder, "-o", workspace, *arguments)
+    assert result.exit_code == 14
+    assert "Ray is not installed. pip install 'pspnet-convert[cluster]'" in result.error
+
+
+def test_a_bug_on_the_cluster_is_an_error_of_the_cluster(small: ModelCard, workspace: Path, many: Path) -> None:
+    work = Work(read_split(many, "val")[:1], subjects_in(workspace)[:1])
+    with pytest.raises(ClusterError, match="a chunk failed on the cluster: KeyError: 'nonsense'"):
+        list(on_cluster("local")(Task(small, SHAPE, "nonsense", False), [work], lambda images, tally: None))
