@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +17,8 @@ from pspnet_convert.chunks import Mapper, Note, Tally, Task, Work, count_chunk, 
 from pspnet_convert.errors import ClusterError, ConvertError, DependencyError
 
 _ADVICE = "Every machine needs pspnet-convert, and the same paths; --resume goes on with what is done."
+
+_TIMEOUT = 10  # seconds
 
 
 def on_cluster(address: str) -> Mapper:
@@ -51,6 +54,7 @@ def _connected(address: str) -> Iterator[Any]:
         import ray
     except ImportError as error:
         raise DependencyError("Ray is not installed", "pip install 'pspnet-convert[cluster]'") from error
+    _check_address(address)
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -62,6 +66,19 @@ def _connected(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Ray itself tries for minutes, and then ends the process."""
+    if address in ("local", "auto"):
+        return
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_TIMEOUT).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ClusterError(
+            f"--ray {address}: cannot be reached: {error}", "Give HOST:PORT of its head, or auto or local."
+        ) from error
 
 
 def _smallest_machine(ray: Any) -> float:
@@ -80,6 +97,6 @@ def _result(ray: Any, reference: Any) -> Tally:
         cause = getattr(error, "cause", error)
         if isinstance(cause, ConvertError):
             raise cause from error
-        reason = (str(cause) or type(cause).__name__).strip().splitlines()[-1]
+        reason = f"{type(cause).__name__}: {str(cause).strip()}".splitlines()[0]
         raise ClusterError(f"a chunk failed on the cluster: {reason}", _ADVICE) from error
     return tally

@@ -65,12 +65,12 @@ def pad(image: Bytes, truth: Bytes, size: Size, fill: Bytes) -> Sample:
 
 
 def whole(image: Bytes, truth: Bytes, size: Size, fill: Bytes) -> Sample:
-    """mmsegmentation's own: the whole picture at scale (4 side, side), where side is the model's; no padding.
+    """mmsegmentation's own: the whole picture at scale (4 side, side), where side is the model's shorter; no padding.
 
     New sides are rounded, as mmcv.rescale_size does it; the logits are resized to the truth's size, as
     BaseSegmentor.postprocess_result does it.
     """
-    side = max(size)
+    side = min(size)
     scale = min(_LONGEST * side / max(image.shape[:2]), side / min(image.shape[:2]))
     rows, columns = (max(1, int(length * scale + 0.5)) for length in image.shape[:2])
     return Sample(_bilinear(image, (rows, columns)), truth, _size(truth), _size(truth))

@@ -22,13 +22,16 @@ import numpy as np
 import torch
 from demo_data import SIDE, VOID, draw_training_batch, load_supply, write_validation_set
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from pspnet_convert.card import Input, load_card
 from pspnet_convert.catalog import find_card
+from pspnet_convert.chunks import Tally, Task, Work, here
+from pspnet_convert.dataset import read_split
+from pspnet_convert.evaluate import Score, evaluation
+from pspnet_convert.labelling import PYTORCH, Subject
 from pspnet_convert.network import PSPNet, build_segmentor
 
 DEMO = Path(__file__).resolve().parent.parent / "pspnet_convert" / "demo"
@@ -196,25 +199,16 @@ def load_network(path: Path) -> PSPNet:
     return network.eval()
 
 
-@torch.no_grad()
-def measure(network: PSPNet, input_: Input, folder: Path) -> NDArray[np.int64]:
-    """The confusion matrix over a Pascal VOC folder, [true class, predicted class], in pixels."""
-    count = len(CLASSES)
-    confusion = np.zeros((count, count), np.int64)
-    for name in (folder / "ImageSets/Segmentation/val.txt").read_text(encoding="utf-8").split():
-        image = np.asarray(Image.open(folder / "JPEGImages" / f"{name}.jpg").convert("RGB"))
-        labels = np.asarray(Image.open(folder / "SegmentationClass" / f"{name}.png"))
-        predicted = network(normalise(image[None], input_))[0].argmax(dim=0).numpy()
-        counted = labels != VOID
-        pairs = labels[counted].astype(np.int64) * count + predicted[counted]
-        confusion += np.bincount(pairs, minlength=count**2).reshape(count, count)
-    return confusion
-
-
-def ious(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Intersection over union of each class, per cent."""
-    hits = np.diag(confusion)
-    return 100 * hits / (confusion.sum(axis=0) + confusion.sum(axis=1) - hits)
+def measure(checkpoint: Path) -> Score:
+    """What the checkpoint scores on the images beside the card, as `pspnet-convert evaluate --protocol whole`."""
+    card = load_card(DEMO / "model.yml")
+    task = Task(card, card.input.shape, "whole", skip_bad=False)
+    entries = read_split(DEMO / "voc", "val")
+    total = Tally()
+    for _, tally in here(task, [Work(entries, [Subject(PYTORCH, checkpoint)])], lambda images, tally: None):
+        total.add(tally)
+    (score,) = evaluation(task, len(entries), len(entries), total).scores
+    return score
 
 
 def count_work(network: PSPNet) -> tuple[float, float]:
@@ -263,26 +257,27 @@ def make(iterations: int, seed: int) -> None:
     write_validation_set(DEMO / "voc", VALIDATION_IMAGES, VALIDATION_SEED, list(CLASSES.values()))
     save_checkpoint(train(iterations, seed, input_), DEMO / "demo.pth")
     network = load_network(DEMO / "demo.pth")
-    scores = ious(measure(network, input_, DEMO / "voc"))
-    write_card(network, float(scores.mean()), input_)
-    report(scores)
+    write_card(network, 0.0, input_)  # which tells what the classes are, and then the figure
+    score = measure(DEMO / "demo.pth")
+    write_card(network, score.mean_iou, input_)
+    report(score)
 
 
 def evaluate() -> bool:
     """Whether the shipped checkpoint has, on the shipped set, the accuracy that its card states."""
     card = load_card(DEMO / "model.yml")
-    scores = ious(measure(load_network(DEMO / card.checkpoint.name), card.input, DEMO / "voc"))
-    report(scores)
+    score = measure(DEMO / card.checkpoint.name)
+    report(score)
     stated = card.accuracy[0].value
-    same = abs(stated - float(scores.mean())) <= TOLERANCE
+    same = abs(stated - score.mean_iou) <= TOLERANCE
     print(f"card        {stated:6.2f}  {'the same' if same else f'differs by more than {TOLERANCE}'}")
     return same
 
 
-def report(scores: NDArray[np.float64]) -> None:
-    for name, score in zip(CLASSES, scores):
-        print(f"{name:10}  {score:6.2f}")
-    print(f"mean IoU    {scores.mean():6.2f} %")
+def report(score: Score) -> None:
+    for name, iou in score.ious.items():
+        print(f"{name:10}  {iou:6.2f}")
+    print(f"mean IoU    {score.mean_iou:6.2f} %")
 
 
 def main() -> None:

@@ -60,3 +60,14 @@ def test_segment_paints_the_digits_that_are_there(offline: Run, folder: Path) ->
     agreeing = sum(a == b for a, b in zip(labels.tobytes(), truth.tobytes()))
     assert agreeing > 0.8 * len(truth.tobytes())
     assert Image.open(folder / one["overlay"]).size[0] > truth.size[0]
+
+
+def test_each_model_has_the_mean_iou_that_the_card_states(offline: Run, folder: Path) -> None:
+    done = offline("evaluate", "demo", "--json", "--max-drop", "0.02", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)["result"]
+    assert (result["protocol"], result["images"], result["skipped"], result["unknown"]) == ("whole", 40, {}, {})
+    figures = {score["backend"]: score["mean_iou"] for score in result["scores"]}
+    assert list(figures) == ["PyTorch", "ONNX", "IR FP32", "IR FP16"]
+    assert max(figures.values()) - min(figures.values()) <= 0.02
+    assert figures["PyTorch"] == pytest.approx(find_card("demo").accuracy[0].value, abs=0.01)
