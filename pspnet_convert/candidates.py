@@ -20,7 +20,7 @@ from pspnet_convert.verify import Candidate
 
 @dataclass(frozen=True)
 class ModelFile:
-    """An .onnx or .xml, by the `name` it is told by. `claims`: what its weights are said to be; None: look."""
+    """A checkpoint, .onnx or .xml, told of by `name`. `claims`: what its weights are said to be; None: look."""
 
     name: str
     path: Path

@@ -14,12 +14,13 @@ from typing import Union
 
 import numpy as np
 
+from pspnet_convert.candidates import ModelFile
 from pspnet_convert.card import ModelCard
 from pspnet_convert.contract import ImageShape
 from pspnet_convert.dataset import Annotated, Entry, read_entry
 from pspnet_convert.errors import ArtifactError, ConvertError, DatasetError, ImageError
 from pspnet_convert.images import mean_colour
-from pspnet_convert.labelling import Labeller, Labels, Subject, open_labeller
+from pspnet_convert.labelling import Labeller, Labels, open_labeller
 from pspnet_convert.miou import Confusion, confusion
 from pspnet_convert.protocols import PROTOCOLS, Sample
 
@@ -41,7 +42,7 @@ class Work:
     """A chunk's images, and the models that have not seen them."""
 
     entries: Sequence[Entry]
-    subjects: Sequence[Subject]
+    subjects: Sequence[ModelFile]
 
 
 @dataclass
@@ -76,12 +77,12 @@ def here(task: Task, works: Sequence[Work], note: Note) -> Iterator[tuple[Work, 
         yield work, count_chunk(task, work, labellers, note)
 
 
-def open_labellers(task: Task, subjects: Iterable[Subject]) -> dict[Subject, Labeller]:
+def open_labellers(task: Task, subjects: Iterable[ModelFile]) -> dict[ModelFile, Labeller]:
     return {subject: open_labeller(subject, task.card, task.shape) for subject in subjects}
 
 
 def count_chunk(
-    task: Task, work: Work, labellers: Mapping[Subject, Labeller], note: Note = lambda images, tally: None
+    task: Task, work: Work, labellers: Mapping[ModelFile, Labeller], note: Note = lambda images, tally: None
 ) -> Tally:
     """Show each image to each model of `work`, read and prepared once.
 
@@ -89,9 +90,9 @@ def count_chunk(
     """
     classes = len(task.card.classes)
     tally = Tally({subject.name: np.zeros((classes, classes), np.int64) for subject in work.subjects})
-    pending: dict[Subject, deque[tuple[Sample, Callable[[], Labels]]]] = {s: deque() for s in work.subjects}
+    pending: dict[ModelFile, deque[tuple[Sample, Callable[[], Labels]]]] = {s: deque() for s in work.subjects}
 
-    def count_first(subject: Subject) -> None:
+    def count_first(subject: ModelFile) -> None:
         sample, wait = pending[subject].popleft()
         tally.confusions[subject.name] += _counts(subject, sample, wait(), classes)
 
@@ -115,7 +116,7 @@ def count_chunk(
     return tally
 
 
-def _counts(subject: Subject, sample: Sample, labels: Labels, classes: int) -> Confusion:
+def _counts(subject: ModelFile, sample: Sample, labels: Labels, classes: int) -> Confusion:
     if labels.min() < 0 or labels.max() >= classes:
         raise ArtifactError(f"{subject.path}: gives class {labels.max()}, the card has {classes} classes")
     return confusion(sample.truth, sample.scored(labels), classes)

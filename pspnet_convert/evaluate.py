@@ -11,11 +11,12 @@ from typing import Any, Optional
 
 import numpy as np
 
+from pspnet_convert.candidates import ModelFile
 from pspnet_convert.chunks import Mapper, Tally, Task, Work, here
 from pspnet_convert.dataset import Entry
 from pspnet_convert.errors import AccuracyError, DatasetError
 from pspnet_convert.evaluation_inputs import stated_figure
-from pspnet_convert.labelling import PYTORCH, Subject
+from pspnet_convert.labelling import PYTORCH
 from pspnet_convert.miou import ious, mean_iou, pixel_accuracy
 from pspnet_convert.partials import Partials
 
@@ -59,7 +60,7 @@ class Evaluation:
 
 def count(
     task: Task,
-    subjects: Sequence[Subject],
+    subjects: Sequence[ModelFile],
     entries: Sequence[Entry],
     partials: Partials,
     over: Mapper = here,

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from pspnet_convert.candidates import ModelFile
 from pspnet_convert.card import ModelCard
 from pspnet_convert.dataset import Entry
 from pspnet_convert.errors import ArtifactError, CardError, DatasetError
-from pspnet_convert.labelling import ONNX, PYTORCH, Subject
+from pspnet_convert.labelling import ONNX, PYTORCH
 from pspnet_convert.workspace import Workspace
 
 IRS = ("FP32", "FP16", "INT8")
@@ -49,7 +50,7 @@ def find_dataset(choice: Choice, card: ModelCard) -> Path:
     return card.folder / card.dataset
 
 
-def find_subjects(choice: Choice, workspace: Workspace, checkpoint: Path) -> list[Subject]:
+def find_subjects(choice: Choice, workspace: Workspace, checkpoint: Path) -> list[ModelFile]:
     """The chosen models, or all that the workspace has; ArtifactError if one is not there."""
     paths = {PYTORCH: checkpoint, ONNX: workspace.onnx, **{name: workspace.ir(name) for name in IRS}}
     there = [name for name, path in paths.items() if path.is_file()]
@@ -58,7 +59,7 @@ def find_subjects(choice: Choice, workspace: Workspace, checkpoint: Path) -> lis
         path = paths[missing[0]] if missing else workspace.folder
         raise ArtifactError(f"{path}: there is no such model", "Run the stage that makes it, or run, which does all.")
     return [
-        Subject(f"IR {name}" if name in IRS else name, paths[name])
+        ModelFile(f"IR {name}" if name in IRS else name, paths[name])
         for name in there
         if name in choice.backends or not choice.backends
     ]
@@ -77,7 +78,7 @@ def stated_figure(card: ModelCard, protocol: str) -> Optional[float]:
     return next((figure.value for figure in card.accuracy if figure.protocol == protocol), None)
 
 
-def check_comparable(choice: Choice, card: ModelCard, protocol: str, subjects: Sequence[Subject]) -> None:
+def check_comparable(choice: Choice, card: ModelCard, protocol: str, subjects: Sequence[ModelFile]) -> None:
     """CardError if a drop is to be limited, and there is nothing that it could be measured from."""
     has_reference = stated_figure(card, protocol) is not None or subjects[0].name == PYTORCH
     if choice.max_drop is not None and not has_reference:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.backends import Image, OnnxBackend, TorchBackend, as_it_is, read_ir
+from pspnet_convert.candidates import ModelFile
 from pspnet_convert.card import ModelCard
 from pspnet_convert.contract import ImageShape, check_ports, ir_ports
 from pspnet_convert.errors import ArtifactError
@@ -23,14 +23,6 @@ from pspnet_convert.protocols import Size
 
 PYTORCH, ONNX = "PyTorch", "ONNX"
 Labels = NDArray[np.integer[Any]]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A model to evaluate: `name` is PYTORCH, ONNX, or `IR <precision>`; `path` its main file."""
-
-    name: str
-    path: Path
 
 
 class Labeller(Protocol):
@@ -45,7 +37,7 @@ class Labeller(Protocol):
     def start(self, image: Image, logits_at: Size) -> Callable[[], Labels]: ...
 
 
-def open_labeller(subject: Subject, card: ModelCard, shape: ImageShape) -> Labeller:
+def open_labeller(subject: ModelFile, card: ModelCard, shape: ImageShape) -> Labeller:
     """ArtifactError or CheckpointError for a file that is not what the card says."""
     if subject.name == PYTORCH:
         return TorchLabeller(subject.path, card)

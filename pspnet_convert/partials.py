@@ -13,9 +13,9 @@ from typing import Any, Optional
 
 import numpy as np
 
+from pspnet_convert.candidates import ModelFile
 from pspnet_convert.chunks import Tally
 from pspnet_convert.dataset import Entry
-from pspnet_convert.labelling import Subject
 from pspnet_convert.manifest import digest_of
 from pspnet_convert.workspace import write_json, writing
 
@@ -42,7 +42,7 @@ class Partials:
         self._resume = resume
         self._used: set[Path] = set()
 
-    def find(self, entries: Sequence[Entry], subject: Subject) -> Optional[Tally]:
+    def find(self, entries: Sequence[Entry], subject: ModelFile) -> Optional[Tally]:
         """What the model has counted on this chunk; None if it has not, or not that is known."""
         path = self._path(entries, subject)
         if not self._resume or not path.is_file():
@@ -54,7 +54,7 @@ class Partials:
             log.warning("%s: cannot be read (%s): counted again", path, error)
             return None
 
-    def keep(self, entries: Sequence[Entry], subject: Subject, tally: Tally) -> None:
+    def keep(self, entries: Sequence[Entry], subject: ModelFile, tally: Tally) -> None:
         """Write what `subject` has counted on this chunk; WorkspaceError where that cannot be."""
         data = {
             "confusion": tally.confusions[subject.name].tolist(),
@@ -69,7 +69,7 @@ class Partials:
             with writing(path):
                 path.unlink(missing_ok=True)
 
-    def _path(self, entries: Sequence[Entry], subject: Subject) -> Path:
+    def _path(self, entries: Sequence[Entry], subject: ModelFile) -> Path:
         depends_on = {
             **self._common,
             "model": self._models[subject.name],

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from pspnet_convert.chunks import Task
     from pspnet_convert.dataset import Entry
     from pspnet_convert.evaluation_inputs import Choice
-    from pspnet_convert.labelling import Subject
     from pspnet_convert.network import PSPNet
     from pspnet_convert.partials import Partials
     from pspnet_convert.tolerances import Precision
@@ -316,7 +315,7 @@ class Conversion:
         )
 
     def _measure(
-        self, task: Task, subjects: Sequence[Subject], listed: Sequence[Entry], choice: Choice, partials: Partials
+        self, task: Task, subjects: Sequence[ModelFile], listed: Sequence[Entry], choice: Choice, partials: Partials
     ) -> dict[str, Any]:
         from pspnet_convert.chunks import here
         from pspnet_convert.cluster import on_cluster
@@ -333,7 +332,7 @@ class Conversion:
         partials.remove()
         return result.as_dict()
 
-    def _model_records(self, subject: Subject) -> list[dict[str, Any]]:
+    def _model_records(self, subject: ModelFile) -> list[dict[str, Any]]:
         """The files of a model to evaluate, with their digests; a checkpoint must be the card's."""
         if subject.path == self._checkpoint_path:
             return [self._checkpoint_record()]

@@ -26,12 +26,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
+from pspnet_convert.candidates import ModelFile
 from pspnet_convert.card import Input, load_card
 from pspnet_convert.catalog import find_card
 from pspnet_convert.chunks import Tally, Task, Work, here
 from pspnet_convert.dataset import read_split
 from pspnet_convert.evaluate import Score, evaluation
-from pspnet_convert.labelling import PYTORCH, Subject
+from pspnet_convert.labelling import PYTORCH
 from pspnet_convert.network import PSPNet, build_segmentor
 
 DEMO = Path(__file__).resolve().parent.parent / "pspnet_convert" / "demo"
@@ -205,7 +206,7 @@ def measure(checkpoint: Path) -> Score:
     task = Task(card, card.input.shape, "whole", skip_bad=False)
     entries = read_split(DEMO / "voc", "val")
     total = Tally()
-    for _, tally in here(task, [Work(entries, [Subject(PYTORCH, checkpoint)])], lambda images, tally: None):
+    for _, tally in here(task, [Work(entries, [ModelFile(PYTORCH, checkpoint)])], lambda images, tally: None):
         total.add(tally)
     (score,) = evaluation(task, len(entries), len(entries), total).scores
     return score

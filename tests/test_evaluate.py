@@ -17,6 +17,7 @@ from conftest import Cli
 from numpy.typing import NDArray
 
 from pspnet_convert.backends import TorchBackend
+from pspnet_convert.candidates import ModelFile
 from pspnet_convert.card import ModelCard
 from pspnet_convert.checkpoint import load_checkpoint
 from pspnet_convert.chunks import Tally, Task, Work, count_chunk
@@ -25,7 +26,6 @@ from pspnet_convert.dataset import read_split
 from pspnet_convert.errors import ArtifactError, ClusterError
 from pspnet_convert.evaluate import CHUNK, count
 from pspnet_convert.evaluation_inputs import Choice
-from pspnet_convert.labelling import Subject
 from pspnet_convert.network import build_network
 from pspnet_convert.partials import Partials
 from pspnet_convert.pipeline import conversion
@@ -59,10 +59,10 @@ def folder_of(workspace: Path) -> Path:
     return workspace / "public" / "small-standin"
 
 
-def subjects_in(workspace: Path) -> list[Subject]:
+def subjects_in(workspace: Path) -> list[ModelFile]:
     folder = folder_of(workspace)
-    irs = [Subject(f"IR {name}", folder / name / "small-standin.xml") for name in ("FP32", "FP16")]
-    return [Subject("ONNX", folder / "small-standin.onnx"), *irs]
+    irs = [ModelFile(f"IR {name}", folder / name / "small-standin.xml") for name in ("FP32", "FP16")]
+    return [ModelFile("ONNX", folder / "small-standin.onnx"), *irs]
 
 
 # Figures
@@ -233,7 +233,7 @@ def test_a_model_of_more_classes_than_the_card(small: ModelCard, dataset: Path) 
         def start(self, image: NDArray[np.uint8], logits_at: tuple[int, int]) -> Callable[[], NDArray[np.int64]]:
             return lambda: np.full(logits_at, 5)
 
-    subject = Subject("ONNX", Path("x.onnx"))
+    subject = ModelFile("ONNX", Path("x.onnx"))
     work = Work(read_split(dataset, "val"), [subject])
     with pytest.raises(ArtifactError, match=r"x\.onnx: gives class 5, the card has 5 classes"):
         count_chunk(Task(small, SHAPE, "pad", False), work, {subject: FiveAndOne()})
