@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -32,7 +33,7 @@ def on_cluster(address: str) -> Mapper:
 def _on_cluster(address: str, task: Task, works: Sequence[Work], note: Note) -> Iterator[tuple[Work, Tally]]:
     with _connected(address) as ray:
         remote = ray.remote(_count_anew).options(num_cpus=_smallest_machine(ray))
-        pending = {remote.remote(task, work): work for work in works}
+        pending = {remote.remote(task, _absolute(work)): work for work in works}
         while pending:
             (ready,), _ = ray.wait(list(pending), num_returns=1)
             work = pending.pop(ready)
@@ -44,6 +45,14 @@ def _on_cluster(address: str, task: Task, works: Sequence[Work], note: Note) -> 
 def _count_anew(task: Task, work: Work) -> Tally:
     # Opening the models costs a few seconds, a chunk takes minutes: no worker needs to keep state for that.
     return count_chunk(task, work, open_labellers(task, work.subjects))
+
+
+def _absolute(work: Work) -> Work:
+    """With paths that hold in whatever folder a worker runs."""
+    entries = [
+        replace(entry, image=entry.image.absolute(), annotation=entry.annotation.absolute()) for entry in work.entries
+    ]
+    return Work(entries, [replace(subject, path=subject.path.absolute()) for subject in work.subjects])
 
 
 @contextmanager

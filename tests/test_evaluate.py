@@ -406,12 +406,13 @@ def test_a_local_cluster_through_the_command_line(cli: Cli, small: ModelCard, wo
 
 
 def test_a_bad_image_is_the_same_error_on_a_cluster(
-    cli: Cli, small: ModelCard, workspace: Path, many: Path, cluster: Any
+    cli: Cli, small: ModelCard, workspace: Path, many: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy = shutil.copytree(many, workspace / "voc")
-    voc.image_of(copy, "040").unlink()
+    monkeypatch.chdir(workspace)  # its workers run elsewhere, and relative paths must mean the same to them
+    copy = shutil.copytree(many, "voc")
+    voc.image_of(Path(copy), "040").unlink()
     arguments = ["--dataset", copy, "--backend", "ONNX", "--ray", cluster.address]
-    result = cli("evaluate", small.folder, "-o", workspace, *arguments)
+    result = cli("evaluate", small.folder, "-o", ".", *arguments)
     assert result.exit_code == 15
     assert "040.jpg: there is no such image. Take it from the list" in result.error
 
