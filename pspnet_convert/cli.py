@@ -572,9 +572,8 @@ def _errors_in_one_line(debug: bool, *, as_json: bool) -> Iterator[None]:
     except ConvertError as error:
         if debug:
             logging.getLogger(__name__).debug("traceback", exc_info=True)
-        if as_json and not isinstance(
-            error, (MismatchError, InconclusiveError, AccuracyError)
-        ):  # these have printed theirs
+        has_printed = isinstance(error, (MismatchError, InconclusiveError, AccuracyError))
+        if as_json and not has_printed:
             _print_json({"error": error.what, "advice": error.advice, "exit_code": error.exit_code})
         _leave(error.what + (f". {error.advice}" if error.advice else ""), error.exit_code)
     except KeyboardInterrupt:

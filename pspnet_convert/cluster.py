@@ -18,7 +18,6 @@ from pspnet_convert.chunks import Mapper, Note, Tally, Task, Work, count_chunk, 
 from pspnet_convert.errors import ClusterError, ConvertError, DependencyError
 
 _ADVICE = "Every machine needs pspnet-convert, and the same paths; --resume goes on with what is done."
-
 _TIMEOUT = 10  # seconds
 
 
