@@ -154,7 +154,7 @@ def read_ir(core: Any, path: Path) -> Any:
     """The openvino.Model of an .xml with its .bin; ArtifactError if there is none or it is broken."""
     for part in (path, path.with_suffix(".bin")):
         if not part.is_file():
-            raise ArtifactError(f"{part}: there is no such IR file", "Run to-ir first.")
+            raise ArtifactError(f"{part}: there is no such IR file", "Run to-ir first (quantize for INT8).")
     try:
         # What is no IR, OpenVINO would try to read as ONNX, TensorFlow and more, with weights from other files.
         if not _BEGINS_AS_IR.match(path.read_text(encoding="utf-8")):

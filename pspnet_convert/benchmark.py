@@ -17,6 +17,7 @@ from statistics import median
 from typing import Any, Optional
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pspnet_convert.card import ModelCard
 from pspnet_convert.contract import ImageShape
@@ -31,7 +32,7 @@ _SIDES = (1024, 2048, 3072)  # of the square matrices whose product is the machi
 
 @dataclass(frozen=True)
 class Subject:
-    """`runtime`: PyTorch, ONNX or IR; `graph`: one of GRAPHS; `weights`: FP32 or FP16; `at`: f32 or default."""
+    """`runtime`: PyTorch, ONNX or IR; `graph`: one of GRAPHS; `weights`: FP32, FP16 or INT8; `at`: f32 or default."""
 
     runtime: str
     graph: str
@@ -43,7 +44,8 @@ class Subject:
 @dataclass(frozen=True)
 class Timing:
     """One subject's figures. `ratio`: how many times as fast as the plain FP32 IR at the same precision, or at f32
-    for PyTorch and ONNX. `precision` is what the runtime really computes in. `share`: of the measured peak, 0..1."""
+    for PyTorch and ONNX. `precision` is what the runtime really computes in. `file_mb`: the weights' file, 10^6 bytes.
+    `share`: of the peak measured at the precision, 0..1; None for INT8."""
 
     runtime: str
     graph: str
@@ -53,10 +55,11 @@ class Timing:
     median_ms: float
     images_per_second: float
     ratio: float
+    file_mb: float
     peak_memory_mb: float
     gflops: float
     gflops_per_second: float
-    share: float
+    share: Optional[float]
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -86,18 +89,14 @@ def benchmark(
     """
     operations = {name: gflops(path) for name, path in graphs.items()}
     with _contestants(card, shape, chosen) as contestants:
-        precisions = {contestant.precision for contestant in contestants}
+        # INT8 has no figure: torch multiplies such matrices in no public way.
+        precisions = {c.precision for c, subject in zip(contestants, chosen) if subject.weights != "INT8"}
         # By the one that has torch loaded anyway: in another process it would count as that subject's memory.
         in_torch = next(c for c, subject in zip(contestants, chosen) if subject.runtime == "PyTorch")
         peaks = dict.fromkeys(precisions, 0.0)
         turns = []
         for _ in range(rounds + 1):
-            turn = []
-            for contestant in contestants:
-                time.sleep(_PAUSE)
-                turn.append(contestant.run())
-                note()
-            turns.append(turn)
+            turns.append(_turn(contestants, note))
             for precision in precisions:
                 peaks[precision] = max(peaks[precision], in_torch.peak(precision))
         seconds = np.array(turns[1:])  # [rounds, subjects]
@@ -116,13 +115,36 @@ def benchmark(
                     median_ms=1000 * at,
                     images_per_second=1 / at,
                     ratio=float(np.median(seconds[:, baseline] / seconds[:, number])),
+                    file_mb=_weights_file(subject.path).stat().st_size / 1e6,
                     peak_memory_mb=contestant.peak_memory() / 1e6,
                     gflops=operations[subject.graph],
                     gflops_per_second=speed,
-                    share=speed / peaks[contestant.precision],
+                    share=speed / peaks[contestant.precision] if contestant.precision in peaks else None,
                 )
             )
         return rows
+
+
+def _weights_file(path: Path) -> Path:
+    return path.with_suffix(".bin") if path.suffix == ".xml" else path
+
+
+def seconds_in_turns(
+    card: ModelCard, shape: ImageShape, chosen: Sequence[Subject], rounds: int
+) -> tuple[NDArray[np.float64], list[str]]:
+    """Seconds [rounds, subjects] of one image, after a round to warm up; and what each subject computes in."""
+    with _contestants(card, shape, chosen) as contestants:
+        turns = [_turn(contestants) for _ in range(rounds + 1)]
+        return np.array(turns[1:]), [contestant.precision for contestant in contestants]
+
+
+def _turn(contestants: Sequence[_Contestant], note: Callable[[], None] = lambda: None) -> list[float]:
+    seconds = []
+    for contestant in contestants:
+        time.sleep(_PAUSE)
+        seconds.append(contestant.run())
+        note()
+    return seconds
 
 
 def _baseline(chosen: Sequence[Subject], subject: Subject) -> int:
@@ -238,6 +260,8 @@ def _open_ir(card: ModelCard, shape: ImageShape, subject: Subject) -> tuple[Call
     compiled = openvino.Core().compile_model(str(subject.path), "CPU", hint)
     image = _image(shape)
     precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if subject.weights == "INT8":
+        precision = f"i8+{precision}"  # the latter where it is not quantized
     return lambda: compiled(image), precision
 
 

@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 PRECISIONS = ("FP32", "FP16")
+INT8 = "INT8"
 _MAX_SIDE = 8192
+# Labels change where the two best classes are close: at 0.1 % of the demo's pixels. Eight bits badly spent (ranges from
+# pictures of another kind, a layer that does not bear it) change them in whole regions.
+_MIN_AGREEMENT = 0.95
 
 
 class _Shape(click.ParamType):
@@ -344,6 +348,56 @@ def run(
 
 @_command
 @_together(_model, _output_dir)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    show_default="the card's dataset, or the photographs that ship with the tool",
+    help="A folder of pictures like those that the model will see.",
+)
+@click.option("--subset-size", type=click.IntRange(1), default=300, show_default=True, help="At most so many of them.")
+@click.option(
+    "--min-agreement",
+    type=click.FloatRange(0, 1),
+    default=_MIN_AGREEMENT,
+    show_default=True,
+    help="The share of pixels with the FP32 IR's label that the INT8 IR must reach.",
+)
+@click.option("--dataset", type=_FOLDER, help="Measure both IRs' mean IoU on it: a folder in Pascal VOC's layout.")
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(0, 100),
+    help="Points of mIoU that INT8 may lose against FP32, on --dataset or the card's: else exit 16.",
+)
+@_together(_force, _progress)
+def quantize(
+    model: str,
+    output_dir: Path,
+    calibration: Optional[Path],
+    subset_size: int,
+    min_agreement: float,
+    dataset: Optional[Path],
+    max_drop: Optional[float],
+    force: bool,
+    progress: str,
+    as_json: bool,
+) -> None:
+    """Quantize the FP32 IR to INT8 by NNCF, and compare the two: answers, bytes, time, and mIoU if asked for.
+
+    Exit code 0: it agrees with the FP32 IR; 9: it does not; 10: inconclusive, the images show one class only.
+
+    \b
+    Example:
+      pspnet-convert quantize demo --calibration photos --max-drop 1
+    """
+    with _job(model, output_dir, progress, force=force) as job:
+        outcomes = [job.quantize(calibration, subset_size), job.verify_int8(calibration, min_agreement)]
+        if dataset is not None or max_drop is not None:
+            outcomes.append(job.evaluate_int8(dataset))
+        _print_int8(job, outcomes, max_drop, as_json)
+
+
+@_command
+@_together(_model, _output_dir)
 def report(model: str, output_dir: Path, as_json: bool) -> None:
     """Write the page of what was done so far, public/<model>/report.html, from the manifest.
 
@@ -362,7 +416,7 @@ def report(model: str, output_dir: Path, as_json: bool) -> None:
 @_command
 @click.argument("images", type=_FILE, nargs=-1, required=True)
 @click.option("--model", default="pspnet-pytorch", show_default=True, help="Whose IR to use.")
-@click.option("--precision", type=click.Choice(PRECISIONS), default="FP32", show_default=True)
+@click.option("--precision", type=click.Choice([*PRECISIONS, INT8]), default="FP32", show_default=True)
 @_output_dir
 def segment(images: Sequence[Path], model: str, precision: str, output_dir: Path, as_json: bool) -> None:
     """Segment pictures with the IR: an overlay with a legend, and a palette PNG of each.
@@ -403,6 +457,7 @@ def segment(images: Sequence[Path], model: str, precision: str, output_dir: Path
 @_command
 @_together(_model, _output_dir, _checkpoint)
 @click.option("--rounds", type=click.IntRange(1, 1000), default=7, show_default=True, help="Turns of each model.")
+@click.option("--int8", is_flag=True, help="The folded graph in INT8 as well; needs NNCF.")
 @click.option("--plot", type=_FILE, help="Draw a bar chart into this PNG file.")
 @_progress
 def benchmark(
@@ -411,6 +466,7 @@ def benchmark(
     checkpoint: Optional[Path],
     allow_unknown_checkpoint: bool,
     rounds: int,
+    int8: bool,
     plot: Optional[Path],
     progress: str,
     as_json: bool,
@@ -425,7 +481,7 @@ def benchmark(
     from pspnet_convert.workspace import replacing
 
     with _job(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=False) as job:
-        rows = job.benchmark(rounds)
+        rows = job.benchmark(rounds, int8=int8)
     if plot is not None:
         with replacing(plot) as (temporary,):
             plot_benchmark(rows, temporary)
@@ -543,6 +599,34 @@ def _print_verified(job: Conversion, outcomes: Sequence[Outcome], as_json: bool,
         raise InconclusiveError(
             (result["doubts"] or ["nothing was compared"])[0], "Add pictures of its classes with --images."
         )
+
+
+def _print_int8(job: Conversion, outcomes: Sequence[Outcome], max_drop: Optional[float], as_json: bool) -> None:
+    from pspnet_convert.int8_check import check_drop
+    from pspnet_convert.printing import evaluation_table, int8_table, print_table, stage_table
+
+    _, verified, *evaluated = outcomes
+    result = verified.record.result
+    if as_json:
+        _print_json({"verdict": result["verdict"], "stages": [outcome.as_dict() for outcome in outcomes]})
+    else:
+        print_table(stage_table(outcomes, job.workspace.folder))
+        print_table(int8_table(result))
+        for outcome in evaluated:
+            print_table(evaluation_table(outcome.record.result))
+        print(f"verdict: {result['verdict']}   manifest: {job.workspace.manifest}")
+    if result["verdict"] == "mismatch":
+        raise MismatchError(
+            f"the INT8 IR does not agree with the FP32 IR: {result['faults'][0]}",
+            "Calibrate it with more pictures, or such as the model will see (--calibration).",
+        )
+    if result["verdict"] == "inconclusive":
+        raise InconclusiveError(
+            "the FP32 IR sees one class everywhere, so that a wrong model could agree with it",
+            "Name a folder with pictures of its classes with --calibration.",
+        )
+    if max_drop is not None:
+        check_drop(evaluated[0].record.result, max_drop)
 
 
 def _print_evaluated(outcome: Outcome, max_drop: Optional[float], as_json: bool) -> None:

@@ -125,3 +125,9 @@ class ClusterError(ConvertError):
     """The cluster cannot be reached, or its machines do not do the work."""
 
     exit_code = 17
+
+
+class QuantizationError(ConvertError):
+    """NNCF did not turn the FP32 IR into INT8."""
+
+    exit_code = 18

@@ -1,16 +1,10 @@
 """From ONNX to OpenVINO IR, by Model Optimizer: the IR takes plain BGR 0..255 under the ONNX's names.
 
-Model Optimizer runs in a process of its own (mo_process.py): it sets up logging and telemetry for the whole
-process it is in.
+Model Optimizer runs in a process of its own (mo_process.py).
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Union
@@ -18,9 +12,9 @@ from typing import Any, Union
 from pspnet_convert.card import Input, ModelCard
 from pspnet_convert.contract import check_ports, image_shape, onnx_ports, read_onnx
 from pspnet_convert.errors import ConversionError
+from pspnet_convert.own_process import ask
 
 MoArguments = Mapping[str, Union[str, bool]]
-log = logging.getLogger(__name__)
 
 
 def convert_to_ir(onnx_path: Path, card: ModelCard, targets: Mapping[str, Path], mo_args: MoArguments) -> None:
@@ -44,10 +38,7 @@ def convert_to_ir(onnx_path: Path, card: ModelCard, targets: Mapping[str, Path],
         "model_info": model_api_settings(card),
         "targets": {precision: str(path) for precision, path in targets.items()},
     }
-    answer = _in_own_process(request)
-    error, number = answer["error"], answer.get("errno")
-    if number:
-        raise OSError(number, os.strerror(number))
+    error = ask("mo_process", request, "Model Optimizer")
     if error:
         raise ConversionError(f"{onnx_path}: Model Optimizer refuses: {error}", "--debug shows all that it says.")
 
@@ -79,24 +70,3 @@ def model_api_settings(card: ModelCard) -> dict[str, str]:
         "reverse_input_channels": "False",
         "return_soft_prediction": "False",
     }
-
-
-def _in_own_process(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Run mo_process.py on `request`; returns its answer."""
-    # Model Optimizer's telemetry declines to send anything where it sees a CI.
-    environment = {**os.environ, "CI": "true"}
-    done = subprocess.run(
-        [sys.executable, "-m", "pspnet_convert.mo_process"],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        env=environment,
-    )
-    for line in done.stderr.splitlines():
-        log.debug("Model Optimizer: %s", line)
-    try:
-        answer: dict[str, Any] = json.loads(done.stdout)
-    except json.JSONDecodeError:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        answer = {"error": f"it ended with status {done.returncode}: {last}"}
-    return answer

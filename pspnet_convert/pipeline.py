@@ -22,7 +22,7 @@ from pspnet_convert.errors import ArtifactError
 from pspnet_convert.fetch import fetch, sources_of
 from pspnet_convert.manifest import Digests, Manifest, StageRecord, digest_of, versions
 from pspnet_convert.progress import Progress
-from pspnet_convert.workspace import PRECISIONS, Workspace, replacing, temporary_folder, writing
+from pspnet_convert.workspace import INT8, PRECISIONS, Workspace, replacing, temporary_folder, writing
 
 if TYPE_CHECKING:
     from pspnet_convert.benchmark import Timing
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _NETWORK_TOOLS = ("torch", "mmsegmentation", "mmengine", "mmcv", "mmcv-lite", "numpy")
 _ONNX_TOOLS = ("onnx", "onnxscript", "onnx-ir")
 _IR_TOOLS = ("openvino", "openvino-dev")
+_INT8_TOOLS = ("nncf", "openvino", "numpy", "pillow")
 _VERIFY_TOOLS = (*_NETWORK_TOOLS, "onnxruntime", *_IR_TOOLS)
 _IMAGE_TOOLS = ("opencv-python", "opencv-python-headless", "pillow")
 _EVALUATION_TOOLS = (*_VERIFY_TOOLS, *_IMAGE_TOOLS)
@@ -141,19 +142,12 @@ class Conversion:
         onnx = self.workspace.onnx
         self._expect(onnx, "export-onnx")
         targets = {precision: self.workspace.ir(precision) for precision in PRECISIONS if precision in precisions}
-        files = [path.with_suffix(suffix) for path in targets.values() for suffix in (".bin", ".xml")]
 
         def work() -> dict[str, Any]:
             from pspnet_convert.ir import convert_to_ir
 
-            with self._replacing(*files) as made:
-                temporary: dict[str, Path] = {}
-                for number, precision in enumerate(targets):
-                    # Both halves in one folder, since the .xml names no .bin and expects it beside.
-                    temporary[precision] = made[2 * number].with_suffix(".xml")
-                convert_to_ir(onnx, self.card, temporary, mo_args)
-                for number, path in enumerate(temporary.values()):
-                    path.replace(made[2 * number + 1])
+            with self._replacing_irs(list(targets.values())) as made:
+                convert_to_ir(onnx, self.card, dict(zip(targets, made)), mo_args)
             return {}
 
         return self._stage(
@@ -161,7 +155,7 @@ class Conversion:
             inputs={"onnx": asdict(self._digests.record(onnx, onnx.name)), "card": self._converted_card()},
             options={"precisions": list(targets), "mo_args": dict(mo_args)},
             tools=_IR_TOOLS,
-            outputs=files,
+            outputs=[file for path in targets.values() for file in _ir_files(path)],
             work=work,
         )
 
@@ -247,40 +241,105 @@ class Conversion:
         return self._tell(Outcome("verify", self._finish(planned, started, [], result.as_dict()), skipped=False))
 
     def _compared(self, files: Sequence[ModelFile], images: Sequence[Path]) -> dict[str, Any]:
+        return {
+            "checkpoint": self._checkpoint_record(),
+            "card": self._converted_card(),
+            "models": self._models([part for file in files for part in file.parts]),
+            "images": self._pictures(images),
+        }
+
+    def _models(self, files: Sequence[Path]) -> list[dict[str, Any]]:
+        return [asdict(self._digests.record(path, self._told(path))) for path in files]
+
+    def _pictures(self, images: Sequence[Path]) -> list[dict[str, Any]]:
+        """The records of pictures; ImageError for a file that is none."""
         from pspnet_convert.images import read_image
 
         for path in images:
             read_image(path)
-        return {
-            "checkpoint": self._checkpoint_record(),
-            "card": self._converted_card(),
-            "models": [asdict(self._digests.record(part, self._told(part))) for file in files for part in file.parts],
-            "images": [asdict(self._digests.record(path, path.name)) for path in images],
-        }
+        return [asdict(self._digests.record(path, path.name)) for path in images]
 
     def _told(self, path: Path) -> str:
         """A file as the manifest has it: by its place in the workspace, of one from elsewhere the name alone."""
         inside = path.is_relative_to(self.workspace.folder)
         return path.relative_to(self.workspace.folder).as_posix() if inside else path.name
 
-    def report(self) -> Path:
-        """Write the page of what the manifest has; ArtifactError if that is nothing."""
-        from pspnet_convert.report import write_report
+    def quantize(self, calibration: Optional[Path], subset_size: int) -> Outcome:
+        """The workspace's FP32 IR as INT8, calibrated with pictures of the folder `calibration`, or of the card."""
+        from pspnet_convert.quantize import calibration_images
 
-        manifest = self.manifest.as_dict()
-        if not manifest["stages"]:
-            raise ArtifactError(f"{self.workspace.manifest}: tells of no stage yet", "Run run first.")
-        write_report(manifest, self.workspace.folder, self._digests.of, self.workspace.report)
-        self._page_lags = False
-        return self.workspace.report
+        ir, target = self.workspace.ir("FP32"), self.workspace.ir(INT8)
+        for path in _ir_files(ir):
+            self._expect(path, "to-ir")
+        images = calibration_images(self.card, calibration, subset_size)
 
-    def keep_page_true(self) -> None:
-        """Write a page that is there anew where it tells of stages that have been done again since."""
-        if self._page_lags and self.workspace.report.is_file():
-            self.report()
+        def work() -> dict[str, Any]:
+            from pspnet_convert.quantize import quantize
 
-    def evaluate(self, choice: Choice) -> Outcome:
-        """Measure the workspace's models on annotated images; the figures are in the record's result."""
+            shape = self._exported_shape()
+            self._progress.start(len(images), "calibrating", stage="quantize", unit="images")
+            try:
+                with self._replacing_irs([target]) as (made,):
+                    quantize(ir, self.card, shape, images, made, partial(self._progress.advance, 1))
+            finally:
+                self._progress.done()
+            return {}
+
+        return self._stage(
+            "quantize",
+            inputs={
+                "models": self._models(_ir_files(ir)),
+                "images": self._pictures(images),
+                "card": self._converted_card(),
+            },
+            options={"subset_size": subset_size},
+            tools=_INT8_TOOLS,
+            outputs=_ir_files(target),
+            work=work,
+        )
+
+    def verify_int8(self, calibration: Optional[Path], min_agreement: float) -> Outcome:
+        """Compare the workspace's INT8 IR with the FP32 one, on a few pictures (checked_images).
+
+        The verdict is in the record's result.
+        """
+        from pspnet_convert.quantize import checked_images
+
+        irs = {precision: self.workspace.ir(precision) for precision in ("FP32", INT8)}
+        files = [file for path in irs.values() for file in _ir_files(path)]
+        images = checked_images(self.card, calibration)
+
+        def work() -> dict[str, Any]:
+            from pspnet_convert.int8_check import check_int8
+
+            shape = self._exported_shape()
+            self._progress.start(2 * len(images), "verifying", stage="verify-int8", unit="images")
+            try:
+                return check_int8(irs, self.card, shape, images, min_agreement, partial(self._progress.advance, 1))
+            finally:
+                self._progress.done()
+
+        return self._stage(
+            "verify-int8",
+            inputs={
+                "models": self._models(files),
+                "images": self._pictures(images),
+                "card": self._converted_card(),
+            },
+            options={"min_agreement": min_agreement},
+            tools=_IR_TOOLS,
+            outputs=[],
+            work=work,
+        )
+
+    def evaluate_int8(self, dataset: Optional[Path]) -> Outcome:
+        """The mean IoU of the FP32 and the INT8 IR in one pass, on `dataset`, or the card's."""
+        from pspnet_convert.evaluation_inputs import Choice
+
+        return self.evaluate(Choice(dataset=dataset, backends=("FP32", INT8)), "evaluate-int8")
+
+    def evaluate(self, choice: Choice, stage: str = "evaluate") -> Outcome:
+        """Measure the workspace's models on annotated images; the figures are in the record's result, as `stage`'s."""
         from pspnet_convert import evaluation_inputs as asked
         from pspnet_convert.dataset import read_split
 
@@ -306,7 +365,7 @@ class Conversion:
 
         dataset = {"name": folder.name, "split": choice.split, "images": digest_of(images)}
         return self._stage(
-            "evaluate",
+            stage,
             inputs={**common, "models": models, "dataset": dataset},
             options=options,
             tools=_EVALUATION_TOOLS,
@@ -338,10 +397,26 @@ class Conversion:
             return [self._checkpoint_record()]
         for part in subject.parts:
             self._expect(part, "to-ir")
-        return [asdict(self._digests.record(part, self._told(part))) for part in subject.parts]
+        return self._models(subject.parts)
 
-    def benchmark(self, rounds: int) -> list[Timing]:
-        """Time each graph, converted anew, so that nothing in the workspace changes."""
+    def report(self) -> Path:
+        """Write the page of what the manifest has; ArtifactError if that is nothing."""
+        from pspnet_convert.report import write_report
+
+        manifest = self.manifest.as_dict()
+        if not manifest["stages"]:
+            raise ArtifactError(f"{self.workspace.manifest}: tells of no stage yet", "Run run first.")
+        write_report(manifest, self.workspace.folder, self._digests.of, self.workspace.report)
+        self._page_lags = False
+        return self.workspace.report
+
+    def keep_page_true(self) -> None:
+        """Write a page that is there anew where it tells of stages that have been done again since."""
+        if self._page_lags and self.workspace.report.is_file():
+            self.report()
+
+    def benchmark(self, rounds: int, *, int8: bool = False) -> list[Timing]:
+        """Time each graph, converted anew, so that nothing in the workspace changes; `int8`: and the folded in INT8."""
         from pspnet_convert.benchmark import GRAPHS, benchmark, subjects
 
         checkpoint = self._checkpoint_record()
@@ -352,6 +427,11 @@ class Conversion:
                 log.info("benchmark: converting the %s graph", graph)
                 with writing(self.workspace.folder):
                     models[graph] = self._convert_into(folder / graph, graph, checkpoint["sha256"])
+            if int8:
+                log.info("benchmark: quantizing the folded graph")
+                _, irs = models["folded"]
+                with writing(self.workspace.folder):
+                    irs[INT8] = self._quantize_beside(irs["FP32"])
             self._release_network()
             chosen = subjects(self._checkpoint_path, models)
             self._progress.start(len(chosen) * (rounds + 1), "timing", stage="benchmark", unit="turns")
@@ -375,6 +455,14 @@ class Conversion:
             export_onnx(self._network, self.card, onnx, options, self._provenance(sha256))
         convert_to_ir(onnx, self.card, irs, {})
         return onnx, irs
+
+    def _quantize_beside(self, ir: Path) -> Path:
+        from pspnet_convert.quantize import DEFAULT_SUBSET, calibration_images, quantize
+
+        target = ir.with_name(f"{INT8}.xml")
+        images = calibration_images(self.card, None, DEFAULT_SUBSET)
+        quantize(ir, self.card, self.card.input.shape, images, target)
+        return target
 
     def _converted(self) -> list[str]:
         """The precisions of the last to-ir; all where the manifest has none. Older IRs are left, and told of."""
@@ -502,6 +590,16 @@ class Conversion:
         self._page_lags = True
 
     @contextmanager
+    def _replacing_irs(self, targets: Sequence[Path]) -> Iterator[list[Path]]:
+        """Paths of .xml to write, each with its .bin beside it; they take the places of `targets` as in _replacing."""
+        with self._replacing(*(file for path in targets for file in _ir_files(path))) as made:
+            # Both halves in one folder, since the .xml names no .bin and expects it beside.
+            written = [path.with_suffix(".xml") for path in made[::2]]
+            yield written
+            for path, target in zip(written, made[1::2]):
+                path.replace(target)
+
+    @contextmanager
     def _replacing(self, *targets: Path) -> Iterator[list[Path]]:
         """workspace.replacing, before whose moves the manifest forgets what it says of files that go.
 
@@ -571,6 +669,11 @@ def run(
     outcomes.append(job.verify(images))
     job.report()
     return outcomes
+
+
+def _ir_files(path: Path) -> list[Path]:
+    """Both halves of an IR, of which `path` is the .xml."""
+    return [path.with_suffix(".bin"), path]
 
 
 def _without_folders(source: Optional[str]) -> Optional[str]:

@@ -98,6 +98,30 @@ def verification_table(result: Mapping[str, Any]) -> Table:
     return table
 
 
+def int8_table(result: Mapping[str, Any]) -> Table:
+    """Answers, size and speed of the INT8 IR beside the FP32 one's; `result` as int8_check.check_int8 gives it."""
+    from rich.table import Table
+
+    table = Table("model", "precision", title=f"On: {', '.join(result['inputs'])}", title_justify="left")
+    for heading in ("pixels\nagreeing", "rms\nerror", "largest\nerror", "bytes of\nweights", "of FP32", "median\nms"):
+        table.add_column(heading, justify="right")
+    table.add_column("x FP32\nat f32", justify="right")
+    sizes, error = result["bytes"], result["relative_error"]
+    for row in result["latency"]:
+        is_int8 = row["weights"] == "INT8"
+        answers = (f"{result['agreement']:.3%}", _scientific(error["rms"]), _scientific(error["largest"]))
+        table.add_row(
+            f"IR {row['weights']}",
+            row["precision"] if row["at"] == "f32" else f"default ({row['precision']})",
+            *(answers if is_int8 else ("", "", "")),
+            str(sizes[row["weights"]]),
+            f"{sizes[row['weights']] / sizes['FP32']:.3f}",
+            f"{row['median_ms']:.1f}",
+            f"{row['ratio']:.2f}",
+        )
+    return table
+
+
 def evaluation_table(result: Mapping[str, Any]) -> Table:
     """`result` as evaluate.Evaluation gives it."""
     from rich.table import Table
@@ -147,7 +171,7 @@ def benchmark_table(rows: Sequence[Timing]) -> Table:
     from rich.table import Table
 
     table = Table("model", "graph", "weights", "precision")
-    for heading in ("median ms", "img/s", "x plain", "peak MB", "GFLOPs", "GFLOP/s", "of peak"):
+    for heading in ("median\nms", "img/s", "x\nplain", "file\nMB", "peak\nMB", "GFLOPs", "GFLOP/s", "of\npeak"):
         table.add_column(heading, justify="right")
     for row in rows:
         table.add_row(
@@ -158,10 +182,11 @@ def benchmark_table(rows: Sequence[Timing]) -> Table:
             f"{row.median_ms:.0f}",
             f"{row.images_per_second:.2f}",
             f"{row.ratio:.2f}",
+            f"{row.file_mb:.1f}",
             f"{row.peak_memory_mb:.0f}",
             f"{row.gflops:.1f}",
             f"{row.gflops_per_second:.0f}",
-            f"{row.share:.0%}",
+            "" if row.share is None else f"{row.share:.0%}",
         )
     return table
 

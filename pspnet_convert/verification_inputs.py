@@ -17,7 +17,7 @@ from pspnet_convert.card import Input, ModelCard
 from pspnet_convert.contract import ImageShape
 from pspnet_convert.images import RGB, fit, free_name, read_image, to_bgr
 
-_SAMPLES = Path(__file__).parent / "samples"
+SAMPLES = Path(__file__).parent / "samples"
 _FROM_DATASET = 4
 _COLUMNS = 3
 
@@ -42,7 +42,7 @@ def verification_inputs(card: ModelCard, shape: ImageShape, extra: Sequence[Path
 
 def sheet(height: int, width: int, card_input: Input) -> RGB:
     """Two rows of tiles: the shipped photographs above, images drawn to show faults below."""
-    photographs = [read_image(path) for path in sorted(_SAMPLES.glob("*.jpg"))[:_COLUMNS]]
+    photographs = [read_image(path) for path in sorted(SAMPLES.glob("*.jpg"))[:_COLUMNS]]
     rows, columns = (np.linspace(0, side, count + 1).astype(int) for side, count in ((height, 2), (width, _COLUMNS)))
     canvas = np.empty((height, width, 3), np.uint8)
     for column, photograph in enumerate(photographs):

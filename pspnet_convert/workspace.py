@@ -21,7 +21,8 @@ from filelock import FileLock, Timeout
 
 from pspnet_convert.errors import DISK_FULL, WorkspaceError
 
-PRECISIONS = ("FP32", "FP16")
+PRECISIONS = ("FP32", "FP16")  # of the conversion
+INT8 = "INT8"
 _TEMPORARY = ".making-"
 _CHUNK = 1 << 20
 log = logging.getLogger(__name__)

@@ -71,22 +71,27 @@ def test_the_plain_graph_has_the_cards_gflops(name: str, tmp_path: Path) -> None
 def test_all_subjects_are_timed_and_plotted(cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in workspace.rglob("small-standin.*")}
     plot = tmp_path / "speed.png"
-    result = cli("benchmark", small.folder, "-o", workspace, "--rounds", 1, "--plot", plot, "--json")
+    result = cli("benchmark", small.folder, "-o", workspace, "--rounds", 1, "--int8", "--plot", plot, "--json")
     assert result.exit_code == 0, result.stderr
     rows: list[dict[str, Any]] = result.json()
-    assert [row["runtime"] for row in rows].count("IR") == 12
+    assert [row["runtime"] for row in rows].count("IR") == 14
     assert {(row["graph"], row["weights"], row["at"]) for row in rows if row["runtime"] == "IR"} == {
         (graph, weights, at)
         for graph in ("plain", "unfolded", "folded")
         for weights in ("FP32", "FP16")
         for at in ("f32", "default")
-    }
+    } | {("folded", "INT8", "f32"), ("folded", "INT8", "default")}
     for row in rows:
         assert row["images_per_second"] == pytest.approx(1000 / row["median_ms"])
         assert row["gflops_per_second"] == pytest.approx(row["gflops"] * row["images_per_second"])
         assert row["peak_memory_mb"] > 20
-        assert row["share"] > 0
-        assert row["precision"] == "f32" or row["at"] == "default"
+        assert row["file_mb"] > 0.1
+        if row["weights"] == "INT8":
+            assert row["share"] is None
+            assert row["precision"].startswith("i8+")
+        else:
+            assert row["share"] > 0
+            assert row["precision"] == "f32" or row["at"] == "default"
         if (row["runtime"], row["graph"], row["weights"]) == ("IR", "plain", "FP32"):
             assert row["ratio"] == 1
     assert Image.open(plot).format == "PNG"

@@ -33,7 +33,19 @@ HEAVY = [
     "PIL",
     "jinja2",
 ]
-COMMANDS = ["benchmark", "download", "evaluate", "export-onnx", "info", "report", "run", "segment", "to-ir", "verify"]
+COMMANDS = [
+    "benchmark",
+    "download",
+    "evaluate",
+    "export-onnx",
+    "info",
+    "quantize",
+    "report",
+    "run",
+    "segment",
+    "to-ir",
+    "verify",
+]
 STAGES = ["run", "download", "export-onnx", "to-ir", "verify"]
 SAMPLES = Path(__file__).parent.parent / "pspnet_convert" / "samples"
 

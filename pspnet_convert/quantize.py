@@ -1,0 +1,86 @@
+"""From FP32 IR to INT8 by NNCF's post-training quantization: which pictures calibrate it, and the call.
+
+NNCF runs in a process of its own (nncf_process.py); whether the INT8 model is good is int8_check.py's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+from PIL import Image as Pillow
+
+from pspnet_convert.backends import read_ir
+from pspnet_convert.card import ModelCard
+from pspnet_convert.contract import ImageShape, check_ports, ir_ports
+from pspnet_convert.errors import DependencyError, ImageError, QuantizationError
+from pspnet_convert.own_process import ask
+from pspnet_convert.verification_inputs import SAMPLES
+
+DEFAULT_SUBSET = 300
+_CHECKED = 8
+
+
+def calibration_images(card: ModelCard, folder: Optional[Path], subset_size: int) -> list[Path]:
+    """At most `subset_size` pictures of `folder`, by name, evenly spread over all of them.
+
+    Where no folder is given, of the card's dataset; where the card has none, the photographs that ship with the tool.
+    ImageError for a folder without pictures.
+    """
+    if folder is None:
+        folder = card.folder / card.dataset / "JPEGImages" if card.dataset else SAMPLES
+    suffixes = Pillow.registered_extensions()
+    try:
+        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.is_file())
+    except OSError as error:
+        raise ImageError(
+            f"{folder}: cannot be read as a folder: {error.strerror}", "Name a folder of pictures with --calibration."
+        ) from error
+    if not found:
+        raise ImageError(f"{folder}: has no pictures to calibrate with", "Name another folder with --calibration.")
+    places = np.linspace(0, len(found), min(subset_size, len(found)), endpoint=False).astype(int)
+    return [found[place] for place in places]
+
+
+def checked_images(card: ModelCard, folder: Optional[Path]) -> list[Path]:
+    """A few of those pictures, to compare the INT8 IR with the FP32 one on; and of the card's dataset if it has one.
+
+    The latter since a model that was calibrated with black pictures does well on black pictures.
+    """
+    images = calibration_images(card, folder, _CHECKED)
+    if folder is not None and card.dataset is not None:
+        images += calibration_images(card, None, _CHECKED)
+    return images
+
+
+def quantize(
+    ir: Path,
+    card: ModelCard,
+    shape: ImageShape,
+    images: Sequence[Path],
+    target: Path,
+    note: Callable[[], None] = lambda: None,
+) -> None:
+    """Save the FP32 IR `ir` as INT8 at `target` (.xml, its .bin beside it), calibrated with `images`.
+
+    It takes and gives what the FP32 IR does: plain BGR, float32 [1, 3, H, W] of 0..255, at `shape`. `note` is called
+    for each picture that NNCF has been shown. DependencyError without NNCF, ArtifactError for an IR without the
+    card's names and shapes, QuantizationError with NNCF's own words where it refuses.
+    """
+    if find_spec("nncf") is None:
+        raise DependencyError("nncf is not installed", "Install it with pip install 'pspnet-convert[int8]'.")
+    import openvino
+
+    check_ports(ir, ir_ports(read_ir(openvino.Core(), ir)), card, shape)
+    request = {
+        "model": str(ir),
+        "input": card.input.model_dump(mode="json"),
+        "images": [str(path) for path in images],
+        "target": str(target),
+    }
+    error = ask("nncf_process", request, "NNCF", note)
+    if error:
+        raise QuantizationError(f"{ir}: NNCF refuses: {error}", "--debug shows all that it says.")

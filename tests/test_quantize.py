@@ -1,0 +1,386 @@
+"""INT8: made by the real NNCF, with the FP32 IR's names and shapes; a model that is off does not pass."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import pytest
+from click.testing import CliRunner
+from conftest import Cli, Run
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from PIL import Image
+
+from pspnet_convert.backends import Prediction
+from pspnet_convert.card import ModelCard
+from pspnet_convert.catalog import find_card
+from pspnet_convert.cli import cli as command_line
+from pspnet_convert.contract import ir_ports
+from pspnet_convert.errors import ContractError, QuantizationError
+from pspnet_convert.int8_check import Int8Check, check_int8
+from pspnet_convert.nncf_process import fits_float16
+from pspnet_convert.own_process import ask
+from pspnet_convert.quantize import calibration_images, quantize
+
+# The small model's weights are random: its pixels are less decided than a trained one's.
+LENIENT = ("--min-agreement", 0.5)
+
+
+@pytest.fixture(scope="module")
+def quantized(small: ModelCard, small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of the small model, with its INT8 IR. Read only; `copied` gives a copy."""
+    folder = shutil.copytree(small_run, tmp_path_factory.mktemp("quantized") / "out")
+    arguments = ["quantize", small.folder, "-o", folder, *LENIENT]
+    done = CliRunner().invoke(command_line, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+@pytest.fixture
+def copied(quantized: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(quantized, tmp_path / "copied")
+
+
+def irs(folder: Path, name: str = "small-standin") -> dict[str, Path]:
+    return {precision: folder / "public" / name / precision / f"{name}.xml" for precision in ("FP32", "INT8")}
+
+
+def read(path: Path) -> openvino.Model:
+    return openvino.Core().read_model(str(path))
+
+
+def inputs_of(model: openvino.Model, kind: str) -> list[str]:
+    """The types of what each node of `kind` takes."""
+    nodes = [node for node in model.get_ops() if node.get_type_name() == kind]
+    return [source.get_source_output().get_node().get_type_name() for node in nodes for source in node.inputs()]
+
+
+def stages(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "public" / "small-standin" / "manifest.json").read_text())["stages"]
+
+
+def pictures(folder: Path, count: int) -> Path:
+    folder.mkdir(parents=True)
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    return folder
+
+
+# What is made
+
+
+def test_the_int8_ir_takes_and_gives_what_the_fp32_ir_does(quantized: Path) -> None:
+    fp32, int8 = (read(path) for path in irs(quantized).values())
+    assert ir_ports(int8) == ir_ports(fp32)
+
+
+def test_convolutions_are_quantized_and_matrix_products_are_not(quantized: Path) -> None:
+    model = read(irs(quantized)["INT8"])
+    weights = {op.get_element_type().get_type_name() for op in model.get_ops() if op.get_type_name() == "Constant"}
+    assert "i8" in weights
+    assert "FakeQuantize" in inputs_of(model, "Convolution")
+    assert inputs_of(model, "MatMul")
+    assert "FakeQuantize" not in inputs_of(model, "MatMul")
+
+
+def test_the_file_is_a_third_of_the_fp32_ir_at_most(quantized: Path) -> None:
+    fp32, int8 = (path.with_suffix(".bin").stat().st_size for path in irs(quantized).values())
+    assert int8 < fp32 / 3
+
+
+def test_the_manifest_tells_of_both_stages(quantized: Path, small: ModelCard) -> None:
+    made, checked = stages(quantized)["quantize"], stages(quantized)["verify-int8"]
+    assert [record["file"] for record in made["inputs"]["models"]] == [
+        "FP32/small-standin.bin",
+        "FP32/small-standin.xml",
+    ]
+    assert [record["file"] for record in made["outputs"]] == ["INT8/small-standin.bin", "INT8/small-standin.xml"]
+    assert [record["file"] for record in made["inputs"]["images"]] == ["astronaut.jpg", "chelsea.jpg", "coffee.jpg"]
+    assert "nncf" in made["tools"]
+    result = checked["result"]
+    assert result["verdict"] == "pass"
+    assert 0.5 <= result["agreement"] < 1
+    assert result["agreement"] == 1 - result["differing"] / result["pixels"]
+    assert [(row["weights"], row["at"]) for row in result["latency"]] == [
+        ("FP32", "f32"),
+        ("FP32", "default"),
+        ("INT8", "default"),
+    ]
+    assert result["latency"][0]["ratio"] == 1
+    assert str(quantized) not in json.dumps(stages(quantized))
+
+
+def test_the_same_inputs_give_the_same_bytes(small: ModelCard, quantized: Path, tmp_path: Path) -> None:
+    found = irs(quantized)
+    made = tmp_path / "elsewhere" / "int8.xml"
+    made.parent.mkdir()
+    quantize(found["FP32"], small, small.input.shape, calibration_images(small, None, 300), made)
+    assert made.read_bytes() == found["INT8"].read_bytes()
+    assert made.with_suffix(".bin").read_bytes() == found["INT8"].with_suffix(".bin").read_bytes()
+
+
+def test_an_unfolded_pyramid_is_quantized_too(cli: Cli, small: ModelCard, workspace: Path) -> None:
+    common = (small.folder, "-o", workspace)
+    assert cli("export-onnx", *common, "--no-fold-pyramid").exit_code == 0
+    assert cli("to-ir", *common, "--precision", "FP32").exit_code == 0
+    result = cli("quantize", *common, *LENIENT)
+    assert result.exit_code == 0, result.stderr
+    assert "FakeQuantize" not in inputs_of(read(irs(workspace)["INT8"]), "MatMul")
+
+
+# When it is made
+
+
+def test_only_what_has_changed_is_done_again(cli: Cli, small: ModelCard, copied: Path, tmp_path: Path) -> None:
+    def skipped(*arguments: object) -> list[bool]:
+        result = cli("quantize", small.folder, "-o", copied, "--json", *arguments)
+        assert result.exit_code == 0, result.stderr
+        return [stage["skipped"] for stage in result.json()["stages"]]
+
+    assert skipped(*LENIENT) == [True, True]
+    assert skipped("--min-agreement", 0.4) == [True, False]
+    folder = pictures(tmp_path / "pictures", 2)
+    before = irs(copied)["INT8"].with_suffix(".bin").read_bytes()
+    others = ("--calibration", folder, "--min-agreement", 0)
+    assert skipped(*others) == [False, False]
+    assert irs(copied)["INT8"].with_suffix(".bin").read_bytes() != before
+    assert skipped(*others) == [True, True]
+    with irs(copied)["FP32"].open("a") as file:
+        file.write("\n")
+    assert skipped(*others)[0] is False
+
+
+def test_it_is_quiet_and_shows_its_progress(offline: Run, small: ModelCard, workspace: Path) -> None:
+    done = offline("quantize", small.folder, "-o", workspace, *LENIENT, "--progress", "json", cwd=workspace)
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [event for event in events if event["event"] == "quantize"][-1]["images"] == 3
+    assert "nncf" not in (done.stdout + done.stderr).lower()
+    assert len(done.stderr.splitlines()) == 4, done.stderr  # two stages begin and end
+
+
+# Which pictures
+
+
+@given(count=st.integers(1, 40), subset=st.integers(1, 50))
+def test_a_subset_is_spread_evenly(tmp_path_factory: pytest.TempPathFactory, count: int, subset: int) -> None:
+    folder = tmp_path_factory.mktemp("many")
+    for number in range(count):
+        (folder / f"{number:03}.jpg").touch()
+    (folder / "notes.txt").touch()
+    chosen = [int(path.stem) for path in calibration_images(find_card("demo"), folder, subset)]
+    assert len(chosen) == min(count, subset)
+    gaps = set(np.diff(chosen).tolist())
+    assert gaps <= {count // len(chosen), count // len(chosen) + 1}
+    assert min(gaps, default=1) >= 1
+
+
+def test_the_cards_dataset_comes_first_and_then_the_samples(small: ModelCard) -> None:
+    assert {path.parent.parent.name for path in calibration_images(find_card("demo"), None, 300)} == {"voc"}
+    assert {path.parent.name for path in calibration_images(small, None, 300)} == {"samples"}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("none", "cannot be read as a folder: No such file"), ("empty", "has no pictures"), ("bad", "is not an image")],
+)
+def test_a_folder_that_does_not_serve_is_named(
+    cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path, name: str, message: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "x.jpg").write_text("no picture")
+    result = cli("quantize", small.folder, "-o", workspace, "--calibration", tmp_path / name)
+    assert result.exit_code == 13
+    assert message in result.error
+    assert not irs(workspace)["INT8"].exists()
+
+
+# What can go wrong
+
+
+def test_without_an_fp32_ir_it_says_what_to_run(cli: Cli, small: ModelCard, tmp_path: Path) -> None:
+    result = cli("quantize", small.folder, "-o", tmp_path)
+    assert result.exit_code == 11
+    assert "Run to-ir first" in result.error
+
+
+def test_without_nncf_it_says_what_to_install(
+    cli: Cli, small: ModelCard, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    result = cli("quantize", small.folder, "-o", workspace)
+    assert result.exit_code == 14
+    assert "pip install 'pspnet-convert[int8]'" in result.error
+
+
+def test_an_nncf_that_fails_is_told_of_in_its_words(
+    cli: Cli, small: ModelCard, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is installed but broken; with --debug, all that it says."""
+    (tmp_path / "nncf.py").write_text("print('on its way')\nraise ImportError('built for another NumPy')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    before = irs(copied)["INT8"].read_bytes()
+    result = cli("quantize", small.folder, "-o", copied, "--force", "--debug")
+    assert result.exit_code == 18
+    assert "NNCF refuses: built for another NumPy" in result.stderr.splitlines()[-1]
+    assert "DEBUG: NNCF: on its way" in result.stderr
+    assert irs(copied)["INT8"].read_bytes() == before
+
+
+def test_a_process_that_dies_is_an_error() -> None:
+    assert "No module named pspnet_convert.no_such" in ask("no_such", {}, "Nobody")
+
+
+def test_a_picture_that_goes_away_is_an_error(small: ModelCard, quantized: Path, tmp_path: Path) -> None:
+    with pytest.raises(QuantizationError, match=r"gone\.jpg"):
+        quantize(irs(quantized)["FP32"], small, small.input.shape, [tmp_path / "gone.jpg"], tmp_path / "int8.xml")
+
+
+def test_segment_takes_the_int8_ir_or_says_how_to_make_it(
+    cli: Cli, small: ModelCard, workspace: Path, copied: Path, tmp_path: Path
+) -> None:
+    picture = pictures(tmp_path / "pictures", 1) / "00.png"
+    common = ("segment", picture, "--model", small.folder, "--precision", "INT8", "-o")
+    assert cli(*common, copied).exit_code == 0
+    result = cli(*common, workspace)
+    assert result.exit_code == 11
+    assert "quantize for INT8" in result.error
+
+
+# What is found out about it
+
+
+def test_too_little_agreement_fails(cli: Cli, small: ModelCard, copied: Path) -> None:
+    result = cli("quantize", small.folder, "-o", copied, "--min-agreement", 1)
+    assert result.exit_code == 9
+    assert "of the pixels, 100.00% wanted" in result.error
+    assert "IR INT8" in result.stdout
+
+
+def check(found: dict[str, Path], card: ModelCard, images: Sequence[Path]) -> dict[str, Any]:
+    return check_int8(found, card, card.input.shape, images, min_agreement=0.95)
+
+
+def test_another_models_answers_fail(small: ModelCard, copied: Path) -> None:
+    """The FP32 IR itself passes as INT8; with its classifier's weights turned round it does not."""
+    found = irs(copied)
+    images = calibration_images(small, None, 8)
+    same = {"FP32": found["FP32"], "INT8": found["FP32"]}
+    assert check(same, small, images)["verdict"] == "pass"
+    model = read(found["FP32"])
+    last = [op for op in model.get_ordered_ops() if op.get_type_name() == "Convolution"][-1]
+    weights = last.input_value(1).get_node()
+    last.input(1).replace_source_output(openvino.runtime.opset13.constant(-weights.data).output(0))
+    openvino.save_model(model, str(found["INT8"]), compress_to_fp16=False)
+    result = check(found, small, images)
+    assert result["verdict"] == "mismatch"
+    assert "of the pixels, 95.00% wanted" in result["faults"][0]
+
+
+def test_an_ir_of_another_size_breaks_the_contract(small: ModelCard, quantized: Path) -> None:
+    with pytest.raises(ContractError, match="its input is"):
+        check_int8(irs(quantized), small, (1, 3, 64, 64), calibration_images(small, None, 1), min_agreement=0)
+
+
+def prediction(logits: NDArray[np.float32]) -> Prediction:
+    return Prediction(logits.argmax(axis=0), logits)
+
+
+LOGITS = arrays(np.float32, (3, 4, 5), elements=st.floats(-100, 100, width=32))
+
+
+@given(expected=LOGITS, found=LOGITS, wanted=st.floats(0, 1))
+def test_agreement_counts_the_pixels(expected: NDArray[np.float32], found: NDArray[np.float32], wanted: float) -> None:
+    one = Int8Check(wanted)
+    one.add("a", prediction(expected), prediction(expected))
+    one.add("b", prediction(expected), prediction(found))
+    same = (expected.argmax(axis=0) == found.argmax(axis=0)).sum()
+    assert one.agreement == pytest.approx((20 + same) / 40)
+    assert bool(one.faults) == (one.agreement < wanted)
+    assert (one.as_dict()["verdict"] == "inconclusive") == (not one.faults and len(one.classes_seen) == 1)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logits_that_are_not_finite_fail(value: float) -> None:
+    expected = np.random.default_rng(0).random((3, 4, 5), np.float32)
+    found = expected.copy()
+    found[0, 0, 0] = value
+    one = Int8Check(min_agreement=0)
+    one.add("a", prediction(expected), prediction(found))
+    assert one.as_dict()["faults"] == ["its logits are not finite"]
+    assert one.as_dict()["verdict"] == "mismatch"
+    json.dumps(one.as_dict(), allow_nan=False)
+
+
+def test_one_class_everywhere_is_inconclusive() -> None:
+    logits = np.zeros((3, 4, 5), np.float32)
+    one = Int8Check(min_agreement=0.95)
+    one.add("a", prediction(logits), prediction(logits))
+    assert one.as_dict()["verdict"] == "inconclusive"
+
+
+@given(st.floats(2.0**-6, 2.0**14), st.integers(1, 6), st.integers(1, 6))
+def test_a_matrix_in_the_middle_of_float16_fits(largest: float, rows: int, columns: int) -> None:
+    assert fits_float16(np.linspace(0, largest, rows * columns, dtype=np.float32).reshape(rows, columns))
+
+
+@pytest.mark.parametrize("value", [1e-7, 1e5])
+def test_a_matrix_at_the_end_of_float16_does_not_fit(value: float) -> None:
+    assert not fits_float16(np.array([[0.5, 0.5], [value, 1.3 * value]], np.float32))
+
+
+# With a data set
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of the demo, converted and quantized within one point of mIoU."""
+    folder = tmp_path_factory.mktemp("demo")
+    for command in (["run", "demo"], ["quantize", "demo", "--max-drop", "1"]):
+        done = CliRunner().invoke(command_line, [*command, "-o", str(folder)])
+        assert done.exit_code == 0, done.output
+    return folder
+
+
+def test_the_demo_loses_at_most_a_point_of_miou(demo: Path) -> None:
+    manifest = json.loads((demo / "public" / "demo" / "manifest.json").read_text())["stages"]
+    fp32, int8 = manifest["evaluate-int8"]["result"]["scores"]
+    assert (fp32["backend"], int8["backend"]) == ("IR FP32", "IR INT8")
+    assert fp32["mean_iou"] == pytest.approx(find_card("demo").accuracy[0].value, abs=0.02)
+    assert fp32["mean_iou"] - int8["mean_iou"] <= 1
+    assert manifest["verify-int8"]["result"]["agreement"] > 0.99
+    assert "evaluate" not in manifest
+
+
+def test_an_int8_ir_that_saw_pictures_of_another_kind_fails(cli: Cli, demo: Path, tmp_path: Path) -> None:
+    """Black ones: by the labels on the card's own pictures, and by mIoU."""
+    black = tmp_path / "black"
+    black.mkdir()
+    Image.new("RGB", (200, 200)).save(black / "black.png")
+    folder = shutil.copytree(demo, tmp_path / "out")
+    common = ("quantize", "demo", "-o", folder, "--calibration", black)
+    result = cli(*common)
+    assert result.exit_code == 9
+    assert "of the pixels, 95.00% wanted" in result.error
+    result = cli(*common, "--min-agreement", 0, "--max-drop", 1, "--dataset", find_card("demo").folder / "voc")
+    assert result.exit_code == 16
+    assert "points below IR FP32, 1 allowed" in result.error
+
+
+def test_a_data_set_that_is_none_is_named(cli: Cli, small: ModelCard, copied: Path, tmp_path: Path) -> None:
+    common = ("quantize", small.folder, "-o", copied, *LENIENT)
+    assert cli(*common, "--dataset", tmp_path).exit_code == 15
+    result = cli(*common, "--max-drop", 1)
+    assert result.exit_code == 15
+    assert "comes with no data set" in result.error
