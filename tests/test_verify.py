@@ -21,7 +21,7 @@ from openvino.tools import mo
 from pspnet_convert.backends import Prediction
 from pspnet_convert.card import ModelCard
 from pspnet_convert.catalog import find_card
-from pspnet_convert.reference import Expected
+from pspnet_convert.reference import FINE_FAULTS, Expected
 from pspnet_convert.tolerances import Error
 from pspnet_convert.verify import Comparison, UnexplainedPixel, Verification, compare, margin
 
@@ -240,6 +240,15 @@ def test_a_set_that_would_not_show_a_fault_is_inconclusive() -> None:
     blind = Verification([right], [], [0, 1], {**seen, "off by one": Error(9e-6, 2e-5)}, {})
     assert blind.verdict == "inconclusive"
     assert blind.doubts == ["test: no input would show this fault: off by one"]
+
+
+def test_a_fine_fault_is_for_the_f32_models_to_show() -> None:
+    """Weights rounded to FP16 may move the logits as far by themselves."""
+    right, half = (Comparison("test", kind, pixels=1, allowed=Error(4e-3, 1e-2)) for kind in ("f32", "FP16"))
+    (fine,) = FINE_FAULTS
+    moved = {"swapped": Error(1e-2, 1e-1), fine: Error(1e-3, 1e-3)}
+    assert Verification([half], [], [0, 1], moved, {}).verdict == "pass"
+    assert Verification([right], [], [0, 1], moved, {}).doubts == [f"test: no input would show this fault: {fine}"]
 
 
 def test_what_is_informative_decides_nothing() -> None:
