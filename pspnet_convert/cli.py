@@ -29,7 +29,7 @@ from pspnet_convert.errors import (
 
 if TYPE_CHECKING:
     from pspnet_convert.contract import ImageShape
-    from pspnet_convert.pipeline import Conversion, Outcome
+    from pspnet_convert.job import Job, Outcome
 
 INTERRUPTED = 130
 PRECISIONS = ("FP32", "FP16")
@@ -206,8 +206,10 @@ def download(
     Example:
       pspnet-convert download --source https://mirror.example/models/
     """
+    from pspnet_convert.stages import download as stage
+
     with _job(model, output_dir, progress, force=force) as job:
-        _print_outcomes(job, [job.download(sources, allow_http_redirect=allow_http_redirect)], as_json)
+        _print_outcomes(job, [stage.download(job, sources, allow_http_redirect=allow_http_redirect)], as_json)
 
 
 @_command
@@ -231,8 +233,10 @@ def export_onnx(
     Example:
       pspnet-convert export-onnx demo --input-shape 1,3,320,320
     """
+    from pspnet_convert.stages import export
+
     with _job(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=force) as job:
-        _print_outcomes(job, [job.export_onnx(shape, opset, int32=int32, fold_pyramid=fold_pyramid)], as_json)
+        _print_outcomes(job, [export.export_onnx(job, shape, opset, int32=int32, fold_pyramid=fold_pyramid)], as_json)
 
 
 @_command
@@ -252,8 +256,10 @@ def to_ir(
     Example:
       pspnet-convert to-ir demo --precision FP16
     """
+    from pspnet_convert.stages import conversion
+
     with _job(model, output_dir, progress, force=force) as job:
-        _print_outcomes(job, [job.to_ir(precisions, dict(mo_args))], as_json)
+        _print_outcomes(job, [conversion.to_ir(job, precisions, dict(mo_args))], as_json)
 
 
 @_command
@@ -290,9 +296,11 @@ def verify(
     Example:
       pspnet-convert verify demo --images photo.jpg
     """
+    from pspnet_convert.stages import verification
+
     with _job(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=force) as job:
-        outcome = job.verify(
-            images, [*onnx_files], [*ir_files], at_default_precision=at_default_precision, save_diff=save_diff
+        outcome = verification.verify(
+            job, images, onnx_files, ir_files, at_default_precision=at_default_precision, save_diff=save_diff
         )
         _print_verified(job, [outcome], as_json, junit)
 
@@ -389,10 +397,11 @@ def quantize(
     Example:
       pspnet-convert quantize demo --calibration photos --max-drop 1
     """
+    from pspnet_convert import pipeline
+
     with _job(model, output_dir, progress, force=force) as job:
-        outcomes = [job.quantize(calibration, subset_size), job.verify_int8(calibration, min_agreement)]
-        if dataset is not None or max_drop is not None:
-            outcomes.append(job.evaluate_int8(dataset))
+        measured = dataset is not None or max_drop is not None
+        outcomes = pipeline.run_int8(job, calibration, subset_size, min_agreement, dataset, evaluate=measured)
         _print_int8(job, outcomes, max_drop, as_json)
 
 
@@ -406,7 +415,7 @@ def report(model: str, output_dir: Path, as_json: bool) -> None:
       pspnet-convert report demo -o models
     """
     with _job(model, output_dir, "none", force=False) as job:
-        page = job.report()
+        page = job.write_page()
     if as_json:
         _print_json({"report": str(page)})
     else:
@@ -478,10 +487,11 @@ def benchmark(
       pspnet-convert benchmark demo --plot speed.png
     """
     from pspnet_convert.printing import benchmark_table, plot_benchmark, print_table
+    from pspnet_convert.stages import timing
     from pspnet_convert.workspace import replacing
 
     with _job(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=False) as job:
-        rows = job.benchmark(rounds, int8=int8)
+        rows = timing.benchmark(job, rounds, int8=int8)
     if plot is not None:
         with replacing(plot) as (temporary,):
             plot_benchmark(rows, temporary)
@@ -536,10 +546,11 @@ def evaluate(
       pspnet-convert evaluate --dataset VOCdevkit/VOC2012 --protocol pad --max-drop 0.5
     """
     from pspnet_convert.evaluation_inputs import Choice
+    from pspnet_convert.stages import evaluation
 
     asked = Choice(**choice)
     with _job(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=force) as job:
-        _print_evaluated(job.evaluate(asked), asked.max_drop, as_json)
+        _print_evaluated(evaluation.evaluate(job, asked), asked.max_drop, as_json)
 
 
 @contextmanager
@@ -551,17 +562,17 @@ def _job(
     allow_unknown: bool = False,
     *,
     force: bool,
-) -> Iterator[Conversion]:
+) -> Iterator[Job]:
     from pspnet_convert.catalog import find_card
-    from pspnet_convert.pipeline import CheckpointChoice, conversion
+    from pspnet_convert.job import CheckpointChoice, open_job
     from pspnet_convert.progress import make_progress
 
     choice = CheckpointChoice(checkpoint, allow_unknown)
-    with conversion(find_card(model), output_dir, make_progress(progress, sys.stderr), choice, force=force) as job:
+    with open_job(find_card(model), output_dir, make_progress(progress, sys.stderr), choice, force=force) as job:
         yield job
 
 
-def _print_outcomes(job: Conversion, outcomes: Sequence[Outcome], as_json: bool) -> None:
+def _print_outcomes(job: Job, outcomes: Sequence[Outcome], as_json: bool) -> None:
     from pspnet_convert.printing import print_table, stage_table
 
     if as_json:
@@ -570,7 +581,7 @@ def _print_outcomes(job: Conversion, outcomes: Sequence[Outcome], as_json: bool)
         print_table(stage_table(outcomes, job.workspace.folder))
 
 
-def _print_verified(job: Conversion, outcomes: Sequence[Outcome], as_json: bool, junit: Optional[Path]) -> None:
+def _print_verified(job: Job, outcomes: Sequence[Outcome], as_json: bool, junit: Optional[Path]) -> None:
     from pspnet_convert.printing import print_table, stage_table, verification_table
 
     result = outcomes[-1].record.result
@@ -601,7 +612,7 @@ def _print_verified(job: Conversion, outcomes: Sequence[Outcome], as_json: bool,
         )
 
 
-def _print_int8(job: Conversion, outcomes: Sequence[Outcome], max_drop: Optional[float], as_json: bool) -> None:
+def _print_int8(job: Job, outcomes: Sequence[Outcome], max_drop: Optional[float], as_json: bool) -> None:
     from pspnet_convert.int8_check import check_drop
     from pspnet_convert.printing import evaluation_table, int8_table, print_table, stage_table
 
