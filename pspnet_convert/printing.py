@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pspnet_convert.benchmark import Timing
-    from pspnet_convert.pipeline import Outcome
+    from pspnet_convert.job import Outcome
 
 _PIPED_WIDTH = 120
 

@@ -9,6 +9,9 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Optional, Protocol, TextIO
 
 if TYPE_CHECKING:
@@ -33,6 +36,18 @@ class Progress(Protocol):
 
     def done(self) -> None:
         """The stage is over, well or not."""
+
+
+@contextmanager
+def steps(
+    progress: Progress, total: int, name: str, *, stage: str, unit: str = "images"
+) -> Iterator[Callable[[], None]]:
+    """A stage of `total` units, over when the block ends, well or not; what it is given notes one more unit."""
+    progress.start(total, name, stage=stage, unit=unit)
+    try:
+        yield partial(progress.advance, 1)
+    finally:
+        progress.done()
 
 
 class Silent:

@@ -83,6 +83,11 @@ class Workspace:
             lock.release()
 
 
+def ir_files(path: Path) -> list[Path]:
+    """Both halves of an IR, of which `path` is the .xml."""
+    return [path.with_suffix(".bin"), path]
+
+
 def _sweep(folder: Path) -> None:
     """Clear `folder` of temporary files; what an orphan of the killed run still writes there, the next sweep takes."""
     for left in list(folder.rglob(f"{_TEMPORARY}*")):

@@ -22,7 +22,9 @@ from pspnet_convert import pipeline
 from pspnet_convert.card import ModelCard
 from pspnet_convert.catalog import find_card
 from pspnet_convert.evaluation_inputs import Choice
+from pspnet_convert.job import open_job
 from pspnet_convert.progress import Silent
+from pspnet_convert.stages.evaluation import evaluate
 
 WARM_UP = 100  # images
 ALLOWED = 1.05
@@ -66,10 +68,10 @@ def main() -> None:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         draw(folder / "voc", card, count)
-        with pipeline.conversion(card, folder, Silent()) as job:
+        with open_job(card, folder, Silent()) as job:
             pipeline.run(job)
-        with pipeline.conversion(card, folder, watch) as job:
-            job.evaluate(Choice(folder / "voc", protocol="pad"))
+        with open_job(card, folder, watch) as job:
+            evaluate(job, Choice(folder / "voc", protocol="pad"))
     for number in range(WARM_UP - 1, count, max(1, (count - WARM_UP) // SHOWN)):
         print(f"after {number + 1:5} images  {watch.memory[number]:7.0f} MB")
     first, most = max(watch.memory[:WARM_UP]), max(watch.memory)

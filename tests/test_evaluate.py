@@ -26,10 +26,11 @@ from pspnet_convert.dataset import read_split
 from pspnet_convert.errors import ArtifactError, ClusterError
 from pspnet_convert.evaluate import CHUNK, count
 from pspnet_convert.evaluation_inputs import Choice
+from pspnet_convert.job import open_job
 from pspnet_convert.network import build_network
 from pspnet_convert.partials import Partials
-from pspnet_convert.pipeline import conversion
 from pspnet_convert.progress import Silent
+from pspnet_convert.stages.evaluation import evaluate
 
 SHAPE = (1, 3, 72, 64)
 MANY = 2 * CHUNK + 10
@@ -266,8 +267,8 @@ class Counter(Silent):
 
 def interrupt(small: ModelCard, workspace: Path, many: Path, images: int, resume: bool = False) -> None:
     choice = Choice(many, protocol="pad", backends=["ONNX", "FP32"], resume=resume)
-    with pytest.raises(KeyboardInterrupt), conversion(small, workspace, InterruptedAt(images)) as job:
-        job.evaluate(choice)
+    with pytest.raises(KeyboardInterrupt), open_job(small, workspace, InterruptedAt(images)) as job:
+        evaluate(job, choice)
 
 
 def partials_in(workspace: Path) -> list[Path]:
@@ -295,8 +296,8 @@ def test_an_interrupted_evaluation_goes_on_and_comes_to_the_same(
     interrupt(small, workspace, many, 2 * CHUNK + 1, resume=True)
     assert len(partials_in(workspace)) == 4
     counted = Counter()
-    with conversion(small, workspace, counted) as job:
-        job.evaluate(Choice(many, protocol="pad", backends=["ONNX", "FP32"], resume=True))
+    with open_job(small, workspace, counted) as job:
+        evaluate(job, Choice(many, protocol="pad", backends=["ONNX", "FP32"], resume=True))
     assert counted.steps == [2 * CHUNK] + [1] * (MANY - 2 * CHUNK)
     assert scores(workspace) == expected
     assert partials_in(workspace) == []

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from pspnet_convert import __version__
 from pspnet_convert.card import ModelCard
-from pspnet_convert.cli import INTERRUPTED
+from pspnet_convert.commands.guard import INTERRUPTED
 from pspnet_convert.manifest import MANIFEST_VERSION, FileRecord, Manifest
 
 STAGES = ["download", "export-onnx", "to-ir", "verify"]

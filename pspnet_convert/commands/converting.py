@@ -1,0 +1,237 @@
+"""The commands that make models: from a checkpoint to IR, verified; and to INT8."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+import click
+
+from pspnet_convert.commands import options
+from pspnet_convert.commands.guard import command
+from pspnet_convert.commands.options import FILE, FOLDER, job_of, together
+from pspnet_convert.commands.output import print_int8, print_outcomes, print_verified
+
+if TYPE_CHECKING:
+    from pspnet_convert.contract import ImageShape
+
+# Labels change where the two best classes are close: at 0.1 % of the demo's pixels. Eight bits badly spent (ranges from
+# pictures of another kind, a layer that does not bear it) change them in whole regions.
+_MIN_AGREEMENT = 0.95
+
+
+@command
+@together(options.model, options.output_dir, options.source, options.force, options.progress)
+def download(
+    model: str,
+    output_dir: Path,
+    sources: Sequence[str],
+    allow_http_redirect: bool,
+    force: bool,
+    progress: str,
+    as_json: bool,
+) -> None:
+    """Fetch the checkpoint that the model's card names, and check it.
+
+    \b
+    Example:
+      pspnet-convert download --source https://mirror.example/models/
+    """
+    from pspnet_convert.stages import download as stage
+
+    with job_of(model, output_dir, progress, force=force) as job:
+        print_outcomes(job, [stage.download(job, sources, allow_http_redirect=allow_http_redirect)], as_json)
+
+
+@command
+@together(options.model, options.output_dir, options.checkpoint, options.export, options.force, options.progress)
+def export_onnx(
+    model: str,
+    output_dir: Path,
+    checkpoint: Optional[Path],
+    allow_unknown_checkpoint: bool,
+    shape: Optional[ImageShape],
+    opset: int,
+    int32: bool,
+    fold_pyramid: bool,
+    force: bool,
+    progress: str,
+    as_json: bool,
+) -> None:
+    """Export the checkpoint's network to ONNX, argmax folded in.
+
+    \b
+    Example:
+      pspnet-convert export-onnx demo --input-shape 1,3,320,320
+    """
+    from pspnet_convert.stages import export
+
+    with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=force) as job:
+        print_outcomes(job, [export.export_onnx(job, shape, opset, int32=int32, fold_pyramid=fold_pyramid)], as_json)
+
+
+@command
+@together(options.model, options.output_dir, options.precision, options.mo_arg, options.force, options.progress)
+def to_ir(
+    model: str,
+    output_dir: Path,
+    precisions: Sequence[str],
+    mo_args: Sequence[tuple[str, Any]],
+    force: bool,
+    progress: str,
+    as_json: bool,
+) -> None:
+    """Convert the ONNX to OpenVINO IR that takes plain BGR images, 0..255.
+
+    \b
+    Example:
+      pspnet-convert to-ir demo --precision FP16
+    """
+    from pspnet_convert.stages import conversion
+
+    with job_of(model, output_dir, progress, force=force) as job:
+        print_outcomes(job, [conversion.to_ir(job, precisions, dict(mo_args))], as_json)
+
+
+@command
+@together(options.model, options.output_dir, options.checkpoint, options.images)
+@click.option("--onnx", "onnx_files", type=FILE, multiple=True, help="Compare this ONNX from elsewhere. Repeatable.")
+@click.option("--ir", "ir_files", type=FILE, multiple=True, help="Compare this IR (.xml) from elsewhere. Repeatable.")
+@click.option(
+    "--at-default-precision", is_flag=True, help="Tell as well how the IRs answer as this processor runs them."
+)
+@click.option("--save-diff", type=FOLDER, metavar="DIR", help="Save pictures of what differs, side by side.")
+@together(options.junit, options.force, options.progress)
+def verify(
+    model: str,
+    output_dir: Path,
+    checkpoint: Optional[Path],
+    allow_unknown_checkpoint: bool,
+    images: Sequence[Path],
+    onnx_files: Sequence[Path],
+    ir_files: Sequence[Path],
+    at_default_precision: bool,
+    save_diff: Optional[Path],
+    junit: Optional[Path],
+    force: bool,
+    progress: str,
+    as_json: bool,
+) -> None:
+    """Compare ONNX and IR with the PyTorch original, pixel by pixel.
+
+    With --onnx or --ir, those files are compared instead of the workspace's, and the manifest stays as it is.
+
+    Exit code 0: the same answers; 9: a converted model is wrong; 10: inconclusive, the images could not show it.
+
+    \b
+    Example:
+      pspnet-convert verify demo --images photo.jpg
+    """
+    from pspnet_convert.stages import verification
+
+    with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=force) as job:
+        outcome = verification.verify(
+            job, images, onnx_files, ir_files, at_default_precision=at_default_precision, save_diff=save_diff
+        )
+        print_verified(job, [outcome], as_json, junit)
+
+
+@command
+@together(options.model, options.output_dir, options.source, options.checkpoint, options.export)
+@together(options.precision, options.mo_arg, options.images, options.junit, options.force, options.progress)
+def run(
+    model: str,
+    output_dir: Path,
+    sources: Sequence[str],
+    allow_http_redirect: bool,
+    checkpoint: Optional[Path],
+    allow_unknown_checkpoint: bool,
+    shape: Optional[ImageShape],
+    opset: int,
+    int32: bool,
+    fold_pyramid: bool,
+    precisions: Sequence[str],
+    mo_args: Sequence[tuple[str, Any]],
+    images: Sequence[Path],
+    junit: Optional[Path],
+    force: bool,
+    progress: str,
+    as_json: bool,
+) -> None:
+    """All stages: download, export-onnx, to-ir, verify; and their page, report.html.
+
+    What has not changed is not done again.
+
+    \b
+    Example:
+      pspnet-convert run demo -o models
+    """
+    from pspnet_convert import pipeline
+
+    with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=force) as job:
+        outcomes = pipeline.run(
+            job,
+            sources=sources,
+            allow_http_redirect=allow_http_redirect,
+            shape=shape,
+            opset=opset,
+            int32=int32,
+            fold_pyramid=fold_pyramid,
+            precisions=precisions,
+            mo_args=dict(mo_args),
+            images=images,
+            download=checkpoint is None,
+        )
+        print_verified(job, outcomes, as_json, junit)
+
+
+@command
+@together(options.model, options.output_dir)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    show_default="the card's dataset, or the photographs that ship with the tool",
+    help="A folder of pictures like those that the model will see.",
+)
+@click.option("--subset-size", type=click.IntRange(1), default=300, show_default=True, help="At most so many of them.")
+@click.option(
+    "--min-agreement",
+    type=click.FloatRange(0, 1),
+    default=_MIN_AGREEMENT,
+    show_default=True,
+    help="The share of pixels with the FP32 IR's label that the INT8 IR must reach.",
+)
+@click.option("--dataset", type=FOLDER, help="Measure both IRs' mean IoU on it: a folder in Pascal VOC's layout.")
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(0, 100),
+    help="Points of mIoU that INT8 may lose against FP32, on --dataset or the card's: else exit 16.",
+)
+@together(options.force, options.progress)
+def quantize(
+    model: str,
+    output_dir: Path,
+    calibration: Optional[Path],
+    subset_size: int,
+    min_agreement: float,
+    dataset: Optional[Path],
+    max_drop: Optional[float],
+    force: bool,
+    progress: str,
+    as_json: bool,
+) -> None:
+    """Quantize the FP32 IR to INT8 by NNCF, and compare the two: answers, bytes, time, and mIoU if asked for.
+
+    Exit code 0: it agrees with the FP32 IR; 9: it does not; 10: inconclusive, the images show one class only.
+
+    \b
+    Example:
+      pspnet-convert quantize demo --calibration photos --max-drop 1
+    """
+    from pspnet_convert import pipeline
+
+    with job_of(model, output_dir, progress, force=force) as job:
+        measured = dataset is not None or max_drop is not None
+        outcomes = pipeline.run_int8(job, calibration, subset_size, min_agreement, dataset, evaluate=measured)
+        print_int8(job, outcomes, max_drop, as_json)

@@ -1,0 +1,90 @@
+"""What all commands have in common: --json and --debug, errors in one line, and the log on stderr."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import click
+
+from pspnet_convert.commands.options import together
+from pspnet_convert.commands.output import print_json
+from pspnet_convert.errors import (
+    DISK_FULL,
+    AccuracyError,
+    ConvertError,
+    InconclusiveError,
+    MismatchError,
+    WorkspaceError,
+    printable,
+)
+
+INTERRUPTED = 130
+
+
+def command(function: Callable[..., None]) -> click.Command:
+    """A command with --json and --debug, whose errors become one line and an exit code."""
+
+    @functools.wraps(function)
+    def guarded(*args: Any, debug: bool, **options: Any) -> None:
+        with _errors_in_one_line(debug, as_json=options["as_json"]):
+            _set_up_logging(debug)
+            function(*args, **options)
+            sys.stdout.flush()
+
+    with_options = together(
+        click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
+        click.option("--debug", is_flag=True, help="Log everything, and show tracebacks."),
+    )(guarded)
+    return click.command(name=function.__name__.rstrip("_").replace("_", "-"))(with_options)
+
+
+@contextmanager
+def _errors_in_one_line(debug: bool, *, as_json: bool) -> Iterator[None]:
+    try:
+        yield
+    except ConvertError as error:
+        if debug:
+            logging.getLogger(__name__).debug("traceback", exc_info=True)
+        has_printed = isinstance(error, (MismatchError, InconclusiveError, AccuracyError))
+        if as_json and not has_printed:
+            print_json({"error": error.what, "advice": error.advice, "exit_code": error.exit_code})
+        _leave(error.what + (f". {error.advice}" if error.advice else ""), error.exit_code)
+    except KeyboardInterrupt:
+        _leave("interrupted; the next run goes on where this one stopped (evaluate: with --resume)", INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read stdout has gone; nothing is wrong.
+        _give_up_stdout()
+    except click.ClickException:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            _give_up_stdout()
+            _leave(f"the output cannot be written: {error.strerror}. Make room for it", WorkspaceError.exit_code)
+        if debug:
+            raise
+        _leave(f"unexpected {type(error).__name__}: {error}. This is a bug; --debug shows where", 1)
+
+
+def _give_up_stdout() -> None:
+    """Python must not flush into it once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _leave(line: str, exit_code: int) -> NoReturn:
+    print(f"error: {printable(line)}", file=sys.stderr)
+    sys.exit(exit_code)
+
+
+def _set_up_logging(debug: bool) -> None:
+    ours = logging.getLogger("pspnet_convert")
+    ours.setLevel(logging.DEBUG if debug else logging.INFO)
+    ours.propagate = False
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s" if debug else "%(message)s"))
+    ours.handlers = [handler]

@@ -1,0 +1,146 @@
+"""The arguments and options that commands share, each a decorator; and the job that they ask for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+import click
+
+if TYPE_CHECKING:
+    from pspnet_convert.contract import ImageShape
+    from pspnet_convert.job import Job
+
+# The workspace's words, which --help would have to import a locking library for.
+PRECISIONS = ("FP32", "FP16")
+INT8 = "INT8"
+_MAX_SIDE = 8192
+
+
+class _Shape(click.ParamType):
+    name = "1,3,H,W"
+
+    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> ImageShape:
+        try:
+            batch, channels, height, width = (int(part) for part in str(value).strip("[]").split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not four numbers: 1,3,HEIGHT,WIDTH", param, ctx)
+        if (batch, channels) != (1, 3) or not all(8 <= side <= _MAX_SIDE for side in (height, width)):
+            self.fail(f"{value!r} is not 1,3,HEIGHT,WIDTH with sides of 8 to {_MAX_SIDE}", param, ctx)
+        return 1, 3, height, width
+
+
+class _MoArgument(click.ParamType):
+    name = "NAME[=VALUE]"
+
+    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> Any:
+        name, equals, text = str(value).lstrip("-").partition("=")
+        if not name:
+            self.fail("has no name", param, ctx)
+        return name, text if equals else True
+
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+model = click.argument("model", default="pspnet-pytorch")
+output_dir = click.option(
+    "-o",
+    "--output-dir",
+    type=click.Path(path_type=Path, file_okay=True),
+    default=Path(),
+    show_default="the current folder",
+    help="Where public/<model>/ lies.",
+)
+force = click.option("--force", is_flag=True, help="Do it again even if nothing has changed.")
+progress = click.option(
+    "--progress",
+    type=click.Choice(["auto", "json", "none"]),
+    default="auto",
+    show_default=True,
+    help="auto: a bar on a terminal; json: one event a line on stdout.",
+)
+images = click.option("--images", type=FILE, multiple=True, help="Verify on this picture as well. Repeatable.")
+junit = click.option("--junit", type=FILE, metavar="FILE", help="Write the verification as JUnit XML, for CI.")
+precision = click.option(
+    "--precision",
+    "precisions",
+    type=click.Choice(PRECISIONS),
+    multiple=True,
+    default=PRECISIONS,
+    show_default="both",
+    help="FP16 compresses the weights. Repeatable.",
+)
+mo_arg = click.option(
+    "--mo-arg",
+    "mo_args",
+    type=_MoArgument(),
+    multiple=True,
+    help="A further argument of Model Optimizer, by its Python name. Repeatable.",
+)
+
+
+def together(*decorators: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """All `decorators` as one, in the order in which --help shows them."""
+
+    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+source = together(
+    click.option(
+        "--source",
+        "sources",
+        multiple=True,
+        envvar="PSPNET_CONVERT_SOURCE",
+        show_envvar=True,
+        metavar="URL_OR_DIR",
+        help="Try this place first: http(s)://, file://, a folder or a file. Repeatable.",
+    ),
+    click.option(
+        "--allow-http-redirect",
+        is_flag=True,
+        help="Follow a redirect from https to plain http; the digest is checked.",
+    ),
+)
+checkpoint = together(
+    click.option("--checkpoint", type=FILE, help="A checkpoint that is here already, instead of the download."),
+    click.option("--allow-unknown-checkpoint", is_flag=True, help="Take it though its digest is not the card's."),
+)
+export = together(
+    click.option("--input-shape", "shape", type=_Shape(), show_default="the card's", help="The image's shape."),
+    click.option("--opset", type=int, default=18, show_default=True, help="ONNX opset, 18 to 23."),
+    click.option("--int32", is_flag=True, help="A label map of int32 instead of int64."),
+    click.option(
+        "--fold-pyramid/--no-fold-pyramid",
+        default=True,
+        show_default=True,
+        help="Export the pyramid head folded (faster, the same logits), or as written.",
+    ),
+)
+
+
+@contextmanager
+def job_of(
+    model: str,
+    output_dir: Path,
+    progress: str,
+    checkpoint: Optional[Path] = None,
+    allow_unknown: bool = False,
+    *,
+    force: bool,
+) -> Iterator[Job]:
+    """The job for what the user gave, in a block; its bar is on stderr."""
+    from pspnet_convert.catalog import find_card
+    from pspnet_convert.job import CheckpointChoice, open_job
+    from pspnet_convert.progress import make_progress
+
+    choice = CheckpointChoice(checkpoint, allow_unknown)
+    with open_job(find_card(model), output_dir, make_progress(progress, sys.stderr), choice, force=force) as job:
+        yield job

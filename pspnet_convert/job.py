@@ -1,0 +1,221 @@
+"""What the stages of one model share: its workspace and manifest, what was read, and how a stage is done and recorded.
+
+What a stage does is its module's business (stages/); which comes after which is the pipeline's.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Optional
+
+from pspnet_convert.card import ModelCard
+from pspnet_convert.contract import ImageShape
+from pspnet_convert.errors import ArtifactError
+from pspnet_convert.manifest import Digests, FileRecord, Manifest, StageRecord, versions
+from pspnet_convert.original import Original
+from pspnet_convert.progress import Progress
+from pspnet_convert.workspace import Workspace, ir_files, replacing
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CheckpointChoice:
+    """Which checkpoint to convert: the workspace's own (`path` None), or a file that the user has."""
+
+    path: Optional[Path] = None
+    allow_unknown: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A stage's record, and whether it was there already."""
+
+    stage: str
+    record: StageRecord
+    skipped: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"stage": self.stage, "skipped": self.skipped, **asdict(self.record)}
+
+
+class Job:
+    """One model in its workspace. What two stages both need (digests, the network) is read once."""
+
+    def __init__(
+        self,
+        card: ModelCard,
+        workspace: Workspace,
+        progress: Progress,
+        choice: CheckpointChoice,
+        *,
+        force: bool = False,
+    ) -> None:
+        self.card = card
+        self.workspace = workspace
+        self.progress = progress
+        self.force = force
+        self.manifest = Manifest(workspace.manifest, card)
+        self.digests = Digests()
+        checkpoint = choice.path or workspace.checkpoint(card.checkpoint.name)
+        self.original = Original(card, checkpoint, self.digests, allow_unknown=choice.allow_unknown)
+        self._page_lags = False
+
+    # What a stage was given
+
+    def converted_card(self) -> dict[str, Any]:
+        """What of the card changes the artifacts: another description or figure is no reason to convert again."""
+        return self.card.model_dump(
+            mode="json", include={"name", "config", "config_overrides", "input", "output", "classes"}
+        )
+
+    def exported_shape(self) -> ImageShape:
+        """What export-onnx was asked for; the card's where the manifest has no such stage."""
+        record = self.manifest.stage("export-onnx")
+        if record is None:
+            return self.card.input.shape
+        height, width = record.options["input_shape"][2:]
+        return 1, 3, height, width
+
+    def record(self, path: Path) -> FileRecord:
+        """A file as the manifest has it: by its place in the workspace, of one from elsewhere the name alone."""
+        return self.digests.record(path, self._told(path))
+
+    def records(self, files: Sequence[Path]) -> list[dict[str, Any]]:
+        """The records of `files`, as plain values."""
+        return [asdict(self.record(path)) for path in files]
+
+    def pictures(self, images: Sequence[Path]) -> list[dict[str, Any]]:
+        """The records of pictures, as plain values; ImageError for a file that is none."""
+        from pspnet_convert.images import read_image
+
+        for path in images:
+            read_image(path)
+        return [asdict(self.digests.record(path, path.name)) for path in images]
+
+    def _told(self, path: Path) -> str:
+        inside = path.is_relative_to(self.workspace.folder)
+        return path.relative_to(self.workspace.folder).as_posix() if inside else path.name
+
+    # How a stage is done
+
+    def stage(
+        self,
+        name: str,
+        *,
+        inputs: Mapping[str, Any],
+        options: Mapping[str, Any],
+        tools: Sequence[str],
+        outputs: Sequence[Path],
+        work: Callable[[], dict[str, Any]],
+    ) -> Outcome:
+        """Do `work`, which writes `outputs` and returns the result, and write it to the manifest.
+
+        Skipped when the manifest says that the same work was done, and its outputs are as it left them. `tools`: the
+        packages whose versions make it other work.
+        """
+        planned = StageRecord(inputs, options, versions(*tools))
+        before = None if self.force else self.manifest.done_before(name, planned, self.digests)
+        if before is not None:
+            return tell(Outcome(name, before, skipped=True))
+        log.info("%s: %s", name, self.card.name)
+        started = time.monotonic()
+        record = self.finish(planned, started, outputs, work())
+        self.write(name, record)
+        return tell(Outcome(name, record, skipped=False))
+
+    def finish(
+        self, planned: StageRecord, started: float, outputs: Sequence[Path], result: Mapping[str, Any]
+    ) -> StageRecord:
+        """The record of work that is done; `started` by time.monotonic."""
+        return replace(
+            planned,
+            outputs=[self.record(path) for path in outputs],
+            result=result,
+            finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+    def write(self, name: str, record: StageRecord) -> None:
+        """Put a stage's record into the manifest."""
+        self.manifest.write(name, record)
+        self._page_lags = True
+
+    @contextmanager
+    def replacing(self, *targets: Path) -> Iterator[list[Path]]:
+        """workspace.replacing, before whose moves the manifest forgets what it says of files that go.
+
+        A run that is killed between two moves leaves a mix, which the manifest must not vouch for.
+        """
+        with replacing(*targets) as made:
+            yield made
+            records = [self.digests.record(path, self._told(target)) for path, target in zip(made, targets)]
+            self.manifest.retract(records)
+        for record, target in zip(records, targets):
+            self.digests.learn(target, record.sha256)
+
+    @contextmanager
+    def replacing_irs(self, targets: Sequence[Path]) -> Iterator[list[Path]]:
+        """Paths of .xml to write, each with its .bin beside it; they take the places of `targets` as in replacing."""
+        with self.replacing(*(file for path in targets for file in ir_files(path))) as made:
+            # Both halves in one folder, since the .xml names no .bin and expects it beside.
+            written = [path.with_suffix(".xml") for path in made[::2]]
+            yield written
+            for path, target in zip(written, made[1::2]):
+                path.replace(target)
+
+    # The page of what was done
+
+    def write_page(self) -> Path:
+        """Write the page of what the manifest has; ArtifactError if that is nothing."""
+        from pspnet_convert.report import write_report
+
+        manifest = self.manifest.as_dict()
+        if not manifest["stages"]:
+            raise ArtifactError(f"{self.workspace.manifest}: tells of no stage yet", "Run run first.")
+        write_report(manifest, self.workspace.folder, self.digests.of, self.workspace.report)
+        self._page_lags = False
+        return self.workspace.report
+
+    def keep_page_true(self) -> None:
+        """Write a page that is there anew where it tells of stages that have been done again since."""
+        if self._page_lags and self.workspace.report.is_file():
+            self.write_page()
+
+
+@contextmanager
+def open_job(
+    card: ModelCard,
+    output_dir: Path,
+    progress: Progress,
+    choice: CheckpointChoice = CheckpointChoice(),
+    *,
+    force: bool = False,
+) -> Iterator[Job]:
+    """A Job that holds the model's folder below `output_dir` for as long as the block lasts."""
+    workspace = Workspace(output_dir, card.name)
+    with workspace.locked():
+        job = Job(card, workspace, progress, choice, force=force)
+        try:
+            yield job
+        finally:
+            job.keep_page_true()
+
+
+def require(files: Sequence[Path], stage: str) -> None:
+    """ArtifactError unless all `files` are there, which `stage` makes."""
+    for path in files:
+        if not path.is_file():
+            raise ArtifactError(f"{path}: is not there yet", f"Run {stage} first, or run, which does all stages.")
+
+
+def tell(outcome: Outcome) -> Outcome:
+    """Log in one line how a stage went, and hand it on."""
+    log.info("%s: %s", outcome.stage, "unchanged" if outcome.skipped else f"done in {outcome.record.seconds:.1f} s")
+    return outcome

@@ -1,0 +1,36 @@
+"""The stage to-ir: the workspace's ONNX as OpenVINO IR.
+
+How it is converted is ir.py's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pspnet_convert.ir import convert_to_ir
+from pspnet_convert.job import Job, Outcome, require
+from pspnet_convert.stages import tools
+from pspnet_convert.workspace import PRECISIONS, ir_files
+
+
+def to_ir(job: Job, precisions: Sequence[str], mo_args: Mapping[str, Any]) -> Outcome:
+    """The workspace's ONNX as IR, at each of `precisions`."""
+    onnx = job.workspace.onnx
+    require([onnx], "export-onnx")
+    targets = {precision: job.workspace.ir(precision) for precision in PRECISIONS if precision in precisions}
+
+    def work() -> dict[str, Any]:
+        with job.replacing_irs(list(targets.values())) as made:
+            convert_to_ir(onnx, job.card, dict(zip(targets, made)), mo_args)
+        return {}
+
+    return job.stage(
+        "to-ir",
+        inputs={"onnx": asdict(job.record(onnx)), "card": job.converted_card()},
+        options={"precisions": list(targets), "mo_args": dict(mo_args)},
+        tools=tools.IR,
+        outputs=[file for path in targets.values() for file in ir_files(path)],
+        work=work,
+    )

@@ -1,0 +1,10 @@
+"""The packages whose versions change what a stage makes: another version of one is other work."""
+
+from __future__ import annotations
+
+NETWORK = ("torch", "mmsegmentation", "mmengine", "mmcv", "mmcv-lite", "numpy")
+IR = ("openvino", "openvino-dev")
+EXPORT = (*NETWORK, "onnx", "onnxscript", "onnx-ir")
+INT8 = ("nncf", "openvino", "numpy", "pillow")
+VERIFICATION = (*NETWORK, "onnxruntime", *IR)
+EVALUATION = (*VERIFICATION, "opencv-python", "opencv-python-headless", "pillow")
