@@ -21,6 +21,7 @@ from pspnet_convert.errors import (
     DISK_FULL,
     AccuracyError,
     ConvertError,
+    DifferenceError,
     InconclusiveError,
     MismatchError,
     WorkspaceError,
@@ -172,7 +173,8 @@ def _command(function: Callable[..., None]) -> click.Command:
 
 @_command
 @_model
-def info(model: str, as_json: bool) -> None:
+@click.option("--omz-json", is_flag=True, help="Print it as Open Model Zoo's omz_info_dumper prints its models.")
+def info(model: str, omz_json: bool, as_json: bool) -> None:
     """Print a model's card.
 
     \b
@@ -180,10 +182,13 @@ def info(model: str, as_json: bool) -> None:
       pspnet-convert info demo --json
     """
     from pspnet_convert.catalog import find_card
+    from pspnet_convert.omz import omz_info
     from pspnet_convert.printing import card_table, print_table
 
     card = find_card(model)
-    if as_json:
+    if omz_json:
+        _print_json([omz_info(card)])
+    elif as_json:
         _print_json(card.model_dump(mode="json", exclude_none=True))
     else:
         print_table(card_table(card))
@@ -542,6 +547,83 @@ def evaluate(
         _print_evaluated(job.evaluate(asked), asked.max_drop, as_json)
 
 
+@_command
+@click.option("--check", "manifest", type=_FILE, required=True, help="The manifest whose files are made again.")
+@click.option("--checkpoint", type=_FILE, help="Its checkpoint, where that does not lie beside it.")
+@_progress
+def rebuild(manifest: Path, checkpoint: Optional[Path], progress: str, as_json: bool) -> None:
+    """Convert again as a manifest says, in a temporary folder, and compare the digests.
+
+    Exit code 0: the same files; 19: others. Tools whose versions are not the manifest's are named.
+
+    \b
+    Example:
+      pspnet-convert rebuild --check public/pspnet-pytorch/manifest.json
+    """
+    from pspnet_convert.printing import print_table, rebuild_table
+    from pspnet_convert.progress import make_progress
+    from pspnet_convert.rebuild import check_same
+    from pspnet_convert.rebuild import rebuild as convert_again
+
+    result = convert_again(manifest, checkpoint, make_progress(progress, sys.stderr))
+    if as_json:
+        _print_json(result.as_dict())
+    else:
+        print_table(rebuild_table(result))
+    check_same(manifest, result)
+
+
+@_command
+@_model
+@click.option("-o", "--output", "target", type=_FILE, show_default="<model>.tar.gz", help="The archive to write.")
+@click.option(
+    "--output-dir",
+    type=_FOLDER,
+    default=Path(),
+    show_default="the current folder",
+    help="Where public/<model>/ lies.",
+)
+@click.option("--builder-id", metavar="URI", show_default="the tool's", help="Who converted, for the provenance.")
+@click.option("--allow-unverified", is_flag=True, help="Pack what has not passed verification as well.")
+@_progress
+def bundle(
+    model: str,
+    target: Optional[Path],
+    output_dir: Path,
+    builder_id: Optional[str],
+    allow_unverified: bool,
+    progress: str,
+    as_json: bool,
+) -> None:
+    """Pack the verified IRs with card, licence, manifest, provenance, SBOM and page into one .tar.gz.
+
+    \b
+    Example:
+      pspnet-convert bundle demo -o demo.tar.gz
+    """
+    from pspnet_convert.bundle import bundle as pack
+    from pspnet_convert.catalog import find_card
+    from pspnet_convert.printing import bundle_table, print_table
+    from pspnet_convert.progress import make_progress
+    from pspnet_convert.workspace import Workspace
+
+    card = find_card(model)
+    workspace = Workspace(output_dir, card.name)
+    with workspace.locked():
+        packed = pack(
+            card,
+            workspace,
+            target,
+            make_progress(progress, sys.stderr),
+            builder_id=builder_id,
+            allow_unverified=allow_unverified,
+        )
+    if as_json:
+        _print_json(packed.as_dict())
+    else:
+        print_table(bundle_table(packed))
+
+
 @contextmanager
 def _job(
     model: str,
@@ -656,7 +738,7 @@ def _errors_in_one_line(debug: bool, *, as_json: bool) -> Iterator[None]:
     except ConvertError as error:
         if debug:
             logging.getLogger(__name__).debug("traceback", exc_info=True)
-        has_printed = isinstance(error, (MismatchError, InconclusiveError, AccuracyError))
+        has_printed = isinstance(error, (MismatchError, InconclusiveError, AccuracyError, DifferenceError))
         if as_json and not has_printed:
             _print_json({"error": error.what, "advice": error.advice, "exit_code": error.exit_code})
         _leave(error.what + (f". {error.advice}" if error.advice else ""), error.exit_code)

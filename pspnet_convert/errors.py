@@ -131,3 +131,15 @@ class QuantizationError(ConvertError):
     """NNCF did not turn the FP32 IR into INT8."""
 
     exit_code = 18
+
+
+class DifferenceError(ConvertError):
+    """A conversion done again gave other files than the manifest has."""
+
+    exit_code = 19
+
+
+class UnverifiedError(ConvertError):
+    """Files to be handed on that no verification has passed."""
+
+    exit_code = 20
