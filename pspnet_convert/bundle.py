@@ -21,7 +21,8 @@ from pspnet_convert.card import ModelCard
 from pspnet_convert.catalog import shipped
 from pspnet_convert.errors import ArtifactError, UnverifiedError
 from pspnet_convert.manifest import Digests, FileRecord
-from pspnet_convert.manifest_schema import File, ManifestDocument, read_manifest
+from pspnet_convert.manifest_schema import ManifestDocument, read_manifest
+from pspnet_convert.manifest_stages import File
 from pspnet_convert.progress import Progress
 from pspnet_convert.provenance import provenance, tool_purl
 from pspnet_convert.report import write_report

@@ -10,7 +10,8 @@ from typing import Any
 
 from packageurl import PackageURL
 
-from pspnet_convert.manifest_schema import File, ManifestDocument
+from pspnet_convert.manifest_schema import ManifestDocument
+from pspnet_convert.manifest_stages import File
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from pspnet_convert.errors import ArtifactError, CheckpointError, DifferenceError, DigestError
-from pspnet_convert.manifest_schema import CheckpointRecord, ExportOnnx, ManifestDocument, Stage, ToIr, read_manifest
+from pspnet_convert.manifest_schema import ManifestDocument, read_manifest
+from pspnet_convert.manifest_stages import CheckpointRecord, ExportOnnx, Stage, ToIr
 from pspnet_convert.pipeline import CheckpointChoice, Conversion, Outcome, conversion
 from pspnet_convert.progress import Progress
 from pspnet_convert.workspace import sha256_of, temporary_folder

@@ -19,7 +19,8 @@ from cyclonedx.spdx import fixup_id
 from packageurl import PackageURL
 
 from pspnet_convert.card import License, ModelCard
-from pspnet_convert.manifest_schema import File, ManifestDocument
+from pspnet_convert.manifest_schema import ManifestDocument
+from pspnet_convert.manifest_stages import File
 
 
 def sbom(manifest: ManifestDocument) -> dict[str, Any]:
