@@ -26,7 +26,7 @@ from pspnet_convert.manifest_stages import File
 from pspnet_convert.progress import Progress
 from pspnet_convert.provenance import provenance, tool_purl
 from pspnet_convert.report import write_report
-from pspnet_convert.report.facts import present, verdict
+from pspnet_convert.report.facts import Stages, changed_since, present, verdict
 from pspnet_convert.sbom import sbom
 from pspnet_convert.workspace import Workspace, replacing, sha256_of
 
@@ -68,11 +68,10 @@ def bundle(
     for file in _irs(workspace, manifest):
         _expect(workspace, file, digests)
     told = json.loads(workspace.manifest.read_bytes())
-    found = verdict(told["stages"], present(told["stages"], workspace.folder, digests.of))
-    if found.state != "pass" and not allow_unverified:
+    doubt = _doubt(told["stages"], present(told["stages"], workspace.folder, digests.of))
+    if doubt and not allow_unverified:
         raise UnverifiedError(
-            f"{workspace.folder}: not verified. {found.words}",
-            "Run verify, or pack it all the same with --allow-unverified.",
+            f"{workspace.folder}: {doubt.rstrip('.')}", "Pack it all the same with --allow-unverified."
         )
     write_report(told, workspace.folder, digests.of, workspace.report)
     builder_id = builder_id or tool_purl("pspnet-convert", manifest.tool.version)
@@ -94,6 +93,19 @@ def _expect(workspace: Workspace, file: File, digests: Digests) -> None:
     path = workspace.folder / file.file
     if not path.is_file() or digests.of(path) != file.sha256:
         raise ArtifactError(f"{path}: is missing, or not what {workspace.manifest.name} says", "Run run again.")
+
+
+def _doubt(stages: Stages, there: Mapping[str, str]) -> str:
+    """Why the files that are `there` are not verified; empty if they are."""
+    found = verdict(stages, there)
+    if found.state != "pass":
+        return found.words
+    if "quantize" not in stages:
+        return ""
+    check = stages.get("verify-int8")
+    if check is None or changed_since(check, there):
+        return "The INT8 IR was not compared with the FP32 one as they lie there."
+    return "" if check["result"]["verdict"] == "pass" else "The INT8 IR did not pass its own verification."
 
 
 def _contents(

@@ -16,15 +16,37 @@ from typing_extensions import TypedDict  # pydantic takes typing's from Python 3
 
 from pspnet_convert.card import ModelCard
 from pspnet_convert.errors import ArtifactError
-from pspnet_convert.manifest_stages import Download, Evaluate, ExportOnnx, File, Part, Stage, ToIr, Verify
+from pspnet_convert.manifest_stages import (
+    Download,
+    Evaluate,
+    ExportOnnx,
+    File,
+    Part,
+    Quantize,
+    Stage,
+    ToIr,
+    Verify,
+    VerifyInt8,
+)
 
 # Only those that have been done, and whose files have not been replaced since.
 Stages = TypedDict(
     "Stages",
-    {"download": Download, "export-onnx": ExportOnnx, "to-ir": ToIr, "verify": Verify, "evaluate": Evaluate},
+    {
+        "download": Download,
+        "export-onnx": ExportOnnx,
+        "to-ir": ToIr,
+        "verify": Verify,
+        "quantize": Quantize,
+        "verify-int8": VerifyInt8,
+        "evaluate": Evaluate,
+        "evaluate-int8": Evaluate,
+    },
     total=False,
 )
 with_config(ConfigDict(extra="forbid"))(Stages)
+
+_MAKING = ("export-onnx", "to-ir", "quantize")
 
 
 class Tool(Part):
@@ -44,7 +66,7 @@ class ManifestDocument(Part):
     def making(self) -> dict[str, Stage]:
         """The stages that make the IRs, in order."""
         stages = cast(dict[str, Stage], self.stages)
-        return {name: stage for name, stage in stages.items() if name in ("export-onnx", "to-ir")}
+        return {name: stage for name, stage in stages.items() if name in _MAKING}
 
     @property
     def irs(self) -> list[File]:

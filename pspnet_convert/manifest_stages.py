@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pspnet_convert.card import ClassLabel, Input, Output
 
 Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Verdict = Literal["pass", "mismatch", "inconclusive"]
 # Relative to the manifest, with slashes; it never leaves the manifest's folder.
 FileName = Annotated[str, Field(pattern=r"^(?!/)(?!(.*/)?\.\.(/|$)).+$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -161,7 +163,7 @@ class Comparison(Part):
     informative: bool
     passed: bool
     pixels: Count
-    agreement: float = Field(ge=0, le=1)
+    agreement: Share
     differing: Count
     explained: Count
     largest_error: Optional[float]
@@ -174,7 +176,7 @@ class Comparison(Part):
 class VerifyResult(Part):
     """`sensitivity`: how far small faults made on purpose move the reference's logits."""
 
-    verdict: Literal["pass", "mismatch", "inconclusive"]
+    verdict: Verdict
     doubts: list[str]
     inputs: list[str]
     classes_seen: list[Count]
@@ -186,6 +188,60 @@ class Verify(Stage):
     inputs: VerifyInputs
     options: VerifyOptions
     result: VerifyResult
+
+
+class Int8Inputs(Part):
+    """`images`: of the calibration, or of the comparison."""
+
+    models: list[File]
+    images: list[File]
+    card: ConvertedCard
+
+
+class QuantizeOptions(Part):
+    subset_size: Count
+
+
+class Quantize(Stage):
+    inputs: Int8Inputs
+    options: QuantizeOptions
+    result: Nothing
+
+
+class VerifyInt8Options(Part):
+    min_agreement: Share
+
+
+class Latency(Part):
+    """Of one image. `ratio`: how many times as fast as the FP32 IR at f32."""
+
+    weights: Literal["FP32", "INT8"]
+    at: Literal["f32", "default"]
+    precision: str
+    median_ms: float
+    ratio: float
+
+
+class VerifyInt8Result(Part):
+    """The INT8 IR against the FP32 one; `bytes` of the weights, by precision."""
+
+    verdict: Verdict
+    faults: list[str]
+    inputs: list[str]
+    classes_seen: list[Count]
+    pixels: Count
+    differing: Count
+    agreement: Share
+    min_agreement: Share
+    relative_error: RelativeError
+    bytes: dict[Literal["FP32", "INT8"], Count]
+    latency: list[Latency]
+
+
+class VerifyInt8(Stage):
+    inputs: Int8Inputs
+    options: VerifyInt8Options
+    result: VerifyInt8Result
 
 
 class EvaluatedData(Part):

@@ -6,6 +6,7 @@ It is not signed: whoever signs it vouches for it. The fields are those of in-to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from packageurl import PackageURL
@@ -37,6 +38,7 @@ def provenance(manifest: ManifestDocument, card: File, builder_id: str) -> dict[
                 "resolvedDependencies": [
                     _checkpoint(manifest),
                     _described(card),
+                    *(_described(image) for image in _calibration(manifest)),
                     *({"name": tool, "uri": tool_purl(tool, has)} for tool, has in manifest.tools.items()),
                 ],
             },
@@ -57,6 +59,11 @@ def _checkpoint(manifest: ManifestDocument) -> dict[str, Any]:
     if source and source.startswith(("http://", "https://")):
         described["downloadLocation"] = source
     return described
+
+
+def _calibration(manifest: ManifestDocument) -> Sequence[File]:
+    quantized = manifest.stages.get("quantize")
+    return quantized.inputs.images if quantized else ()
 
 
 def _described(file: File) -> dict[str, Any]:

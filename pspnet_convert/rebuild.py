@@ -49,7 +49,7 @@ class OtherTool:
 
 @dataclass(frozen=True)
 class Rebuild:
-    """What came of it; `left_out` are stages of the manifest whose files are not made again."""
+    """What came of it; `left_out`: stages whose files are not made again (quantize needs its pictures)."""
 
     files: Sequence[RebuiltFile]
     tools: Sequence[OtherTool]
@@ -83,7 +83,7 @@ def rebuild(path: Path, checkpoint: Optional[Path], progress: Progress) -> Rebui
     return Rebuild(
         files=[file for stage, outcome in done for file in _compare_files(stage, outcome)],
         tools=_other_tools(done),
-        left_out=[name for name in manifest.stages if name == "quantize"],
+        left_out=[name for name in manifest.making if name not in [outcome.stage for _, outcome in done]],
     )
 
 

@@ -36,6 +36,8 @@ SMALL = {
     "model.auxiliary_head.channels": 8,
     "model.auxiliary_head.num_classes": 5,
 }
+# Its weights are random: its pixels are less decided than a trained one's.
+LENIENT = ("--min-agreement", 0.5)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -126,6 +128,16 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of one `run` of the demo. Read only."""
     folder = tmp_path_factory.mktemp("demo")
     done = CliRunner().invoke(command_line, ["run", "demo", "-o", str(folder)])
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+@pytest.fixture(scope="session")
+def quantized(small: ModelCard, small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of the small model, with its INT8 IR. Read only."""
+    folder = shutil.copytree(small_run, tmp_path_factory.mktemp("quantized") / "out")
+    arguments = ["quantize", small.folder, "-o", folder, *LENIENT]
+    done = CliRunner().invoke(command_line, [str(argument) for argument in arguments])
     assert done.exit_code == 0, done.output
     return folder
 

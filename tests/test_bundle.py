@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import manifests
 import pytest
@@ -98,7 +99,7 @@ def test_what_was_never_verified_needs_to_be_asked_for(
 ) -> None:
     with manifests.changed(folder) as data:
         del data["stages"]["verify"]
-    assert "not verified. The converted models were not compared" in refused(cli, small, workspace, 20)
+    assert "The converted models were not compared" in refused(cli, small, workspace, 20)
     assert b"Not verified" in let_out(cli, small, workspace)["report.html"]
 
 
@@ -133,6 +134,41 @@ def test_an_ir_that_is_not_the_manifests_never_goes_out(
             file.write(b"\0")
     told = refused(cli, small, workspace, 11, *option)
     assert f"{folder / IRS[0]}: is missing, or not what manifest.json says" in told
+
+
+@pytest.fixture
+def with_int8(quantized: Path, tmp_path: Path) -> Path:
+    """A copy of the output folder of the small model with its INT8 IR, to break."""
+    return shutil.copytree(quantized, tmp_path / "with_int8")
+
+
+def test_an_int8_ir_goes_out_with_the_others(cli: Cli, small: ModelCard, with_int8: Path) -> None:
+    target = with_int8 / "m.tar.gz"
+    result = cli("bundle", small.folder, "--output-dir", with_int8, "-o", target)
+    assert result.exit_code == 0, result.stderr
+    int8 = ["INT8/small-standin.bin", "INT8/small-standin.xml"]
+    assert sorted(unpacked(target)) == sorted([*IRS, *int8, *TEXTS, LICENCE])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda stages: stages.pop("verify-int8"), "The INT8 IR was not compared"),
+        (lambda stages: stages["verify-int8"]["inputs"]["models"][0].update(sha256="0" * 64), "was not compared"),
+        (
+            lambda stages: stages["verify-int8"]["result"].update(verdict="mismatch"),
+            "did not pass its own verification",
+        ),
+        (lambda stages: stages["verify-int8"]["result"].update(verdict="inconclusive"), "did not pass its own"),
+        (lambda stages: stages.pop("verify"), "The converted models were not compared"),
+    ],
+)
+def test_an_int8_ir_that_is_not_verified_holds_all_back(
+    cli: Cli, small: ModelCard, with_int8: Path, change: Callable[[Any], object], words: str
+) -> None:
+    with manifests.changed(with_int8 / "public" / "small-standin") as data:
+        change(data["stages"])
+    assert words in refused(cli, small, with_int8, 20)
 
 
 def test_without_an_ir_there_is_nothing_to_pack(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:

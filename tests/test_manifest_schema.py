@@ -14,7 +14,7 @@ import onnx
 import onnx.numpy_helper
 import pytest
 import voc
-from conftest import Cli
+from conftest import LENIENT, Cli
 from jsonschema import Draft202012Validator, ValidationError
 
 from pspnet_convert.card import ModelCard
@@ -82,6 +82,17 @@ def test_one_of_an_evaluation_is_valid(cli: Cli, small: ModelCard, workspace: Pa
     done = cli("evaluate", small.folder, "-o", workspace, "--dataset", dataset)
     assert done.exit_code == 0, done.stderr
     assert "evaluate" in manifests.read(folder)["stages"]
+    assert_valid(folder)
+
+
+def test_one_of_an_int8_model_is_valid(cli: Cli, small: ModelCard, quantized: Path, tmp_path: Path) -> None:
+    workspace = shutil.copytree(quantized, tmp_path / "copied")
+    dataset = voc.write(tmp_path / "voc", small, [(72, 64)])
+    measured = ["--dataset", dataset, "--max-drop", 100]
+    done = cli("quantize", small.folder, "-o", workspace, *LENIENT, *measured)
+    assert done.exit_code == 0, done.stderr
+    folder = workspace / "public" / "small-standin"
+    assert {"quantize", "verify-int8", "evaluate-int8"} <= set(manifests.read(folder)["stages"])
     assert_valid(folder)
 
 

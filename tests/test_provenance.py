@@ -83,3 +83,20 @@ def test_it_tells_the_builder_the_checkpoints_address_and_no_time(
         checkpoint["downloadLocation"] = source
     assert told == before
     assert unpacked(target)["sbom.cdx.json"] == small_bundle["sbom.cdx.json"]
+
+
+def test_int8_depends_on_the_pictures_that_it_was_calibrated_with(
+    cli: Cli, small: ModelCard, quantized: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "m.tar.gz"
+    assert cli("bundle", small.folder, "--output-dir", quantized, "-o", target).exit_code == 0
+    told = statement(unpacked(target))
+    stage = manifests.read(quantized / "public" / small.name)["stages"]["quantize"]
+    made = {file["file"]: {"sha256": file["sha256"]} for file in stage["outputs"]}
+    assert made.items() <= {one["name"]: one["digest"] for one in told["subject"]}.items()
+    assert told["predicate"]["buildDefinition"]["externalParameters"]["quantize"] == stage["options"]
+    found = dependencies(told["predicate"])
+    assert stage["inputs"]["images"]
+    for image in stage["inputs"]["images"]:
+        assert found[image["file"]] == {"digest": {"sha256": image["sha256"]}}
+    assert found["nncf"] == {"uri": f"pkg:pypi/nncf@{stage['tools']['nncf']}"}

@@ -58,7 +58,9 @@ def test_the_manifests_own_options_give_the_same_files(
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_other_files_are_an_error_and_other_tools_a_warning(cli: Cli, folder: Path, manifest: Path) -> None:
+def test_other_files_are_an_error_and_other_tools_a_warning(cli: Cli, quantized: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(quantized, tmp_path / "copied") / "public" / "small-standin"
+    manifest = folder / "manifest.json"
     with manifests.changed(folder) as data:
         stages = data["stages"]
         (weights,) = [file for file in stages["to-ir"]["outputs"] if file["file"] == "FP16/small-standin.bin"]
@@ -72,6 +74,7 @@ def test_other_files_are_an_error_and_other_tools_a_warning(cli: Cli, folder: Pa
     assert "a-tool-that-is-gone: 1.0 in the manifest, none here" in result.stderr
     rows = [line for line in result.stdout.splitlines() if "small-standin" in line]
     assert len(rows) == 5
+    assert [line for line in result.stdout.splitlines() if "quantize" in line and "not made again" in line]
     assert ["DIFFERENT" in row for row in rows] == ["FP16/small-standin.bin" in row for row in rows]
 
 
