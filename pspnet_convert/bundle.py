@@ -71,7 +71,7 @@ def bundle(
     doubt = _doubt(told["stages"], present(told["stages"], workspace.folder, digests.of))
     if doubt and not allow_unverified:
         raise UnverifiedError(
-            f"{workspace.folder}: {doubt.rstrip('.')}", "Pack it all the same with --allow-unverified."
+            f"{workspace.folder}: {doubt.rstrip('.')}", "Run verify; --allow-unverified packs what does not pass."
         )
     write_report(told, workspace.folder, digests.of, workspace.report)
     builder_id = builder_id or tool_purl("pspnet-convert", manifest.tool.version)

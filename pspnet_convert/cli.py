@@ -67,14 +67,14 @@ class _MoArgument(click.ParamType):
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _model = click.argument("model", default="pspnet-pytorch")
-_output_dir = click.option(
-    "-o",
-    "--output-dir",
+_where = functools.partial(
+    click.option,
     type=click.Path(path_type=Path, file_okay=True),
     default=Path(),
     show_default="the current folder",
     help="Where public/<model>/ lies.",
 )
+_output_dir = _where("-o", "--output-dir")
 _force = click.option("--force", is_flag=True, help="Do it again even if nothing has changed.")
 _progress = click.option(
     "--progress",
@@ -576,13 +576,7 @@ def rebuild(manifest: Path, checkpoint: Optional[Path], progress: str, as_json: 
 @_command
 @_model
 @click.option("-o", "--output", "target", type=_FILE, show_default="<model>.tar.gz", help="The archive to write.")
-@click.option(
-    "--output-dir",
-    type=_FOLDER,
-    default=Path(),
-    show_default="the current folder",
-    help="Where public/<model>/ lies.",
-)
+@_where("--output-dir")
 @click.option("--builder-id", metavar="URI", show_default="the tool's", help="Who converted, for the provenance.")
 @click.option("--allow-unverified", is_flag=True, help="Pack what has not passed verification as well.")
 @_progress
@@ -596,6 +590,8 @@ def bundle(
     as_json: bool,
 ) -> None:
     """Pack the verified IRs with card, licence, manifest, provenance, SBOM and page into one .tar.gz.
+
+    Exit code 20: the IRs have not passed verification as they lie there.
 
     \b
     Example:

@@ -46,7 +46,7 @@ class DownloadError(ConvertError):
 
 
 class DigestError(ConvertError):
-    """A file is not the one that the card names."""
+    """A file is not the one that the card or the manifest names."""
 
     exit_code = 5
 
@@ -82,7 +82,7 @@ class InconclusiveError(ConvertError):
 
 
 class ArtifactError(ConvertError):
-    """An ONNX or IR file that is missing or unreadable; or of another contract, where that is needed to go on."""
+    """An ONNX, IR or manifest that is missing or unreadable; or of another contract, where that is needed to go on."""
 
     exit_code = 11
 

@@ -93,8 +93,8 @@ def check_same(path: Path, result: Rebuild) -> None:
         log.warning("%s", tool)
     different = [file.file for file in result.files if not file.same]
     if different:
-        because = "The tools' versions differ, see above" if result.tools else "The tools are the same"
-        raise DifferenceError(f"{path}: made again, {', '.join(different)} came out otherwise", because + ".")
+        because = "Tools differ, see above." if result.tools else "The tools are the same."
+        raise DifferenceError(f"{path}: made again, {', '.join(different)} came out otherwise", because)
 
 
 def _find_checkpoint(path: Path, recorded: CheckpointRecord, given: Optional[Path]) -> CheckpointChoice:
