@@ -152,7 +152,7 @@ class License(_Part):
 
 
 class ModelCard(_Part):
-    """One `model.yml`. `folder` is where it was read from; local sources and the dataset lie beside it."""
+    """One `model.yml`. `path` is where it was read from; local sources and the dataset lie beside it, in `folder`."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)
     description: Text
@@ -172,7 +172,7 @@ class ModelCard(_Part):
     dataset: Optional[str] = Field(default=None, pattern=FILE_NAME, max_length=200)
     license: License
 
-    _folder: Path = PrivateAttr(default=Path())
+    _path: Path = PrivateAttr(default=Path())
 
     @field_validator("config")
     @classmethod
@@ -208,8 +208,12 @@ class ModelCard(_Part):
         return self
 
     @property
+    def path(self) -> Path:
+        return self._path
+
+    @property
     def folder(self) -> Path:
-        return self._folder
+        return self._path.parent
 
     @property
     def checkpoint(self) -> CheckpointFile:
@@ -234,7 +238,7 @@ def load_card(path: Path) -> ModelCard:
         card = ModelCard.model_validate(data)
     except ValidationError as error:
         raise CardError(f"{path}: {_explain(error)}", "Compare with the model.yml that comes with the tool.") from error
-    card._folder = path.parent
+    card._path = path
     return card
 
 

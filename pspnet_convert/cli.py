@@ -8,7 +8,7 @@ import gc
 import click
 
 from pspnet_convert import __version__
-from pspnet_convert.commands import converting, using
+from pspnet_convert.commands import converting, handing_on, using
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -36,6 +36,8 @@ for _one in (
     using.segment,
     using.benchmark,
     using.evaluate,
+    handing_on.rebuild,
+    handing_on.bundle,
 ):
     cli.add_command(_one)
 

@@ -46,7 +46,7 @@ class DownloadError(ConvertError):
 
 
 class DigestError(ConvertError):
-    """A file is not the one that the card names."""
+    """A file is not the one that the card or the manifest names."""
 
     exit_code = 5
 
@@ -82,7 +82,7 @@ class InconclusiveError(ConvertError):
 
 
 class ArtifactError(ConvertError):
-    """An ONNX or IR file that is missing or unreadable; or of another contract, where that is needed to go on."""
+    """An ONNX, IR or manifest that is missing or unreadable; or of another contract, where that is needed to go on."""
 
     exit_code = 11
 
@@ -131,3 +131,15 @@ class QuantizationError(ConvertError):
     """NNCF did not turn the FP32 IR into INT8."""
 
     exit_code = 18
+
+
+class DifferenceError(ConvertError):
+    """A conversion done again gave other files than the manifest has."""
+
+    exit_code = 19
+
+
+class UnverifiedError(ConvertError):
+    """Files to be handed on that no verification has passed."""
+
+    exit_code = 20

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pspnet_convert.benchmark import Timing
+    from pspnet_convert.bundle import Bundle
     from pspnet_convert.job import Outcome
+    from pspnet_convert.rebuild import Rebuild
 
 _PIPED_WIDTH = 120
 
@@ -165,6 +167,36 @@ def evaluation_notes(result: Mapping[str, Any]) -> list[str]:
             for name, pixels in result["unknown"].items()
         ),
     ]
+
+
+def rebuild_table(result: Rebuild) -> Table:
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("file", overflow="fold")
+    for heading in ("in the manifest", "made again", ""):
+        table.add_column(heading)
+    for file in result.files:
+        table.add_row(
+            file.file, file.recorded[:12], (file.rebuilt or "none")[:12], "same" if file.same else "DIFFERENT"
+        )
+    for name in result.left_out:
+        table.add_row(name, "", "not made again", "")
+    return table
+
+
+def bundle_table(packed: Bundle) -> Table:
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("file", overflow="fold")
+    table.add_column("bytes", justify="right")
+    table.add_column("sha256")
+    for file in packed.files:
+        table.add_row(file.file, str(file.size), file.sha256[:12])
+    table.add_section()
+    table.add_row(str(packed.path), str(packed.size), packed.sha256[:12])
+    return table
 
 
 def benchmark_table(rows: Sequence[Timing]) -> Table:

@@ -12,13 +12,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from bundles import unpacked
 from click.testing import CliRunner
 
 from pspnet_convert.card import ModelCard, load_card
@@ -35,6 +36,8 @@ SMALL = {
     "model.auxiliary_head.channels": 8,
     "model.auxiliary_head.num_classes": 5,
 }
+# Its weights are random: its pixels are less decided than a trained one's.
+LENIENT = ("--min-agreement", 0.5)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -127,6 +130,26 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = CliRunner().invoke(command_line, ["run", "demo", "-o", str(folder)])
     assert done.exit_code == 0, done.output
     return folder
+
+
+@pytest.fixture(scope="session")
+def quantized(small: ModelCard, small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of the small model, with its INT8 IR. Read only."""
+    folder = shutil.copytree(small_run, tmp_path_factory.mktemp("quantized") / "out")
+    arguments = ["quantize", small.folder, "-o", folder, *LENIENT]
+    done = CliRunner().invoke(command_line, [str(argument) for argument in arguments])
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_bundle(small: ModelCard, small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
+    """What is in the small model's bundle, by name below the model's."""
+    target = tmp_path_factory.mktemp("bundle") / "small.tar.gz"
+    command = ["bundle", str(small.folder), "--output-dir", str(small_run), "-o", str(target)]
+    done = CliRunner().invoke(command_line, command)
+    assert done.exit_code == 0, done.output
+    return unpacked(target)
 
 
 @pytest.fixture

@@ -102,7 +102,7 @@ import hashlib, json
 from pspnet_convert import catalog
 from pspnet_convert.verification_inputs import verification_inputs
 print(json.dumps({
-    "paths": [str(catalog.shipped(name)) for name in ("model.yml", "licenses")]
+    "paths": [str(catalog.shipped(name)) for name in ("model.yml", "licenses", "schemas")]
     + [str(path) for path in catalog.built_in().values()],
     "inputs": [
         (model, one.name, hashlib.sha256(one.image.tobytes()).hexdigest())
@@ -138,6 +138,7 @@ def test_a_built_wheel_contains_card_licence_demo_and_samples(tmp_path: Path) ->
     wanted = {
         "pspnet_convert/model.yml",
         "pspnet_convert/licenses/APACHE-2.0-MMSegmentation-Models.txt",
+        "pspnet_convert/schemas/manifest.schema.json",
         "pspnet_convert/demo/model.yml",
         "pspnet_convert/demo/demo.pth",
         "pspnet_convert/demo/voc/ImageSets/Segmentation/val.txt",

@@ -35,11 +35,13 @@ HEAVY = [
 ]
 COMMANDS = [
     "benchmark",
+    "bundle",
     "download",
     "evaluate",
     "export-onnx",
     "info",
     "quantize",
+    "rebuild",
     "report",
     "run",
     "segment",

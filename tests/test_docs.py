@@ -40,7 +40,7 @@ def test_the_readme_names_no_command_that_there_is_not(readme: str) -> None:
 
 def test_every_error_has_an_exit_code_of_its_own() -> None:
     codes = family()
-    assert len(codes) == 17
+    assert len(codes) == 19
     assert len(set(codes.values())) == len(codes)
     assert not {0, 2, INTERRUPTED} & set(codes.values())  # success, click's usage errors, an interrupt
 

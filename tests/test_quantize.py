@@ -13,7 +13,7 @@ import numpy as np
 import openvino
 import pytest
 from click.testing import CliRunner
-from conftest import Cli, Run
+from conftest import LENIENT, Cli, Run
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -30,19 +30,6 @@ from pspnet_convert.int8_check import Int8Check, check_int8
 from pspnet_convert.nncf_process import fits_float16
 from pspnet_convert.own_process import ask
 from pspnet_convert.quantize import calibration_images, quantize
-
-# The small model's weights are random: its pixels are less decided than a trained one's.
-LENIENT = ("--min-agreement", 0.5)
-
-
-@pytest.fixture(scope="module")
-def quantized(small: ModelCard, small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output folder of the small model, with its INT8 IR. Read only; `copied` gives a copy."""
-    folder = shutil.copytree(small_run, tmp_path_factory.mktemp("quantized") / "out")
-    arguments = ["quantize", small.folder, "-o", folder, *LENIENT]
-    done = CliRunner().invoke(command_line, [str(argument) for argument in arguments])
-    assert done.exit_code == 0, done.output
-    return folder
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from pspnet_convert.errors import (
     DISK_FULL,
     AccuracyError,
     ConvertError,
+    DifferenceError,
     InconclusiveError,
     MismatchError,
     WorkspaceError,
@@ -51,7 +52,7 @@ def _errors_in_one_line(debug: bool, *, as_json: bool) -> Iterator[None]:
     except ConvertError as error:
         if debug:
             logging.getLogger(__name__).debug("traceback", exc_info=True)
-        has_printed = isinstance(error, (MismatchError, InconclusiveError, AccuracyError))
+        has_printed = isinstance(error, (MismatchError, InconclusiveError, AccuracyError, DifferenceError))
         if as_json and not has_printed:
             print_json({"error": error.what, "advice": error.advice, "exit_code": error.exit_code})
         _leave(error.what + (f". {error.advice}" if error.advice else ""), error.exit_code)

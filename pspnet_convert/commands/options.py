@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,14 +47,14 @@ class _MoArgument(click.ParamType):
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 model = click.argument("model", default="pspnet-pytorch")
-output_dir = click.option(
-    "-o",
-    "--output-dir",
+where = functools.partial(
+    click.option,
     type=click.Path(path_type=Path, file_okay=True),
     default=Path(),
     show_default="the current folder",
     help="Where public/<model>/ lies.",
 )
+output_dir = where("-o", "--output-dir")
 force = click.option("--force", is_flag=True, help="Do it again even if nothing has changed.")
 progress = click.option(
     "--progress",

@@ -16,7 +16,8 @@ from pspnet_convert.commands.output import print_evaluated, print_json
 
 @command
 @options.model
-def info(model: str, as_json: bool) -> None:
+@click.option("--omz-json", is_flag=True, help="Print it as Open Model Zoo's omz_info_dumper prints its models.")
+def info(model: str, omz_json: bool, as_json: bool) -> None:
     """Print a model's card.
 
     \b
@@ -24,10 +25,13 @@ def info(model: str, as_json: bool) -> None:
       pspnet-convert info demo --json
     """
     from pspnet_convert.catalog import find_card
+    from pspnet_convert.omz import omz_info
     from pspnet_convert.printing import card_table, print_table
 
     card = find_card(model)
-    if as_json:
+    if omz_json:
+        print_json([omz_info(card)])
+    elif as_json:
         print_json(card.model_dump(mode="json", exclude_none=True))
     else:
         print_table(card_table(card))

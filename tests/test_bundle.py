@@ -1,0 +1,200 @@
+"""`bundle`: what goes out is verified, complete and always the same bytes; what is in it says what it is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import manifests
+import pytest
+from bundles import IRS, LICENCE, sha256, unpacked
+from conftest import Cli, write_small_card
+
+from pspnet_convert.card import ModelCard, load_card
+from pspnet_convert.catalog import shipped
+
+TEXTS = ["manifest.json", "model.yml", "provenance.json", "report.html", "sbom.cdx.json"]
+
+
+@pytest.fixture
+def folder(workspace: Path) -> Path:
+    return workspace / "public" / "small-standin"
+
+
+# The archive
+
+
+def test_it_holds_the_irs_and_all_that_tells_of_them(small_bundle: Mapping[str, bytes], small_run: Path) -> None:
+    assert list(small_bundle) == sorted([*IRS, *TEXTS, LICENCE])
+    for name in [*IRS, "manifest.json", "report.html"]:
+        assert small_bundle[name] == (small_run / "public" / "small-standin" / name).read_bytes()
+    assert small_bundle[LICENCE] == (shipped("licenses") / LICENCE).read_bytes()
+
+
+def test_the_same_files_are_the_same_bytes_wherever_they_lie(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["bundle", small.folder, "--output-dir"]
+    first = cli(*command, workspace, "-o", tmp_path / "first.tar.gz", "--json")
+    other = shutil.copytree(workspace, tmp_path / "other")
+    for path in other.rglob("*"):
+        os.utime(path, (1, 1))
+        path.chmod(0o700)
+    monkeypatch.chdir(tmp_path)
+    second = cli(*command, other, "--json")
+    assert (first.exit_code, second.exit_code) == (0, 0), first.stderr + second.stderr
+    assert (tmp_path / "first.tar.gz").read_bytes() == (tmp_path / "small-standin.tar.gz").read_bytes()
+    with tarfile.open("first.tar.gz") as opened:
+        told = {(one.mtime, one.uid, one.gid, one.uname, one.gname, one.mode, one.type) for one in opened}
+        names = [one.name for one in opened]
+    assert told == {(0, 0, 0, "", "", 0o644, tarfile.REGTYPE)}
+    assert names == sorted(names)
+    assert Path("first.tar.gz").read_bytes()[3:8] == bytes(5)  # gzip: no flags, hence no name, and no time
+
+
+def test_json_tells_what_was_packed(cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path) -> None:
+    target = tmp_path / "new" / "m.tar.gz"
+    result = cli("bundle", small.folder, "--output-dir", workspace, "-o", target, "--json", "--progress", "none")
+    packed = target.read_bytes()
+    found = unpacked(target)
+    assert result.json() == {
+        "path": str(target),
+        "sha256": sha256(packed),
+        "size": len(packed),
+        "files": [{"file": name, "sha256": sha256(data), "size": len(data)} for name, data in found.items()],
+    }
+
+
+def test_the_card_in_it_is_the_one_that_was_converted(
+    small_bundle: Mapping[str, bytes], small: ModelCard, tmp_path: Path
+) -> None:
+    (tmp_path / "model.yml").write_bytes(small_bundle["model.yml"])
+    assert load_card(tmp_path / "model.yml").model_dump() == small.model_dump()
+
+
+# What does not go out
+
+
+def refused(cli: Cli, small: ModelCard, workspace: Path, code: int, *options: str) -> str:
+    target = workspace / "refused.tar.gz"
+    result = cli("bundle", small.folder, "--output-dir", workspace, "-o", target, *options)
+    assert result.exit_code == code, result.stderr
+    assert not target.exists()
+    return result.error
+
+
+def let_out(cli: Cli, small: ModelCard, workspace: Path) -> dict[str, bytes]:
+    target = workspace / "unverified.tar.gz"
+    result = cli("bundle", small.folder, "--output-dir", workspace, "-o", target, "--allow-unverified")
+    assert result.exit_code == 0, result.stderr
+    return unpacked(target)
+
+
+def test_what_was_never_verified_needs_to_be_asked_for(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path
+) -> None:
+    with manifests.changed(folder) as data:
+        del data["stages"]["verify"]
+    assert "The converted models were not compared" in refused(cli, small, workspace, 20)
+    assert b"Not verified" in let_out(cli, small, workspace)["report.html"]
+
+
+@pytest.mark.parametrize(("verdict", "words"), [("mismatch", "Do not ship it"), ("inconclusive", "prove little")])
+def test_a_verification_that_was_no_pass_is_told(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path, verdict: str, words: str
+) -> None:
+    with manifests.changed(folder) as data:
+        data["stages"]["verify"]["result"]["verdict"] = verdict
+    assert words in refused(cli, small, workspace, 20)
+    assert sorted(let_out(cli, small, workspace)) == sorted([*IRS, *TEXTS, LICENCE])
+
+
+def test_a_verification_of_other_files_counts_for_nothing(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path
+) -> None:
+    with manifests.changed(folder) as data:
+        (seen,) = [one for one in data["stages"]["verify"]["inputs"]["models"] if one["file"] == IRS[1]]
+        seen["sha256"] = "0" * 64
+    assert f"Not as they were when they were verified: {IRS[1]}" in refused(cli, small, workspace, 20)
+
+
+@pytest.mark.parametrize("damage", ["changed", "deleted"])
+@pytest.mark.parametrize("option", [[], ["--allow-unverified"]])
+def test_an_ir_that_is_not_the_manifests_never_goes_out(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path, damage: str, option: list[str]
+) -> None:
+    if damage == "deleted":
+        (folder / IRS[0]).unlink()
+    else:
+        with (folder / IRS[0]).open("ab") as file:
+            file.write(b"\0")
+    told = refused(cli, small, workspace, 11, *option)
+    assert f"{folder / IRS[0]}: is missing, or not what manifest.json says" in told
+
+
+@pytest.fixture
+def with_int8(quantized: Path, tmp_path: Path) -> Path:
+    """A copy of the output folder of the small model with its INT8 IR, to break."""
+    return shutil.copytree(quantized, tmp_path / "with_int8")
+
+
+def test_an_int8_ir_goes_out_with_the_others(cli: Cli, small: ModelCard, with_int8: Path) -> None:
+    target = with_int8 / "m.tar.gz"
+    result = cli("bundle", small.folder, "--output-dir", with_int8, "-o", target)
+    assert result.exit_code == 0, result.stderr
+    int8 = ["INT8/small-standin.bin", "INT8/small-standin.xml"]
+    assert sorted(unpacked(target)) == sorted([*IRS, *int8, *TEXTS, LICENCE])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda stages: stages.pop("verify-int8"), "The INT8 IR was not compared"),
+        (lambda stages: stages["verify-int8"]["inputs"]["models"][0].update(sha256="0" * 64), "was not compared"),
+        (
+            lambda stages: stages["verify-int8"]["result"].update(verdict="mismatch"),
+            "did not pass its own verification",
+        ),
+        (lambda stages: stages["verify-int8"]["result"].update(verdict="inconclusive"), "did not pass its own"),
+        (lambda stages: stages.pop("verify"), "The converted models were not compared"),
+    ],
+)
+def test_an_int8_ir_that_is_not_verified_holds_all_back(
+    cli: Cli, small: ModelCard, with_int8: Path, change: Callable[[Any], object], words: str
+) -> None:
+    with manifests.changed(with_int8 / "public" / "small-standin") as data:
+        change(data["stages"])
+    assert words in refused(cli, small, with_int8, 20)
+
+
+def test_without_an_ir_there_is_nothing_to_pack(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
+    with manifests.changed(folder) as data:
+        del data["stages"]["to-ir"]
+    assert "tells of no IR. Run run first" in refused(cli, small, workspace, 11, "--allow-unverified")
+
+
+def test_a_licence_text_that_is_nowhere_is_asked_for(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path, tmp_path: Path
+) -> None:
+    own = {"name": "Own", "file": "OWN.txt"}
+    card = write_small_card(tmp_path / "card", name="small-standin", license=own)
+    with manifests.changed(folder) as data:
+        data["model"]["license"] = own
+    command = ["bundle", card, "--output-dir", workspace, "-o", tmp_path / "own.tar.gz"]
+    result = cli(*command)
+    assert result.exit_code == 11
+    assert f"OWN.txt: the card's licence text is not found. Put it beside {card}" in result.error
+    (card.parent / "OWN.txt").write_text("Do as you like.")
+    assert cli(*command).exit_code == 0
+    assert unpacked(tmp_path / "own.tar.gz")["OWN.txt"] == b"Do as you like."
+
+
+def test_a_place_that_cannot_be_written_is_told(cli: Cli, small: ModelCard, workspace: Path) -> None:
+    (workspace / "file").touch()
+    result = cli("bundle", small.folder, "--output-dir", workspace, "-o", workspace / "file" / "m.tar.gz")
+    assert result.exit_code == 12
+    assert "cannot be written" in result.error

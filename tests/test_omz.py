@@ -1,0 +1,45 @@
+"""What Open Model Zoo's tools would say of a model, this tool says as well; they come with openvino-dev."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Cli
+
+from pspnet_convert.catalog import find_card
+
+
+@pytest.fixture(scope="module")
+def theirs() -> dict[str, Any]:
+    command = [str(Path(sys.executable).with_name("omz_info_dumper")), "--name", "pspnet-pytorch"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (model,) = json.loads(done.stdout)
+    return model
+
+
+def test_the_keys_are_those_of_omz_info_dumper_and_so_are_the_values(cli: Cli, theirs: dict[str, Any]) -> None:
+    result = cli("info", "--omz-json")
+    assert result.exit_code == 0, result.stderr
+    (ours,) = result.json()
+    assert list(ours) == list(theirs)
+    # Theirs starts from an ONNX, is described in other words, and comes with a file for their accuracy checker.
+    differing = {key for key in ours if ours[key] != theirs[key]}
+    assert differing == {"description", "framework", "accuracy_config", "model_config"}
+    assert {key: type(value) for key, value in ours.items() if key != "accuracy_config"} == {
+        key: type(value) for key, value in theirs.items() if key != "accuracy_config"
+    }
+
+
+@pytest.mark.parametrize("model", ["pspnet-pytorch", "demo"])
+def test_it_names_the_card_and_where_the_irs_lie(cli: Cli, model: str) -> None:
+    (told,) = cli("info", model, "--omz-json").json()
+    card = find_card(model)
+    assert Path(told["model_config"]).samefile(card.path)
+    assert told["subdirectory"] == f"public/{model}"
+    assert told["input_info"] == [{"name": card.input.name, "shape": list(card.input.shape), "layout": "NCHW"}]

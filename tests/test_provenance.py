@@ -1,0 +1,102 @@
+"""The provenance says what the manifest says, in the fields of in-toto and SLSA, and no time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+import manifests
+import pytest
+from bundles import IRS, sha256, unpacked
+from conftest import Cli
+from packageurl import PackageURL
+
+from pspnet_convert import __version__
+from pspnet_convert.card import ModelCard
+
+
+@pytest.fixture
+def folder(workspace: Path) -> Path:
+    return workspace / "public" / "small-standin"
+
+
+def statement(contents: Mapping[str, bytes]) -> dict[str, Any]:
+    return json.loads(contents["provenance.json"])
+
+
+def dependencies(predicate: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {one.pop("name"): one for one in predicate["buildDefinition"]["resolvedDependencies"]}
+
+
+def test_the_provenance_is_an_in_toto_statement_on_the_irs(
+    small_bundle: Mapping[str, bytes], small: ModelCard, small_run: Path
+) -> None:
+    told = statement(small_bundle)
+    assert list(told) == ["_type", "subject", "predicateType", "predicate"]
+    assert (told["_type"], told["predicateType"]) == (
+        "https://in-toto.io/Statement/v1",
+        "https://slsa.dev/provenance/v1",
+    )
+    assert {one["name"]: one["digest"] for one in told["subject"]} == {
+        name: {"sha256": sha256(small_bundle[name])} for name in IRS
+    }
+    stages = manifests.read(small_run / "public" / "small-standin")["stages"]
+    definition = told["predicate"]["buildDefinition"]
+    assert set(definition) == {"buildType", "externalParameters", "resolvedDependencies"}
+    assert definition["buildType"] == f"pkg:pypi/pspnet-convert@{__version__}"
+    assert definition["externalParameters"] == {
+        "model": small.name,
+        "export-onnx": stages["export-onnx"]["options"],
+        "to-ir": stages["to-ir"]["options"],
+    }
+    found = dependencies(told["predicate"])
+    assert found.pop(small.checkpoint.name) == {"digest": {"sha256": small.checkpoint.sha256}}
+    assert found.pop("model.yml") == {"digest": {"sha256": sha256(small_bundle["model.yml"])}}
+    versions = {name: PackageURL.from_string(one["uri"]).version for name, one in found.items()}
+    assert versions == {**stages["export-onnx"]["tools"], **stages["to-ir"]["tools"]}
+    assert told["predicate"]["runDetails"] == {"builder": {"id": f"pkg:pypi/pspnet-convert@{__version__}"}}
+
+
+@pytest.mark.parametrize(("source", "location"), [("https://mirror.example/m.pth", True), ("folder", None)])
+def test_it_tells_the_builder_the_checkpoints_address_and_no_time(
+    cli: Cli,
+    small: ModelCard,
+    workspace: Path,
+    folder: Path,
+    small_bundle: Mapping[str, bytes],
+    source: str,
+    location: Optional[bool],
+) -> None:
+    with manifests.changed(folder) as data:
+        data["stages"]["download"]["result"]["source"] = source
+        for stage in data["stages"].values():
+            stage.update(finished="2001-02-03T04:05:06+00:00", seconds=1.5)
+    target = workspace / "m.tar.gz"
+    command = ["bundle", small.folder, "--output-dir", workspace, "-o", target]
+    assert cli(*command, "--builder-id", "https://ci.example/1").exit_code == 0
+    told, before = statement(unpacked(target)), statement(small_bundle)
+    before["predicate"]["runDetails"]["builder"]["id"] = "https://ci.example/1"
+    if location:
+        (checkpoint, *_) = before["predicate"]["buildDefinition"]["resolvedDependencies"]
+        checkpoint["downloadLocation"] = source
+    assert told == before
+    assert unpacked(target)["sbom.cdx.json"] == small_bundle["sbom.cdx.json"]
+
+
+def test_int8_depends_on_the_pictures_that_it_was_calibrated_with(
+    cli: Cli, small: ModelCard, quantized: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "m.tar.gz"
+    assert cli("bundle", small.folder, "--output-dir", quantized, "-o", target).exit_code == 0
+    told = statement(unpacked(target))
+    stage = manifests.read(quantized / "public" / small.name)["stages"]["quantize"]
+    made = {file["file"]: {"sha256": file["sha256"]} for file in stage["outputs"]}
+    assert made.items() <= {one["name"]: one["digest"] for one in told["subject"]}.items()
+    assert told["predicate"]["buildDefinition"]["externalParameters"]["quantize"] == stage["options"]
+    found = dependencies(told["predicate"])
+    assert stage["inputs"]["images"]
+    for image in stage["inputs"]["images"]:
+        assert found[image["file"]] == {"digest": {"sha256": image["sha256"]}}
+    assert found["nncf"] == {"uri": f"pkg:pypi/nncf@{stage['tools']['nncf']}"}

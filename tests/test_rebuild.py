@@ -1,0 +1,124 @@
+"""`rebuild --check`: the same files are told from others, and other tools are named."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import manifests
+import pytest
+from conftest import Cli
+
+from pspnet_convert.card import ModelCard
+
+
+@pytest.fixture
+def folder(workspace: Path) -> Path:
+    return workspace / "public" / "small-standin"
+
+
+@pytest.fixture
+def manifest(folder: Path) -> Path:
+    return folder / "manifest.json"
+
+
+def test_the_manifests_own_options_give_the_same_files(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path, manifest: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    own = Path(shutil.copy(small.folder / small.checkpoint.name, tmp_path / "own.pth"))
+    with own.open("ab") as file:
+        file.write(b"\0")  # another file, of the same tensors
+    export = ["--input-shape", "1,3,64,80", "--opset", "20", "--int32", "--no-fold-pyramid", "--checkpoint", own]
+    for command in (
+        ["export-onnx", *export, "--allow-unknown-checkpoint"],
+        ["to-ir", "--precision", "FP16", "--mo-arg", "static_shape"],
+    ):
+        done = cli(command[0], small.folder, "-o", workspace, *command[1:])
+        assert done.exit_code == 0, done.stderr
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    result = cli("rebuild", "--check", manifest, "--checkpoint", own, "--json")
+    assert result.exit_code == 0, result.stderr
+    recorded = [file for name in ("export-onnx", "to-ir") for file in manifests.read(folder)["stages"][name]["outputs"]]
+    assert [file["file"] for file in recorded] == [
+        "small-standin.onnx", "FP16/small-standin.bin", "FP16/small-standin.xml",
+    ]  # fmt: skip
+    assert result.json() == {
+        "same": True,
+        "files": [
+            {"file": file["file"], "recorded": file["sha256"], "rebuilt": file["sha256"], "same": True}
+            for file in recorded
+        ],
+        "other_tools": [],
+        "left_out": [],
+    }
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_other_files_are_an_error_and_other_tools_a_warning(cli: Cli, quantized: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(quantized, tmp_path / "copied") / "public" / "small-standin"
+    manifest = folder / "manifest.json"
+    with manifests.changed(folder) as data:
+        stages = data["stages"]
+        (weights,) = [file for file in stages["to-ir"]["outputs"] if file["file"] == "FP16/small-standin.bin"]
+        weights["sha256"] = "0" * 64
+        stages["to-ir"]["tools"]["openvino"] = "2023.0.0"
+        stages["export-onnx"]["tools"]["a-tool-that-is-gone"] = "1.0"
+    result = cli("rebuild", "--check", manifest)
+    assert result.exit_code == 19
+    assert f"{manifest}: made again, FP16/small-standin.bin came out otherwise" in result.error
+    assert "openvino: 2023.0.0 in the manifest, 2024.6.0 here" in result.stderr
+    assert "a-tool-that-is-gone: 1.0 in the manifest, none here" in result.stderr
+    rows = [line for line in result.stdout.splitlines() if "small-standin" in line]
+    assert len(rows) == 5
+    assert [line for line in result.stdout.splitlines() if "quantize" in line and "not made again" in line]
+    assert ["DIFFERENT" in row for row in rows] == ["FP16/small-standin.bin" in row for row in rows]
+
+
+def test_files_of_another_option_are_other_files(cli: Cli, folder: Path, manifest: Path) -> None:
+    with manifests.changed(folder) as data:
+        del data["stages"]["to-ir"]
+        data["stages"]["export-onnx"]["options"]["fold_pyramid"] = False
+    result = cli("rebuild", "--check", manifest, "--json")
+    assert result.exit_code == 19
+    (file,) = result.json()["files"]
+    assert len(file["rebuilt"]) == 64
+    assert (file["same"], result.json()["same"]) == (False, False)
+    assert "small-standin.onnx came out otherwise. The tools are the same" in result.error
+
+
+def test_a_manifest_of_files_that_no_conversion_makes_is_another(cli: Cli, folder: Path, manifest: Path) -> None:
+    with manifests.changed(folder) as data:
+        del data["stages"]["to-ir"]
+        data["stages"]["export-onnx"]["outputs"][0]["file"] = "another.onnx"
+    result = cli("rebuild", "--check", manifest, "--json")
+    assert result.exit_code == 19
+    assert result.json()["files"][0]["rebuilt"] is None
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_another_checkpoint_is_refused(cli: Cli, folder: Path, manifest: Path, tmp_path: Path, given: bool) -> None:
+    other = tmp_path / "other.pth" if given else folder / "standin.pth"
+    other.write_bytes(b"another")
+    result = cli("rebuild", "--check", manifest, *(["--checkpoint", other] if given else []))
+    assert result.exit_code == 5
+    assert f"{other}: sha256 is " in result.error
+    assert "Give that file with --checkpoint" in result.error
+
+
+def test_a_missing_checkpoint_is_asked_for(cli: Cli, folder: Path, manifest: Path) -> None:
+    (folder / "standin.pth").unlink()
+    result = cli("rebuild", "--check", manifest)
+    assert result.exit_code == 6
+    assert f"{folder / 'standin.pth'}: there is no such checkpoint. Give it with --checkpoint" in result.error
+
+
+def test_a_manifest_without_a_conversion_has_nothing_to_rebuild(cli: Cli, folder: Path, manifest: Path) -> None:
+    with manifests.changed(folder) as data:
+        del data["stages"]["export-onnx"]
+    result = cli("rebuild", "--check", manifest)
+    assert result.exit_code == 11
+    assert "tells of no export-onnx" in result.error
