@@ -40,7 +40,7 @@ class Backend(Protocol):
 
 class Converted(Backend, Protocol):
     """A converted model, whose last step can also be run by itself: `argmax` takes logits [classes, H, W], float32,
-    at the model's size, and gives labels [H, W]."""
+    at the model's size, and gives labels [H, W]; ArtifactError where it does not take such logits."""
 
     def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]: ...
 
@@ -102,7 +102,10 @@ class OnnxBackend:
 
     def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
         session = _onnx_session(self._path, self._tail)
-        (labels,) = session.run(None, {session.get_inputs()[0].name: logits[None]})
+        try:
+            (labels,) = session.run(None, {session.get_inputs()[0].name: logits[None]})
+        except Exception as error:  # as in _onnx_session
+            raise ArtifactError(f"{self._path}: its last step takes no logits: {first_line(error)}") from error
         return labels[0, 0]  # type: ignore[no-any-return]
 
 
@@ -126,28 +129,31 @@ class OpenVinoBackend:
         if model.is_dynamic():
             raise ContractError(f"{path}: has dynamic shapes inside", "Convert it again for one fixed shape.")
         logits = ir_logits(model, path)
-        self._tail = ir_tail(model)
+        self._tail = ir_tail(model, path)
         self._path = path
         self._hint = {} if at_default_precision else {"INFERENCE_PRECISION_HINT": "f32"}
         model.add_outputs(logits)
         try:
             self._compiled = core.compile_model(model, "CPU", self._hint)
         except RuntimeError as error:
-            raise ArtifactError(f"{path}: OpenVINO does not compile it: {_last_line(error)}") from error
+            raise ArtifactError(f"{path}: OpenVINO does not compile it: {last_line(error)}") from error
         self.precision: str = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
 
     def run(self, image: Image) -> Prediction:
         try:
             results = self._compiled(as_it_is(image))
         except RuntimeError as error:
-            raise ArtifactError(f"{self._path}: OpenVINO cannot run it: {_last_line(error)}") from error
+            raise ArtifactError(f"{self._path}: OpenVINO cannot run it: {last_line(error)}") from error
         return Prediction(results[0][0, 0].copy(), results[1][0].copy())
 
     def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
         import openvino
 
-        compiled = openvino.Core().compile_model(self._tail, "CPU", self._hint)
-        return compiled(logits[None])[0][0, 0].copy()  # type: ignore[no-any-return]
+        try:
+            compiled = openvino.Core().compile_model(self._tail, "CPU", self._hint)
+            return compiled(logits[None])[0][0, 0].copy()  # type: ignore[no-any-return]
+        except RuntimeError as error:
+            raise ArtifactError(f"{self._path}: its last step takes no logits: {last_line(error)}") from error
 
 
 def read_ir(core: Any, path: Path) -> Any:
@@ -162,7 +168,7 @@ def read_ir(core: Any, path: Path) -> Any:
         model = core.read_model(str(path))
     except (RuntimeError, ValueError) as error:
         raise ArtifactError(
-            f"{path}: is not an IR that OpenVINO reads: {_last_line(error)}", "Run to-ir again."
+            f"{path}: is not an IR that OpenVINO reads: {last_line(error)}", "Run to-ir again."
         ) from error
     bits = 8 * max(1, path.with_suffix(".bin").stat().st_size)
     for node in model.get_ops():
@@ -172,7 +178,7 @@ def read_ir(core: Any, path: Path) -> Any:
     return model
 
 
-def _last_line(error: Exception) -> str:
+def last_line(error: Exception) -> str:
     """OpenVINO's messages begin with its own source files and end with the reason."""
     return ([line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"])[-1]
 

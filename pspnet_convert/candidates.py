@@ -42,11 +42,11 @@ def candidates(
             found.append(Candidate(file.name, "f32", partial(OnnxBackend, file.path, card, shape)))
             continue
         precision = file.claims or _weights_precision(file.path)
-        found.append(Candidate(file.name, precision, partial(OpenVinoBackend, file.path, card, shape)))
+        found.append(Candidate(file.name, precision, partial(OpenVinoBackend, file.path, card, shape), is_ir=True))
         if at_default_precision:
             runtime = _runtime_precision()
             open_it = partial(OpenVinoBackend, file.path, card, shape, at_default_precision=True)
-            found.append(Candidate(f"{file.name} at {runtime}", runtime, open_it, informative=True))
+            found.append(Candidate(f"{file.name} at {runtime}", runtime, open_it, is_ir=True, informative=True))
     return found
 
 

@@ -6,6 +6,7 @@ Arrays of images are uint8 [H, W, 3]; RGB here, BGR where a function says so (th
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,11 +96,11 @@ def to_bgr(image: RGB) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image[:, :, ::-1])
 
 
-def free_name(stem: str, taken: set[str]) -> str:
-    """`stem`, or with a number behind it the first that is not in `taken`, and is from now on."""
+def free_name(stem: str, taken: set[str], key: Callable[[str], str] = str) -> str:
+    """`stem`, or with a number behind it the first whose `key` is not in `taken`, and is from now on."""
     name, number = stem, 1
-    while name in taken:
+    while key(name) in taken:
         number += 1
         name = f"{stem}-{number}"
-    taken.add(name)
+    taken.add(key(name))
     return name

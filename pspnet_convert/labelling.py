@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet_convert.backends import Image, OnnxBackend, TorchBackend, as_it_is, read_ir
+from pspnet_convert.backends import Image, OnnxBackend, TorchBackend, as_it_is, last_line, read_ir
 from pspnet_convert.candidates import ModelFile
 from pspnet_convert.card import ModelCard
 from pspnet_convert.contract import ImageShape, check_ports, ir_ports
@@ -98,9 +98,11 @@ class OpenVinoLabeller:
         core = openvino.Core()
         model = read_ir(core, path)
         check_ports(path, ir_ports(model), card, shape)
-        compiled = core.compile_model(
-            model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
-        )
+        hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
+        try:
+            compiled = core.compile_model(model, "CPU", hints)
+        except RuntimeError as error:
+            raise ArtifactError(f"{path}: OpenVINO does not compile it: {last_line(error)}") from error
         self.at_once = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._requests = deque(compiled.create_infer_request() for _ in range(self.at_once))
         self._path, self._shape = path, shape
@@ -112,7 +114,10 @@ class OpenVinoLabeller:
         request.start_async([as_it_is(image)])
 
         def wait() -> Labels:
-            request.wait()
+            try:
+                request.wait()
+            except RuntimeError as error:
+                raise ArtifactError(f"{self._path}: OpenVINO cannot run it: {last_line(error)}") from error
             return request.get_output_tensor(0).data[0, 0].copy()
 
         return wait

@@ -64,7 +64,7 @@ def ir_logits(model: openvino.Model, path: Path) -> Any:
     return node.input_value(0)
 
 
-def ir_tail(model: openvino.Model) -> openvino.Model:
+def ir_tail(model: openvino.Model, path: Path) -> openvino.Model:
     """What comes after the logits, as an openvino.Model that takes them."""
     import openvino
 
@@ -73,4 +73,7 @@ def ir_tail(model: openvino.Model) -> openvino.Model:
     logits = topk.input_value(0)
     given = openvino.runtime.op.Parameter(logits.get_element_type(), logits.get_partial_shape())
     topk.input(0).replace_source_output(given.output(0))
-    return openvino.Model([result.get_node() for result in copy.outputs], [given])
+    try:
+        return openvino.Model([result.get_node() for result in copy.outputs], [given])
+    except RuntimeError as error:
+        raise ContractError(f"{path}: what comes after its logits needs more than them") from error

@@ -2,7 +2,8 @@
 
 A label may differ from the reference's only where the reference itself was undecided: where its margin (best
 logit minus second best) is at most twice the logit error measured at that pixel. Two scores that are each off by
-at most e can swap their order only if they are within 2 e.
+at most e can swap their order only if they are within 2 e. So a label that differs unexplained is not the largest of
+its own logits: the checks `labels` and `pixels` see one fault from two sides, and `logits` bounds the error itself.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.backends import Converted, Prediction
-from pspnet_convert.errors import ContractError
+from pspnet_convert.errors import ArtifactError, ContractError
 from pspnet_convert.reference import FINE_FAULTS, Expected
 from pspnet_convert.tolerances import NO_ERROR, Error, Precision, allowed, error_of, worst
 from pspnet_convert.verification_inputs import VerificationInput, drawn_logits
@@ -38,12 +39,13 @@ _LISTED = 20  # unexplained pixels a model
 class Candidate:
     """A converted model by its `name`, opened when its turn comes. `precision` says how near its logits must be.
 
-    Of an `informative` one, the result is told and nothing follows from it.
+    Of an `informative` one, the result is told and nothing follows from it. `is_ir`: the preprocessing is in it.
     """
 
     name: str
     precision: Precision
     open: Callable[[], Converted]
+    is_ir: bool = False
     informative: bool = False
 
 
@@ -65,6 +67,7 @@ class Comparison:
 
     backend: str
     precision: Precision
+    is_ir: bool = False
     informative: bool = False
     pixels: int = 0
     differing: int = 0
@@ -129,12 +132,16 @@ class Verification:
         if len(self.classes_seen) < 2:
             doubts.append("the reference sees one class everywhere, so that a wrong model could agree with it")
         for comparison in self._judged:
-            # Rounded weights may move the logits as far as a fine fault does; the f32 model next to it shows that.
-            unseen = set() if comparison.precision == "f32" else FINE_FAULTS
+            unseen = self._shown_by_another(comparison)
             blind = [name for name in self.moved if name not in unseen and self.moved[name].within(comparison.allowed)]
             if blind:
                 doubts.append(f"{comparison.backend}: no input would show this fault: {', '.join(blind)}")
         return doubts
+
+    def _shown_by_another(self, comparison: Comparison) -> set[str]:
+        """Rounded weights may move the logits as far as a fine fault does; an f32 IR beside them shows that."""
+        beside = any(other.is_ir and other.precision == "f32" for other in self._judged)
+        return FINE_FAULTS if beside and comparison.is_ir and comparison.precision != "f32" else set()
 
     @property
     def verdict(self) -> Verdict:
@@ -169,7 +176,7 @@ def verify(
 
     `classes` is how many the card has; `note` is called for each input that a candidate has done.
     """
-    comparisons = {one.name: Comparison(one.name, one.precision, one.informative) for one in candidates}
+    comparisons = {one.name: Comparison(one.name, one.precision, one.is_ir, one.informative) for one in candidates}
     seen: set[int] = set()
     moved: dict[str, Error] = {}
     labels = {}
@@ -258,7 +265,11 @@ def margin(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _check_argmax(backend: Converted, shape: Sequence[int], comparison: Comparison) -> None:
     logits = drawn_logits(*shape)
-    labels = backend.argmax(logits)
+    try:
+        labels = backend.argmax(logits)
+    except ArtifactError as error:
+        comparison.add_fault("argmax", error.what)
+        return
     wrong = _first(labels != logits.argmax(axis=0)) if labels.shape == logits.shape[1:] else None
     if labels.shape != logits.shape[1:]:
         comparison.add_fault("argmax", f"gives labels {list(labels.shape)} for logits {list(logits.shape)}")

@@ -118,6 +118,39 @@ def test_a_run_that_agrees_has_no_differences_to_draw(
     assert pictures(tmp_path / "none") == {f"sheet.{slug(name)}.difference.png" for name in differing}
 
 
+def test_models_of_almost_one_name_do_not_share_a_picture(
+    cli: Cli, small: ModelCard, workspace: Path, elsewhere: Path
+) -> None:
+    for name, source in (("a_b", "swapped"), ("a-b", "right")):
+        for suffix in (".xml", ".bin"):
+            shutil.copy(elsewhere / f"{source}{suffix}", elsewhere / f"{name}{suffix}")
+    files = ["--ir", elsewhere / "a_b.xml", "--ir", elsewhere / "a-b.xml"]
+    target = workspace / "differences"
+    result = cli("verify", small.folder, "-o", workspace, *files, "--save-diff", target, "--json")
+    rows = result.json()["stages"][0]["result"]["comparisons"]
+    assert {row["backend"]: row["passed"] for row in rows} == {"IR a_b.xml": False, "IR a-b.xml-2": True}
+    assert pictures(target) == {"sheet.ir-a-b-xml.difference.png"}
+
+
+def test_a_last_step_that_takes_other_logits_is_a_fault(
+    cli: Cli, small: ModelCard, workspace: Path, elsewhere: Path
+) -> None:
+    """Channels last before the argmax: the same labels, but not by a step that can be tried by itself."""
+    model = openvino.Core().read_model(str(elsewhere / "right.xml"))
+    topk = next(node for node in model.get_ops() if node.get_type_name() == "TopK")
+    ops = openvino.runtime.opset13
+    logits = topk.input_value(0)
+    moved = ops.transpose(logits, ops.constant([0, 2, 3, 1]))
+    best = ops.topk(moved, ops.constant(1), 3, "max", "none", index_element_type="i64")
+    labels = ops.transpose(best.output(1), ops.constant([0, 3, 1, 2]))
+    labels.output(0).set_names({small.output.name})
+    changed = openvino.Model([labels], model.get_parameters())
+    openvino.save_model(changed, str(elsewhere / "last.xml"), compress_to_fp16=False)
+    result = cli("verify", small.folder, "-o", workspace, "--ir", elsewhere / "last.xml")
+    assert result.exit_code == 9
+    assert "IR last.xml is not the reference's equal: " in result.error
+
+
 @pytest.mark.parametrize("option", ["--onnx", "--ir"])
 def test_a_file_from_elsewhere_that_is_not_there(cli: Cli, small: ModelCard, workspace: Path, option: str) -> None:
     result = cli("verify", small.folder, "-o", workspace, option, "missing.xml")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Optional
 from pspnet_convert.candidates import ModelFile, candidates
 from pspnet_convert.contract import ImageShape
 from pspnet_convert.errors import ArtifactError
-from pspnet_convert.evidence import save_differences, write_pictures
+from pspnet_convert.evidence import save_differences, slug, write_pictures
 from pspnet_convert.images import free_name
 from pspnet_convert.job import Job, Outcome, require, tell
 from pspnet_convert.manifest import StageRecord, versions
@@ -96,10 +96,10 @@ def _converted(job: Job) -> list[str]:
 
 
 def _from_elsewhere(onnx: Sequence[Path], irs: Sequence[Path]) -> list[ModelFile]:
-    """ArtifactError if one is not there."""
+    """ArtifactError if one is not there. Their names tell them apart in pictures' file names, too."""
     taken: set[str] = set()
-    files = [ModelFile(free_name(f"ONNX {path.name}", taken), path) for path in onnx]
-    files += [ModelFile(free_name(f"IR {path.name}", taken), path) for path in irs]
+    files = [ModelFile(free_name(f"ONNX {path.name}", taken, slug), path) for path in onnx]
+    files += [ModelFile(free_name(f"IR {path.name}", taken, slug), path) for path in irs]
     for part in (part for file in files for part in file.parts):
         if not part.is_file():
             raise ArtifactError(f"{part}: there is no such file", "An IR is an .xml with its .bin beside it.")
