@@ -68,3 +68,7 @@ def test_the_readmes_scripts_are_there_to_run(readme: str, script: str) -> None:
 def test_every_file_that_the_readme_links_to_is_there(readme: str) -> None:
     links = [link for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", readme) if "://" not in link]
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_nothing_is_left_to_be_filled_in(readme: str) -> None:
+    assert re.findall(r"@[A-Z]+@", readme) == []
