@@ -22,11 +22,11 @@ from pspnet_convert.catalog import shipped
 from pspnet_convert.errors import ArtifactError, UnverifiedError
 from pspnet_convert.manifest import Digests, FileRecord
 from pspnet_convert.manifest_schema import ManifestDocument, read_manifest
-from pspnet_convert.manifest_stages import File
+from pspnet_convert.manifest_stages import ConvertedCard, ExportOnnx, File, ToIr
 from pspnet_convert.progress import Progress
 from pspnet_convert.provenance import provenance, tool_purl
 from pspnet_convert.report import write_report
-from pspnet_convert.report.facts import Stages, changed_since, present, verdict
+from pspnet_convert.report.facts import Stages, changed_since, of_another_fp32, present, verdict
 from pspnet_convert.sbom import sbom
 from pspnet_convert.workspace import Workspace, replacing, sha256_of
 
@@ -67,6 +67,7 @@ def bundle(
     digests = Digests()
     for file in _irs(workspace, manifest):
         _expect(workspace, file, digests)
+    _expect_card(workspace, manifest)
     told = json.loads(workspace.manifest.read_bytes())
     doubt = _doubt(told["stages"], present(told["stages"], workspace.folder, digests.of))
     if doubt and not allow_unverified:
@@ -95,6 +96,14 @@ def _expect(workspace: Workspace, file: File, digests: Digests) -> None:
         raise ArtifactError(f"{path}: is missing, or not what {workspace.manifest.name} says", "Run run again.")
 
 
+def _expect_card(workspace: Workspace, manifest: ManifestDocument) -> None:
+    """The manifest's card is the last command's, which may have converted nothing."""
+    card = ConvertedCard.model_validate(manifest.model.model_dump(include=set(ConvertedCard.model_fields)))
+    stages: Sequence[Union[ExportOnnx, ToIr, None]] = [manifest.stages.get("export-onnx"), manifest.stages.get("to-ir")]
+    if any(stage.inputs.card != card for stage in stages if stage):
+        raise ArtifactError(f"{workspace.manifest}: its files were converted with another card", "Run run again.")
+
+
 def _doubt(stages: Stages, there: Mapping[str, str]) -> str:
     """Why the files that are `there` are not verified; empty if they are."""
     found = verdict(stages, there)
@@ -105,6 +114,8 @@ def _doubt(stages: Stages, there: Mapping[str, str]) -> str:
     check = stages.get("verify-int8")
     if check is None or changed_since(check, there):
         return "The INT8 IR was not compared with the FP32 one as they lie there."
+    if of_another_fp32(stages):
+        return "The INT8 IR is of an FP32 IR that was not verified: convert to FP32 again, then quantize."
     return "" if check["result"]["verdict"] == "pass" else "The INT8 IR did not pass its own verification."
 
 

@@ -7,7 +7,7 @@ It is not signed: whoever signs it vouches for it. The fields are those of in-to
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Optional
 
 from packageurl import PackageURL
 
@@ -53,12 +53,21 @@ def tool_purl(package: str, version: str) -> str:
 
 
 def _checkpoint(manifest: ManifestDocument) -> dict[str, Any]:
-    described = _described(manifest.stages["export-onnx"].inputs.checkpoint)
+    checkpoint = manifest.stages["export-onnx"].inputs.checkpoint
+    location = _location(manifest, checkpoint.sha256)
+    return {**_described(checkpoint), **({"downloadLocation": location} if location else {})}
+
+
+def _location(manifest: ManifestDocument, sha256: str) -> Optional[str]:
+    """Where the checkpoint was downloaded from; None for one that was not, or whose URL is not known in full."""
     download = manifest.stages.get("download")
-    source = download.result.source if download else None
-    if source and source.startswith(("http://", "https://")):
-        described["downloadLocation"] = source
-    return described
+    if download is None or sha256 not in [file.sha256 for file in download.outputs]:
+        return None
+    source = download.result.source
+    # A query is left out of the manifest (fetch.without_secrets).
+    if source is None or not source.startswith(("http://", "https://")) or source.endswith("?..."):
+        return None
+    return source
 
 
 def _calibration(manifest: ManifestDocument) -> Sequence[File]:

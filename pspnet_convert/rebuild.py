@@ -21,6 +21,26 @@ from pspnet_convert.stages.conversion import to_ir
 from pspnet_convert.stages.export import export_onnx
 from pspnet_convert.workspace import sha256_of, temporary_folder
 
+# Model Optimizer's arguments that name files or folders, from which some load code.
+FILE_ARGUMENTS = frozenset(
+    {
+        "caffe_parser_path",
+        "counts",
+        "extensions",
+        "input_checkpoint",
+        "input_meta_graph",
+        "input_model",
+        "input_proto",
+        "k",
+        "output_dir",
+        "saved_model_dir",
+        "tensorboard_logdir",
+        "tensorflow_custom_layer_libraries",
+        "tensorflow_custom_operations_config_update",
+        "tensorflow_object_detection_api_pipeline_config",
+        "transformations_config",
+    }
+)
 log = logging.getLogger(__name__)
 
 
@@ -72,11 +92,13 @@ def rebuild(path: Path, checkpoint: Optional[Path], progress: Progress) -> Rebui
     """Do export-onnx and to-ir of the manifest at `path` again, in a temporary folder.
 
     The checkpoint is `checkpoint`, or the one that lies beside the manifest. Raises ArtifactError for a manifest that
-    cannot be read or has no export-onnx, CheckpointError or DigestError for a checkpoint that is missing or another.
+    cannot be read, has no export-onnx, or has Model Optimizer read files; CheckpointError or DigestError for a
+    checkpoint that is missing or another.
     """
     manifest = read_manifest(path)
     if "export-onnx" not in manifest.stages:
         raise ArtifactError(f"{path}: tells of no export-onnx, nothing to rebuild", "Run run first.")
+    _refuse_files(path, manifest)
     recorded = manifest.stages["export-onnx"]
     choice = _find_checkpoint(path, recorded.inputs.checkpoint, checkpoint)
     temporary = temporary_folder(Path(tempfile.gettempdir()))
@@ -97,6 +119,19 @@ def check_same(path: Path, result: Rebuild) -> None:
     if different:
         because = "Tools differ, see above." if result.tools else "The tools are the same."
         raise DifferenceError(f"{path}: made again, {', '.join(different)} came out otherwise", because)
+
+
+def _refuse_files(path: Path, manifest: ManifestDocument) -> None:
+    """The manifest may come from anywhere; what lies in such files, it does not say either."""
+    converted = manifest.stages.get("to-ir")
+    arguments = converted.options.mo_args if converted else {}
+    # A value that begins with a dash is another argument: Model Optimizer makes a command line of them.
+    named = sorted(name for name, value in arguments.items() if name in FILE_ARGUMENTS or str(value).startswith("-"))
+    if named:
+        raise ArtifactError(
+            f"{path}: has Model Optimizer read files ({', '.join(named)}), which rebuild does not",
+            "If you trust it, run to-ir with --mo-arg.",
+        )
 
 
 def _find_checkpoint(path: Path, recorded: CheckpointRecord, given: Optional[Path]) -> CheckpointChoice:

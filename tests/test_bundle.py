@@ -11,6 +11,8 @@ from typing import Any
 
 import manifests
 import pytest
+import torch
+import yaml
 from bundles import IRS, LICENCE, sha256, unpacked
 from conftest import Cli, write_small_card
 
@@ -169,6 +171,35 @@ def test_an_int8_ir_that_is_not_verified_holds_all_back(
     with manifests.changed(with_int8 / "public" / "small-standin") as data:
         change(data["stages"])
     assert words in refused(cli, small, with_int8, 20)
+
+
+def test_an_int8_ir_of_an_earlier_checkpoint_is_not_verified(
+    cli: Cli, small: ModelCard, with_int8: Path, tmp_path: Path
+) -> None:
+    content = torch.load(small.folder / small.checkpoint.name, weights_only=True)
+    content["state_dict"]["decode_head.conv_seg.weight"] *= 1.1
+    torch.save(content, tmp_path / "other.pth")
+    given = ["--checkpoint", tmp_path / "other.pth", "--allow-unknown-checkpoint"]
+    done = cli("run", small.folder, "-o", with_int8, *given, "--precision", "FP16")
+    assert done.exit_code == 0, done.stderr
+    assert "The INT8 IR is of an FP32 IR that was not verified" in refused(cli, small, with_int8, 20)
+    page = (with_int8 / "public" / "small-standin" / "report.html").read_text(encoding="utf-8")
+    assert "Of models that have been made anew since." in page.partition('id="int8"')[2]
+
+
+def test_a_card_that_has_changed_since_the_conversion_does_not_go_out(
+    cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path
+) -> None:
+    data = small.model_dump(mode="json", exclude_none=True)
+    data["classes"][1]["name"] = "renamed"
+    (tmp_path / "card").mkdir()
+    renamed = tmp_path / "card" / "model.yml"
+    renamed.write_text(yaml.safe_dump(data), encoding="utf-8")
+    assert cli("verify", renamed, "-o", workspace).exit_code == 0
+    told = refused(cli, small, workspace, 11, "--allow-unverified")
+    assert "manifest.json: its files were converted with another card. Run run again" in told
+    assert cli("run", renamed, "-o", workspace).exit_code == 0
+    assert b"renamed" in let_out(cli, small, workspace)["model.yml"]
 
 
 def test_without_an_ir_there_is_nothing_to_pack(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:

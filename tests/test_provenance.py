@@ -59,7 +59,10 @@ def test_the_provenance_is_an_in_toto_statement_on_the_irs(
     assert told["predicate"]["runDetails"] == {"builder": {"id": f"pkg:pypi/pspnet-convert@{__version__}"}}
 
 
-@pytest.mark.parametrize(("source", "location"), [("https://mirror.example/m.pth", True), ("folder", None)])
+@pytest.mark.parametrize(
+    ("source", "location"),
+    [("https://mirror.example/m.pth", True), ("https://mirror.example/m.pth?...", None), ("folder", None)],
+)
 def test_it_tells_the_builder_the_checkpoints_address_and_no_time(
     cli: Cli,
     small: ModelCard,
@@ -83,6 +86,18 @@ def test_it_tells_the_builder_the_checkpoints_address_and_no_time(
         checkpoint["downloadLocation"] = source
     assert told == before
     assert unpacked(target)["sbom.cdx.json"] == small_bundle["sbom.cdx.json"]
+
+
+def test_a_checkpoint_that_was_not_downloaded_has_no_address(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path
+) -> None:
+    with manifests.changed(folder) as data:
+        data["stages"]["download"]["result"]["source"] = "https://mirror.example/m.pth"
+        data["stages"]["export-onnx"]["inputs"]["checkpoint"]["sha256"] = "0" * 64
+    target = workspace / "m.tar.gz"
+    assert cli("bundle", small.folder, "--output-dir", workspace, "-o", target).exit_code == 0
+    found = dependencies(statement(unpacked(target))["predicate"])
+    assert found[small.checkpoint.name] == {"digest": {"sha256": "0" * 64}}
 
 
 def test_int8_depends_on_the_pictures_that_it_was_calibrated_with(

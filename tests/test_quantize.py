@@ -202,6 +202,15 @@ def test_without_an_fp32_ir_it_says_what_to_run(cli: Cli, small: ModelCard, tmp_
     assert "Run to-ir first" in result.error
 
 
+def test_an_fp32_ir_that_the_last_conversion_did_not_make_is_not_taken(
+    cli: Cli, small: ModelCard, workspace: Path
+) -> None:
+    assert cli("to-ir", small.folder, "-o", workspace, "--precision", "FP16").exit_code == 0
+    result = cli("quantize", small.folder, "-o", workspace)
+    assert result.exit_code == 11
+    assert "small-standin.xml: is of an earlier conversion. Run to-ir with --precision FP32 first" in result.error
+
+
 def test_without_nncf_it_says_what_to_install(
     cli: Cli, small: ModelCard, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import manifests
 import pytest
 from conftest import Cli
+from openvino.tools.mo.utils.cli_parser import get_mo_convert_params
 
 from pspnet_convert.card import ModelCard
+from pspnet_convert.rebuild import FILE_ARGUMENTS
 
 
 @pytest.fixture
@@ -97,6 +100,26 @@ def test_a_manifest_of_files_that_no_conversion_makes_is_another(cli: Cli, folde
     result = cli("rebuild", "--check", manifest, "--json")
     assert result.exit_code == 19
     assert result.json()["files"][0]["rebuilt"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("extensions", "x.so"), ("transformations_config", "x.json"), ("silent", "--transformations_config=x.json")],
+)
+def test_a_manifest_does_not_have_model_optimizer_read_files(
+    cli: Cli, folder: Path, manifest: Path, name: str, value: str
+) -> None:
+    with manifests.changed(folder) as data:
+        data["stages"]["to-ir"]["options"]["mo_args"] = {name: value, "static_shape": True}
+    result = cli("rebuild", "--check", manifest)
+    assert result.exit_code == 11
+    assert f"{manifest}: has Model Optimizer read files ({name}), which rebuild does not" in result.error
+
+
+def test_every_argument_of_model_optimizer_that_says_that_it_is_a_path_is_refused() -> None:
+    known = {name: told for group in get_mo_convert_params().values() for name, told in group.items()}
+    paths = {name for name, told in known.items() if re.search(r"\b(path|file|directory)\b", told.description, re.I)}
+    assert paths - {"input_model_is_text"} <= FILE_ARGUMENTS
 
 
 @pytest.mark.parametrize("given", [True, False])

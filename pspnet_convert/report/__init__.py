@@ -57,7 +57,7 @@ def _render(manifest: Mapping[str, Any], folder: Path, digest_of: DigestOf) -> s
         # The browser runs this script and no other, wherever one might have slipped in.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         verdict=facts.verdict(stages, there),
-        outdated=[name for name, record in stages.items() if facts.changed_since(record, there)],
+        outdated=facts.outdated(stages, there),
         notices=facts.notices(stages),
         figures=facts.key_figures(stages),
         samples=samples,

@@ -64,6 +64,28 @@ def changed_since(record: Mapping[str, Any], there: Mapping[str, str]) -> list[s
     return [file for file, sha256 in _seen(record).items() if there.get(file) != sha256]
 
 
+def outdated(stages: Stages, there: Mapping[str, str]) -> list[str]:
+    """The stages whose models are not there as they were, or are of another conversion than the verified ones."""
+    changed = {name for name, record in stages.items() if changed_since(record, there)}
+    return sorted(changed.union(of_another_fp32(stages)))
+
+
+def of_another_fp32(stages: Stages) -> list[str]:
+    """Which of INT8's stages were given an FP32 IR that verify was not; none where nothing was verified.
+
+    Where a later conversion was to FP16 alone, the FP32 IR of the one before still lies there as they were given it.
+    """
+    if "verify" not in stages:
+        return []
+    verified = _seen(stages["verify"])
+    return [
+        name
+        for name in ("quantize", "verify-int8")
+        for file, sha256 in _seen(stages.get(name, _NONE)).items()
+        if file.startswith("FP32/") and verified.get(file) != sha256
+    ]
+
+
 def _seen(record: Mapping[str, Any]) -> dict[str, str]:
     """Digests by file of the models that a stage looked at; evaluate has them by model."""
     models = record["inputs"].get("models", ())
