@@ -24,10 +24,10 @@ def junit_xml(model: str, result: Mapping[str, Any]) -> str:
 
 
 def _suite(suites: ElementTree.Element, name: str, cases: list[tuple[str, list[str]]], *, informative: bool) -> None:
-    failures = 0 if informative else sum(bool(faults) for _, faults in cases)
-    suite = ElementTree.SubElement(
-        suites, "testsuite", name=name, tests=str(len(cases)), failures=str(failures), errors="0"
-    )
+    faulty = str(sum(bool(faults) for _, faults in cases))
+    failures, skipped = ("0", faulty) if informative else (faulty, "0")
+    counts = {"tests": str(len(cases)), "failures": failures, "errors": "0", "skipped": skipped}
+    suite = ElementTree.SubElement(suites, "testsuite", {"name": name, **counts})
     for check, faults in cases:
         case = ElementTree.SubElement(suite, "testcase", classname=name, name=check)
         if faults and informative:

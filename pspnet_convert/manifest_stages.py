@@ -120,6 +120,8 @@ class ToIr(Stage):
 
 
 class VerifyInputs(Part):
+    """`images`: all pictures that the models were compared on, the tool's own and the card's among them."""
+
     checkpoint: CheckpointRecord
     card: ConvertedCard
     models: list[File]
@@ -245,20 +247,22 @@ class VerifyInt8(Stage):
 
 
 class EvaluatedData(Part):
-    """`images`: the SHA-256 of the names and digests of all that were asked for."""
+    """`listed` are in the split; `images`: the SHA-256 of the names and digests of all that were asked for."""
 
     name: str
     split: str
+    listed: Count
     images: Sha256
 
 
 class EvaluateInputs(Part):
-    """`models`: the files of each, by name."""
+    """`models`: the files of each, by name; `stated`: the card's figure for the protocol."""
 
     card: ConvertedCard
     shape: Shape
     models: dict[str, list[Union[File, CheckpointRecord]]]
     dataset: EvaluatedData
+    stated: Optional[float]
 
 
 class EvaluateOptions(Part):

@@ -57,6 +57,7 @@ class Partials:
     def keep(self, entries: Sequence[Entry], subject: ModelFile, tally: Tally) -> None:
         """Write what `subject` has counted on this chunk; WorkspaceError where that cannot be."""
         data = {
+            "model": [subject.name, self._models[subject.name]],
             "confusion": tally.confusions[subject.name].tolist(),
             "skipped": tally.skipped,
             "unknown": tally.unknown,
@@ -64,10 +65,22 @@ class Partials:
         write_json(self._path(entries, subject), data)
 
     def remove(self) -> None:
-        """Take away what was kept, the evaluation being complete."""
-        for path in self._used:
-            with writing(path):
-                path.unlink(missing_ok=True)
+        """Take away what was kept, the evaluation being complete; and what others kept of models since replaced.
+
+        The rest of what others kept stays: an evaluation with other options may still go on from it.
+        """
+        for path in [*self._used, *self._folder.glob("*.json")]:
+            if path in self._used or self._is_outdated(path):
+                with writing(path):
+                    path.unlink(missing_ok=True)
+
+    def _is_outdated(self, path: Path) -> bool:
+        """Whether it is of a model of this evaluation as it was before; or cannot be read."""
+        try:
+            name, files = json.loads(path.read_text(encoding="utf-8"))["model"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return True
+        return name in self._models and files != self._models[name]
 
     def _path(self, entries: Sequence[Entry], subject: ModelFile) -> Path:
         depends_on = {

@@ -30,6 +30,11 @@ class VerificationInput:
     image: RGB
 
 
+def picture_files(card: ModelCard, extra: Sequence[Path] = ()) -> list[Path]:
+    """The files that `verification_inputs` reads."""
+    return [*_photographs(), *_from_dataset(card), *extra]
+
+
 def verification_inputs(card: ModelCard, shape: ImageShape, extra: Sequence[Path] = ()) -> list[VerificationInput]:
     """The sheet, a few images of the card's dataset if it has one, and `extra`; ImageError for a file that is none."""
     height, width = shape[2:]
@@ -42,7 +47,7 @@ def verification_inputs(card: ModelCard, shape: ImageShape, extra: Sequence[Path
 
 def sheet(height: int, width: int, card_input: Input) -> RGB:
     """Two rows of tiles: the shipped photographs above, images drawn to show faults below."""
-    photographs = [read_image(path) for path in sorted(SAMPLES.glob("*.jpg"))[:_COLUMNS]]
+    photographs = [read_image(path) for path in _photographs()]
     rows, columns = (np.linspace(0, side, count + 1).astype(int) for side, count in ((height, 2), (width, _COLUMNS)))
     canvas = np.empty((height, width, 3), np.uint8)
     for column, photograph in enumerate(photographs):
@@ -89,6 +94,10 @@ def _edges(height: int, width: int) -> RGB:
 
 
 _DRAWN = (_patches, _ramps, _edges)
+
+
+def _photographs() -> list[Path]:
+    return sorted(SAMPLES.glob("*.jpg"))[:_COLUMNS]
 
 
 def _from_dataset(card: ModelCard) -> list[Path]:

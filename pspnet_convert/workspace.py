@@ -105,8 +105,8 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         full = error.errno in DISK_FULL
-        advice = "Make room there, or choose another folder" if full else "Choose a folder that can be written"
-        raise WorkspaceError(f"{path}: cannot be written: {reason}", f"{advice} with -o.") from error
+        advice = "Make room there, or choose another folder." if full else "Choose a folder that can be written."
+        raise WorkspaceError(f"{path}: cannot be written: {reason}", advice) from error
 
 
 @contextmanager

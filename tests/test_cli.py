@@ -15,9 +15,11 @@ import click
 import pytest
 from conftest import Cli, write_small_card
 
-from pspnet_convert import __version__
-from pspnet_convert.card import ModelCard
+from pspnet_convert import __version__, workspace
+from pspnet_convert.card import MAX_SIDE, ModelCard
 from pspnet_convert.cli import cli as command_line
+from pspnet_convert.commands import options
+from pspnet_convert.quantize import DEFAULT_SUBSET
 
 HEAVY = [
     "torch",
@@ -77,6 +79,12 @@ def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
     loaded = set(done.stderr.split())
     assert {"click", "pspnet_convert.cli"} <= loaded
     assert loaded & set(HEAVY) == set()
+
+
+def test_what_help_must_not_import_says_the_same() -> None:
+    assert (options.PRECISIONS, options.INT8) == (workspace.PRECISIONS, workspace.INT8)
+    assert options.MAX_SIDE == MAX_SIDE
+    assert options.SUBSET == DEFAULT_SUBSET
 
 
 def test_the_package_itself_imports_nothing_heavy() -> None:

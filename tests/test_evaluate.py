@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import voc
+import yaml
 from conftest import Cli
 from numpy.typing import NDArray
 
@@ -124,6 +125,32 @@ def test_what_has_not_changed_is_not_measured_again(cli: Cli, small: ModelCard, 
     assert changed["skipped"] is False
 
 
+def test_another_figure_of_the_card_is_measured_from(
+    cli: Cli, small: ModelCard, workspace: Path, dataset: Path, tmp_path: Path
+) -> None:
+    data = yaml.safe_load((small.folder / "model.yml").read_text())
+    card = tmp_path / "model.yml"
+
+    def evaluated(value: float) -> Any:
+        figure = {"metric": "mean_iou", "value": value, "dataset": "x", "protocol": "pad", "measured_by": "x"}
+        card.write_text(yaml.safe_dump({**data, "accuracy": [figure]}))
+        return cli("evaluate", card, "-o", workspace, "--dataset", dataset, "--backend", "ONNX", "--json").json()
+
+    assert evaluated(50.0)["result"]["stated"] == 50.0
+    changed, again = evaluated(60.0), evaluated(60.0)
+    assert (changed["skipped"], changed["result"]["stated"]) == (False, 60.0)
+    assert again["skipped"] is True
+
+
+def test_a_list_that_has_grown_is_told_of(cli: Cli, small: ModelCard, workspace: Path, dataset: Path) -> None:
+    copy = shutil.copytree(dataset, workspace / "voc")
+    arguments = ["--dataset", copy, "--backend", "ONNX", "--limit", 2, "--json"]
+    assert cli("evaluate", small.folder, "-o", workspace, *arguments).json()["result"]["listed"] == 4
+    names = copy / "ImageSets" / "Segmentation" / "val.txt"
+    names.write_text(names.read_text() + "another\n")
+    assert cli("evaluate", small.folder, "-o", workspace, *arguments).json()["result"]["listed"] == 5
+
+
 def test_the_progress_says_what_the_mean_iou_is_so_far(
     cli: Cli, small: ModelCard, workspace: Path, dataset: Path
 ) -> None:
@@ -163,8 +190,6 @@ def test_a_model_that_is_worse_than_allowed_is_exit_16(cli: Cli, small: ModelCar
 def test_without_pytorch_the_drop_is_from_the_cards_figure(
     cli: Cli, small: ModelCard, workspace: Path, dataset: Path, tmp_path: Path
 ) -> None:
-    import yaml
-
     data = yaml.safe_load((small.folder / "model.yml").read_text())
     figure = {"metric": "mean_iou", "value": 90.0, "dataset": "x", "protocol": "pad", "measured_by": "x"}
     card = tmp_path / "model.yml"
@@ -338,6 +363,20 @@ def test_nothing_is_found_of_other_work(
         images["005"] = "other"
     again = Partials(tmp_path, common, models, images, resume=True)
     assert again.find(entries[:-1] if what == "chunk" else entries, fp32 if what == "backend" else onnx) is None
+
+
+def test_a_complete_evaluation_leaves_what_another_may_go_on_from(
+    cli: Cli, small: ModelCard, workspace: Path, many: Path
+) -> None:
+    interrupt(small, workspace, many, CHUNK + 5)
+    others = partials_in(workspace)
+    evaluate_many(cli, small, workspace, many, "--limit", "2")
+    assert partials_in(workspace) == others != []
+    assert cli("to-ir", small.folder, "-o", workspace, "--mo-arg", "static_shape").exit_code == 0
+    evaluate_many(cli, small, workspace, many, "--limit", "2")
+    (of_the_onnx,) = partials_in(workspace)
+    assert of_the_onnx in others
+    assert "ONNX" in of_the_onnx.read_text()
 
 
 def test_a_damaged_partial_result_is_counted_again(cli: Cli, small: ModelCard, workspace: Path, many: Path) -> None:

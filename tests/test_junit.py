@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import onnx
 import onnx.numpy_helper
+import pytest
 from conftest import Cli
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,6 +54,20 @@ def test_what_is_wrong_fails_and_what_is_informative_does_not(cli: Cli, small: M
     assert "logit error" in next(suite.iter("failure")).attrib["message"]
 
 
+@pytest.mark.parametrize("command", ["verify", "run"])
+def test_a_verification_that_ends_early_leaves_no_earlier_verdict(
+    cli: Cli, small: ModelCard, workspace: Path, command: str
+) -> None:
+    report = workspace / "junit.xml"
+    arguments = (command, small.folder, "-o", workspace, "--junit", report)
+    assert cli(*arguments).exit_code == 0
+    assert report.is_file()
+    text = workspace / "text.jpg"
+    text.write_text("no image")
+    assert cli(*arguments, "--images", text).exit_code == 13
+    assert not report.exists()
+
+
 def test_a_doubt_fails_the_inputs_and_an_informative_fault_is_skipped() -> None:
     informative = Comparison("IR at bf16", "bf16", informative=True, pixels=1)
     informative.add_fault("logits", "far off")
@@ -60,6 +75,7 @@ def test_a_doubt_fails_the_inputs_and_an_informative_fault_is_skipped() -> None:
     root = ElementTree.fromstring(junit_xml("m", result.as_dict()).encode())
     inputs, _, at_bf16 = root.iter("testsuite")
     assert [inputs.attrib["failures"], at_bf16.attrib["failures"]] == ["1", "0"]
+    assert [inputs.attrib["skipped"], at_bf16.attrib["skipped"]] == ["0", "1"]
     assert "one class everywhere" in next(inputs.iter("failure")).attrib["message"]
     assert next(at_bf16.iter("skipped")).attrib["message"] == "informative: far off"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from pspnet_convert import __version__
 from pspnet_convert.card import ModelCard
+from pspnet_convert.catalog import shipped
 from pspnet_convert.commands.guard import INTERRUPTED
 from pspnet_convert.manifest import MANIFEST_VERSION, FileRecord, Manifest
 
@@ -107,6 +109,26 @@ def test_another_picture_is_verified_once(cli: Cli, small: ModelCard, workspace:
     command = ["verify", small.folder, "-o", workspace, "--images", photo, "--json"]
     assert skipped(cli(*command)) == {"verify": False}
     assert skipped(cli(*command)) == {"verify": True}
+
+
+def test_another_picture_of_the_cards_dataset_is_verified_once(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path, tmp_path: Path
+) -> None:
+    card = tmp_path / "card" / "model.yml"
+    pictures = card.parent / "voc" / "JPEGImages"
+    pictures.mkdir(parents=True)
+    samples = ["astronaut.jpg", "chelsea.jpg", "coffee.jpg"]
+    picture = Path(shutil.copy(shipped("samples") / samples[0], pictures / "one.jpg"))
+    data = yaml.safe_load((small.folder / "model.yml").read_text())
+    card.write_text(yaml.safe_dump({**data, "dataset": "voc"}))
+    command = ["verify", card, "-o", workspace, "--json"]
+    assert skipped(cli(*command)) == {"verify": False}
+    assert skipped(cli(*command)) == {"verify": True}
+    shutil.copy(shipped("samples") / samples[1], picture)
+    assert skipped(cli(*command)) == {"verify": False}
+    verified = json.loads((folder / "manifest.json").read_text())["stages"]["verify"]
+    assert [record["file"] for record in verified["inputs"]["images"]] == [*samples, picture.name]
+    assert verified["tools"]["pillow"] == version("pillow")
 
 
 @pytest.mark.parametrize("command", ["to-ir", "verify", "download"])

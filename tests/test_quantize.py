@@ -94,6 +94,7 @@ def test_the_manifest_tells_of_both_stages(quantized: Path, small: ModelCard) ->
     assert [record["file"] for record in made["outputs"]] == ["INT8/small-standin.bin", "INT8/small-standin.xml"]
     assert [record["file"] for record in made["inputs"]["images"]] == ["astronaut.jpg", "chelsea.jpg", "coffee.jpg"]
     assert "nncf" in made["tools"]
+    assert {"openvino", "numpy", "pillow"} <= set(checked["tools"])
     result = checked["result"]
     assert result["verdict"] == "pass"
     assert 0.5 <= result["agreement"] < 1

@@ -111,7 +111,7 @@ def test_a_full_disk_is_a_workspace_error(tmp_path: Path) -> None:
     with pytest.raises(WorkspaceError, match="No space left") as caught, replacing(tmp_path / "a") as (made,):
         made.symlink_to("/dev/full")
         made.write_text("new")
-    assert caught.value.advice == "Make room there, or choose another folder with -o."
+    assert caught.value.advice == "Make room there, or choose another folder."
     assert files(tmp_path) == []
 
 
@@ -225,7 +225,7 @@ def test_an_output_folder_under_a_file_is_refused(cli: Cli, small: ModelCard, tm
         result = cli(command, small.folder, "-o", output)
         assert result.exit_code == 12
         folder = output / "public" / small.name
-        assert f"{folder}: cannot be written: Not a directory. Choose a folder that can be written" in result.error
+        assert f"{folder}: cannot be written: Not a directory. Choose a folder that can be written." in result.error
     assert files(tmp_path) == ["file"]
     assert (tmp_path / "file").read_text() == "mine"
 

@@ -11,7 +11,7 @@ import click
 from pspnet_convert.commands import options
 from pspnet_convert.commands.guard import command
 from pspnet_convert.commands.options import FILE, FOLDER, job_of, together
-from pspnet_convert.commands.output import print_int8, print_outcomes, print_verified
+from pspnet_convert.commands.output import print_int8, print_outcomes, print_verified, remove_earlier
 
 if TYPE_CHECKING:
     from pspnet_convert.contract import ImageShape
@@ -130,6 +130,7 @@ def verify(
     """
     from pspnet_convert.stages import verification
 
+    remove_earlier(junit)
     with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=force) as job:
         outcome = verification.verify(
             job, images, onnx_files, ir_files, at_default_precision=at_default_precision, save_diff=save_diff
@@ -169,6 +170,7 @@ def run(
     """
     from pspnet_convert import pipeline
 
+    remove_earlier(junit)
     with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=force) as job:
         outcomes = pipeline.run(
             job,
@@ -194,7 +196,9 @@ def run(
     show_default="the card's dataset, or the photographs that ship with the tool",
     help="A folder of pictures like those that the model will see.",
 )
-@click.option("--subset-size", type=click.IntRange(1), default=300, show_default=True, help="At most so many of them.")
+@click.option(
+    "--subset-size", type=click.IntRange(1), default=options.SUBSET, show_default=True, help="At most so many of them."
+)
 @click.option(
     "--min-agreement",
     type=click.FloatRange(0, 1),

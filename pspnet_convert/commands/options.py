@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
+from pspnet_convert.progress import MODES
+
 if TYPE_CHECKING:
     from pspnet_convert.contract import ImageShape
     from pspnet_convert.job import Job
 
-# The workspace's words, which --help would have to import a locking library for.
+# What others say too (workspace.py, card.py, quantize.py), but --help would wait for what they import.
 PRECISIONS = ("FP32", "FP16")
 INT8 = "INT8"
-_MAX_SIDE = 8192
+MAX_SIDE = 8192
+SUBSET = 300
 
 
 class _Shape(click.ParamType):
@@ -29,8 +32,8 @@ class _Shape(click.ParamType):
             batch, channels, height, width = (int(part) for part in str(value).strip("[]").split(","))
         except ValueError:
             self.fail(f"{value!r} is not four numbers: 1,3,HEIGHT,WIDTH", param, ctx)
-        if (batch, channels) != (1, 3) or not all(8 <= side <= _MAX_SIDE for side in (height, width)):
-            self.fail(f"{value!r} is not 1,3,HEIGHT,WIDTH with sides of 8 to {_MAX_SIDE}", param, ctx)
+        if (batch, channels) != (1, 3) or not all(8 <= side <= MAX_SIDE for side in (height, width)):
+            self.fail(f"{value!r} is not 1,3,HEIGHT,WIDTH with sides of 8 to {MAX_SIDE}", param, ctx)
         return 1, 3, height, width
 
 
@@ -58,7 +61,7 @@ output_dir = where("-o", "--output-dir")
 force = click.option("--force", is_flag=True, help="Do it again even if nothing has changed.")
 progress = click.option(
     "--progress",
-    type=click.Choice(["auto", "json", "none"]),
+    type=click.Choice(MODES),
     default="auto",
     show_default=True,
     help="auto: a bar on a terminal; json: one event a line on stdout.",

@@ -26,6 +26,15 @@ def print_outcomes(job: Job, outcomes: Sequence[Outcome], as_json: bool) -> None
         print_table(stage_table(outcomes, job.workspace.folder))
 
 
+def remove_earlier(junit: Optional[Path]) -> None:
+    """Take away the file of an earlier verification: CI must not collect it where this one comes to no verdict."""
+    if junit is not None:
+        from pspnet_convert.workspace import writing
+
+        with writing(junit):
+            junit.unlink(missing_ok=True)
+
+
 def print_verified(job: Job, outcomes: Sequence[Outcome], as_json: bool, junit: Optional[Path]) -> None:
     """What verify, the last of `outcomes`, found, on the terminal and into the file `junit`.
 

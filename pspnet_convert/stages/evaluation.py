@@ -41,10 +41,12 @@ def evaluate(job: Job, choice: Choice, stage: str = "evaluate") -> Outcome:
         task = Task(job.card, job.exported_shape(), protocol, choice.skip_bad)
         return _measure(job, task, subjects, listed, choice, partials)
 
-    dataset = {"name": folder.name, "split": choice.split, "images": digest_of(images)}
+    dataset = {"name": folder.name, "split": choice.split, "listed": len(listed), "images": digest_of(images)}
+    # No count depends on the figure, but the result does: it holds the drops from it.
+    stated = asked.stated_figure(job.card, protocol)
     return job.stage(
         stage,
-        inputs={**common, "models": models, "dataset": dataset},
+        inputs={**common, "models": models, "dataset": dataset, "stated": stated},
         options=options,
         tools=tools.EVALUATION,
         outputs=[],

@@ -56,7 +56,7 @@ def verify_int8(job: Job, calibration: Optional[Path], min_agreement: float) -> 
         "verify-int8",
         inputs=_inputs(job, list(irs.values()), images),
         options={"min_agreement": min_agreement},
-        tools=tools.IR,
+        tools=tools.INT8_VERIFICATION,
         outputs=[],
         work=work,
     )

@@ -21,7 +21,7 @@ from pspnet_convert.manifest import StageRecord, versions
 from pspnet_convert.progress import steps
 from pspnet_convert.reference import expect
 from pspnet_convert.stages import tools
-from pspnet_convert.verification_inputs import verification_inputs
+from pspnet_convert.verification_inputs import picture_files, verification_inputs
 from pspnet_convert.verify import Verification
 from pspnet_convert.verify import verify as compare_with_reference
 from pspnet_convert.workspace import PRECISIONS, temporary_folder
@@ -122,7 +122,7 @@ def _inputs(job: Job, files: Sequence[ModelFile], images: Sequence[Path]) -> dic
         "checkpoint": job.original.record(),
         "card": job.converted_card(),
         "models": job.records([part for file in files for part in file.parts]),
-        "images": job.pictures(images),
+        "images": job.pictures(picture_files(job.card, images)),
     }
 
 
