@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from pspnet_convert.contract import DEFAULT_OPSET, ImageShape
-from pspnet_convert.evaluation_inputs import Choice
 from pspnet_convert.job import Job, Outcome
-from pspnet_convert.stages import conversion, evaluation, export, quantization, verification
+from pspnet_convert.stages import conversion, export, verification
 from pspnet_convert.stages import download as fetching
 from pspnet_convert.workspace import INT8, PRECISIONS
 
@@ -53,6 +52,10 @@ def run_int8(
 
     With `evaluate`, the mean IoU of both in one pass as well, on `dataset`, or the card's.
     """
+    # Late: `run`, which has no part of them, need not wait for them.
+    from pspnet_convert.evaluation_inputs import Choice
+    from pspnet_convert.stages import evaluation, quantization
+
     outcomes = [
         quantization.quantize(job, calibration, subset_size),
         quantization.verify_int8(job, calibration, min_agreement),

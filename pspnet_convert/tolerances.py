@@ -35,13 +35,12 @@ class Error:
 
 
 def error_of(found: NDArray[np.float32], expected: NDArray[np.float32]) -> Error:
-    """Of logits `found`, of any shape, where `expected` are right; infinite where one of `found` is not finite."""
-    difference = found.astype(np.float64) - expected
+    """Of logits `found`, [classes, H, W], where `expected` are right; infinite where one of `found` is not finite."""
+    difference = found - expected
     if not np.isfinite(difference).all():
         return Error(np.inf, np.inf)
     tiny = float(np.finfo(np.float32).tiny)
-    scale = max(_rms(expected), tiny), max(float(np.abs(expected).max()), tiny)
-    return Error(_rms(difference) / scale[0], float(np.abs(difference).max()) / scale[1])
+    return Error(_rms(difference) / max(_rms(expected), tiny), _largest(difference) / max(_largest(expected), tiny))
 
 
 NO_ERROR = Error(0, 0)
@@ -77,5 +76,11 @@ def allowed(precision: Precision, rounding: Error) -> Error:
     )
 
 
-def _rms(values: NDArray[np.floating]) -> float:
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+def _rms(values: NDArray[np.float32]) -> float:
+    """In float64, a class at a time: of all at once it is the copy that takes the time."""
+    squares = sum(float(np.vdot(part, part)) for part in (plane.astype(np.float64) for plane in values))
+    return float(np.sqrt(squares / values.size))
+
+
+def _largest(values: NDArray[np.float32]) -> float:
+    return max(float(values.max()), -float(values.min()))
