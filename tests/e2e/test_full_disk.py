@@ -25,7 +25,7 @@ from pspnet_convert.workspace import replacing
 
 PHOTO = Path(__file__).parents[2] / "pspnet_convert" / "samples" / "chelsea.jpg"
 DISK = 16 << 20  # bytes; the small model's files are a fifth of it
-ADVICE = ". Make room there, or choose another folder with -o."
+ADVICE = ". Make room there, or choose another folder."
 
 
 @contextmanager
