@@ -236,16 +236,14 @@ def compare(expected: Expected, found: Prediction, name: str, comparison: Compar
             f"{may_be.rms:.1e} and {may_be.largest:.1e} allowed",
         )
     differs = found.labels != labels
-    reference_margin = margin(logits)
-    explained = differs & (reference_margin <= 2 * at_pixel) & np.isfinite(at_pixel)
-    comparison.differing += int(differs.sum())
+    margins, errors = margin(logits[:, differs]), at_pixel[differs]
+    explained = (margins <= 2 * errors) & np.isfinite(errors)
+    comparison.differing += len(explained)
     comparison.explained += int(explained.sum())
-    left = np.argwhere(differs & ~explained)
+    places, left = np.argwhere(differs), np.flatnonzero(~explained)
     pixels = [
-        UnexplainedPixel(
-            name, int(x), int(y), int(found.labels[y, x]), int(labels[y, x]), float(reference_margin[y, x])
-        )
-        for y, x in left[:_LISTED]
+        UnexplainedPixel(name, int(x), int(y), int(found.labels[y, x]), int(labels[y, x]), float(margins[number]))
+        for number, (y, x) in zip(left[:_LISTED], places[left[:_LISTED]])
     ]
     comparison.unexplained.extend(pixels[: _LISTED - len(comparison.unexplained)])
     if pixels:
@@ -258,7 +256,7 @@ def compare(expected: Expected, found: Prediction, name: str, comparison: Compar
 
 
 def margin(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[classes, H, W] to [H, W]: each pixel's best logit minus its second best."""
+    """[classes, ...] to [...]: each pixel's best logit minus its second best."""
     second, best = np.partition(logits, -2, axis=0)[-2:]
     return best - second
 
