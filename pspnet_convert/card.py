@@ -53,11 +53,16 @@ class _Part(BaseModel):
 
 
 class CheckpointFile(_Part):
-    """The checkpoint: its digests (lower-case hex), size in bytes, and where it can be had, best first."""
+    """The checkpoint: its digests (lower-case hex), size in bytes, and where it can be had, best first.
+
+    Of one that is not `pinned` size and SHA-256 are not known, but how the SHA-256 begins: `digest_prefix`, the eight
+    digits with which mmsegmentation ends a checkpoint's name.
+    """
 
     name: str = Field(pattern=FILE_NAME, max_length=200)
-    size: int = Field(gt=0, lt=2**40)
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: Optional[int] = Field(default=None, gt=0, lt=2**40)
+    sha256: Optional[str] = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    digest_prefix: Optional[str] = Field(default=None, pattern=r"^[0-9a-f]{8}$")
     sha384: Optional[str] = Field(default=None, pattern=r"^[0-9a-f]{96}$")
     sources: list[Text] = Field(min_length=1, max_length=20)
 
@@ -70,6 +75,30 @@ class CheckpointFile(_Part):
             if not is_url and not is_file_name:
                 raise ValueError(f"{source!r} is neither an http(s) URL nor the name of a file beside the card")
         return sources
+
+    @model_validator(mode="after")
+    def _identified(self) -> CheckpointFile:
+        if (self.size is None) != (self.sha256 is None):
+            raise ValueError("size and sha256 go together: one is missing")
+        if self.sha256 is None and self.digest_prefix is None:
+            raise ValueError("neither size and sha256 nor digest_prefix says which file it is")
+        if self.sha256 is not None and not self.sha256.startswith(self.digest_prefix or ""):
+            raise ValueError(f"sha256 {self.sha256} does not begin with the digest_prefix {self.digest_prefix}")
+        return self
+
+    @property
+    def pinned(self) -> bool:
+        """Whether one file alone will do."""
+        return self.sha256 is not None
+
+    @property
+    def digest(self) -> str:
+        """All that is known of the SHA-256, from its beginning on."""
+        return self.sha256 or self.digest_prefix or ""
+
+    def accepts(self, sha256: str) -> bool:
+        """Whether a file of this SHA-256 (lower-case hex) may be the checkpoint."""
+        return sha256.startswith(self.digest)
 
 
 class Input(_Part):
@@ -160,7 +189,9 @@ class ModelCard(_Part):
     framework: Literal["pytorch"]
     references: list[Text] = []
     files: list[CheckpointFile] = Field(min_length=1, max_length=1)
-    config: str = Field(pattern=r"^[A-Za-z0-9_][\w.+/-]*\.py$", max_length=200)
+    # The network: one of mmsegmentation's configs, or a config's `model` section as plain data.
+    config: Optional[str] = Field(default=None, pattern=r"^[A-Za-z0-9_][\w.+/-]*\.py$", max_length=200)
+    network: Optional[dict[str, Any]] = None
     # Numbers only: a string could name a class for the registry to build.
     config_overrides: dict[str, Union[bool, int, float, list[Union[int, float]]]] = {}
     input: Input
@@ -176,8 +207,8 @@ class ModelCard(_Part):
 
     @field_validator("config")
     @classmethod
-    def _inside(cls, config: str) -> str:
-        if ".." in config.split("/"):
+    def _inside(cls, config: Optional[str]) -> Optional[str]:
+        if ".." in (config or "").split("/"):
             raise ValueError("must stay inside mmsegmentation's configs")
         return config
 
@@ -196,6 +227,8 @@ class ModelCard(_Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelCard:
+        if (self.config is None) == (self.network is None):
+            raise ValueError("exactly one of config and network must say what is built")
         if self.output.shape != (1, 1, self.input.height, self.input.width):
             raise ValueError(f"output.shape {list(self.output.shape)} does not fit the input's height and width")
         if self.output.values != (0, len(self.classes) - 1):

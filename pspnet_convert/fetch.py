@@ -7,7 +7,8 @@ send it back as `If-Range`. Here the card names one exact file, so its digest is
 disk are kept whatever source they came from (an earlier run, another mirror); if the whole is wrong, and it
 was pieced together from several answers, the source gets one clean try from zero. So a file that changes on
 its server between two tries costs one more download and never passes, and there is no second file to keep in
-step with the first.
+step with the first. Of a card that is not pinned yet (card.py) the beginning of the digest serves as well, and the
+size is what the server says.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import hashlib
 import logging
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +46,7 @@ _CHUNK = 128 * 1024
 _MAX_REDIRECTS = 10
 _SLOWEST = 1024  # bytes a second; less is a server that drips to keep the read timeout quiet
 _GAIN = 1 << 20  # bytes that earn a flaky source a fresh set of attempts
+_LARGEST = 4 << 30  # bytes of a file whose size the card does not say; the largest published has not half a GiB
 _ADVICE = "Give another place with --source (a URL, a folder or a file), or the file itself with --checkpoint."
 log = logging.getLogger(__name__)
 
@@ -100,15 +103,16 @@ def fetch(
     gave anything, WorkspaceError if the disk refuses.
     """
     part_path = target.with_name(target.name + ".part")
-    if not anew and _is_there(file, target):
+    digest = None if anew else _digest_there(file, target)
+    if digest is not None:
         with writing(part_path):
             part_path.unlink(missing_ok=True)
-        return Fetched(target, file.sha256, file.size, None, already_there=True)
+        return Fetched(target, digest, target.stat().st_size, None, already_there=True)
     failures: list[tuple[str, _SourceError]] = []
     with _Part(part_path, file, progress) as part:
         if part.is_right():
             part.move_to(target)
-            return Fetched(target, file.sha256, file.size, None, already_there=True)
+            return Fetched(target, part.sha256, part.size, None, already_there=True)
         for source in sources:
             try:
                 _fetch_from(source, part, progress, patience, allow_http_redirect)
@@ -117,7 +121,7 @@ def fetch(
                 progress.note(f"{without_secrets(source)}: {error}", "retry")
             else:
                 part.move_to(target)
-                return Fetched(target, file.sha256, file.size, without_secrets(source), already_there=False)
+                return Fetched(target, part.sha256, part.size, without_secrets(source), already_there=False)
     raise _all_failed(file, failures)
 
 
@@ -152,6 +156,7 @@ class _Part:
     def __init__(self, path: Path, wanted: CheckpointFile, progress: Progress) -> None:
         self._path = path
         self.wanted = wanted
+        self.total = wanted.size
         self._progress = progress
         self.furthest = 0
         with writing(path):
@@ -160,7 +165,7 @@ class _Part:
             self._file = path.open("a+b", buffering=0)
             self._clear()
             self._take_up()
-        progress.start(wanted.size, wanted.name, self.size)
+        progress.start(self.total, wanted.name, self.size)
 
     def _clear(self) -> None:
         self.size = 0
@@ -174,10 +179,10 @@ class _Part:
         self._file.seek(0)
         while chunk := self._file.read(_CHUNK):
             self._count(chunk)
-            if self.size > self.wanted.size:
+            if self.size > self._limit:
                 break
         self.pieces = 1 if self.size else 0
-        if self.size >= self.wanted.size and not self.is_right():
+        if self.size >= self._limit and not self.is_right():
             self._file.truncate(0)
             self._clear()
 
@@ -187,9 +192,30 @@ class _Part:
         self.size += len(chunk)
 
     @property
+    def _limit(self) -> int:
+        return _LARGEST if self.wanted.size is None else self.wanted.size
+
+    @property
+    def sha256(self) -> str:
+        return self._digests["sha256"].hexdigest()
+
+    @property
     def missing(self) -> int:
-        """In bytes."""
-        return self.wanted.size - self.size
+        """Bytes that may still come: as many as there are to come, where that is known."""
+        return (self._limit if self.total is None else self.total) - self.size
+
+    def expect(self, served: Optional[int]) -> None:
+        """Take the size that a source tells of the whole file, None for none; _SourceError if it cannot be the file."""
+        if self.wanted.size is not None:
+            if served not in (None, self.wanted.size):
+                raise _SourceError(f"serves {served} bytes instead of {self.wanted.size}", wrong=True)
+            return
+        if served is not None and served > _LARGEST:
+            raise _SourceError(f"serves {served} bytes, more than any checkpoint has", wrong=True)
+        self.total = served
+        if served is not None and served < self.size:
+            self.restart()
+        self._progress.start(served, self.wanted.name, self.size)
 
     def append(self, chunk: bytes) -> None:
         with writing(self._path):
@@ -204,16 +230,17 @@ class _Part:
         with writing(self._path):
             self._file.truncate(0)
         self._clear()
-        self._progress.start(self.wanted.size, self.wanted.name, 0)
+        self._progress.start(self.total, self.wanted.name, 0)
 
     def is_right(self) -> bool:
-        return not self.missing and self.difference() is None
+        return self.wanted.size in (None, self.size) and self.difference() is None
 
     def difference(self) -> Optional[str]:
         """The first digest that is not the card's, in words."""
-        for name, digest in self._digests.items():
-            found, wanted = digest.hexdigest(), getattr(self.wanted, name)
-            if found != wanted:
+        if not self.size:
+            return "serves nothing"
+        for name, wanted in (("sha256", self.wanted.digest), ("sha384", self.wanted.sha384)):
+            if wanted and not (found := self._digests[name].hexdigest()).startswith(wanted):
                 return f"serves other bytes ({name} {found[:12]}... instead of {wanted[:12]}...)"
         return None
 
@@ -242,18 +269,18 @@ class _Part:
                 self._path.unlink(missing_ok=True)
 
 
-def _is_there(file: CheckpointFile, target: Path) -> bool:
-    """Whether `target` is the file. Its SHA-256 says so; the card's other digest adds nothing to that."""
+def _digest_there(file: CheckpointFile, target: Path) -> Optional[str]:
+    """The SHA-256 of `target` if it is the file; the card's other digest adds nothing to that."""
     with writing(target):
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not target.exists():
-            return False
+            return None
         size = target.stat().st_size
-    if size == file.size and sha256_of(target) == file.sha256:
-        return True
+    if size == (file.size or size) and file.accepts(digest := sha256_of(target)):
+        return digest
     log.warning("%s is not the file that the card names; it is fetched anew", target)
-    return False
+    return None
 
 
 def _all_failed(file: CheckpointFile, failures: list[tuple[str, _SourceError]]) -> ConvertError:
@@ -285,17 +312,14 @@ def _fetch_from(source: str, part: _Part, progress: Progress, patience: Patience
 
 
 def _fill(part: _Part, read: Callable[[int], bytes]) -> None:
-    """Read until `part` has the card's size: of an endless body not a byte more is taken."""
+    """Read until `part` has the file's size: of an endless body not a byte more is taken."""
     part.pieces += 1
     while part.missing and (chunk := read(min(_CHUNK, part.missing))):
         part.append(chunk)
-    if part.missing:
-        raise _TryAgain(f"ended after {part.size} of {part.wanted.size} bytes")
-
-
-def _check_size(served: int, wanted: int) -> None:
-    if served != wanted:
-        raise _SourceError(f"serves {served} bytes instead of {wanted}", wrong=True)
+    if part.missing and part.total is not None:
+        raise _TryAgain(f"ended after {part.size} of {part.total} bytes")
+    if not part.missing and part.total is None:
+        raise _SourceError(f"serves {part.size} bytes and more, more than any checkpoint has", wrong=True)
 
 
 # Local sources
@@ -313,12 +337,20 @@ def _local_path(source: str, name: str) -> Path:
     return path / name if path.is_dir() else path
 
 
+def _size_of(path: Path) -> int:
+    """In bytes; _SourceError for what is no file."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise _SourceError("is no file")
+    return found.st_size
+
+
 def _copy(source: str, part: _Part) -> None:
     """Fill `part` from a path or file URL."""
     try:
         path = _local_path(source, part.wanted.name)
         # By name, before it is opened: to open a pipe would wait for its writer.
-        _check_size(path.stat().st_size, part.wanted.size)
+        part.expect(_size_of(path))
         with path.open("rb") as file:
             file.seek(part.size)
             _fill(part, file.read)
@@ -409,7 +441,7 @@ def _network_faults(part: _Part, patience: Patience) -> Iterator[None]:
             raise _SourceError("its certificate is not trusted") from error
         raise _TryAgain("the encrypted connection failed") from error
     except (requests.ConnectionError, urllib3.exceptions.ProtocolError) as error:
-        where = f" after {part.size} of {part.wanted.size} bytes" if part.size else ""
+        where = f" after {part.size} of {part.total or 'unknown'} bytes" if part.size else ""
         raise _TryAgain(f"{_root_cause(error)}{where}") from error
     except requests.TooManyRedirects as error:
         raise _SourceError(f"more than {_MAX_REDIRECTS} redirects") from error
@@ -478,10 +510,9 @@ def _check_body(response: requests.Response, part: _Part) -> None:
     if re.search(r"gzip|compress|deflate|br|zstd", coding):
         raise _SourceError("sends it compressed, though asked not to")
     served = _served_size(response)
-    if served != part.wanted.size and headers.get("Content-Type", "").lower().startswith("text/html"):
+    if served != (part.wanted.size or 0) and headers.get("Content-Type", "").lower().startswith("text/html"):
         raise _SourceError("serves an HTML page instead of the file", wrong=True)
-    if served is not None:
-        _check_size(served, part.wanted.size)
+    part.expect(served)
     if _offset(response) not in (0, part.size):
         raise _SourceError("serves another part of the file than it was asked for")
 

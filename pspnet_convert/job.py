@@ -72,7 +72,9 @@ class Job:
     def converted_card(self) -> dict[str, Any]:
         """What of the card changes the artifacts: another description or figure is no reason to convert again."""
         return self.card.model_dump(
-            mode="json", include={"name", "config", "config_overrides", "input", "output", "classes"}
+            mode="json",
+            include={"name", "config", "network", "config_overrides", "input", "output", "classes"},
+            exclude_none=True,
         )
 
     def exported_shape(self) -> ImageShape:

@@ -42,7 +42,8 @@ class ConvertedCard(Part):
     """What of the card changes the artifacts."""
 
     name: str
-    config: str
+    config: Optional[str] = None
+    network: Optional[dict[str, Any]] = None
     config_overrides: dict[str, Union[bool, int, float, list[Union[int, float]]]]
     input: Input
     output: Output

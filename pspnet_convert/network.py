@@ -9,7 +9,7 @@ import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 import torch
 from torch import Tensor, nn
@@ -45,13 +45,17 @@ class PSPNet(nn.Module):
         return interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=self.align_corners)
 
 
-def build_segmentor(config: str, overrides: Mapping[str, Any], *, auxiliary_head: bool = False) -> EncoderDecoder:
+def build_segmentor(
+    config: Optional[str], overrides: Mapping[str, Any], *, auxiliary_head: bool = False
+) -> EncoderDecoder:
     """mmsegmentation's network of a shipped config, freshly initialised, SyncBN turned into BN.
 
     `config` is a file name below mmsegmentation's configs; `overrides` has dotted keys, as mmengine's
     `--cfg-options`. Nothing is downloaded. Raises CardError if there is no such config, it does not build, or
     it is no PSPNet.
     """
+    if config is None:
+        raise CardError("network: a network in the card itself is not built yet")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of missing optional packages, at import
         provide_mmcv_ops()

@@ -38,7 +38,7 @@ class Original:
         """The file as the manifest has it, once it is identified (which see for the errors)."""
         self.identify()
         record = self._digests.record(self.path, self.path.name)
-        return {**asdict(record), "is_the_cards": record.sha256 == self._card.checkpoint.sha256}
+        return {**asdict(record), "is_the_cards": self._card.checkpoint.accepts(record.sha256)}
 
     def findings(self) -> dict[str, Any]:
         """What reading it told: plain values for the manifest. CheckpointError if it cannot be read."""

@@ -25,8 +25,10 @@ log = logging.getLogger(__name__)
 class Progress(Protocol):
     """`start`, any number of `advance` and `note`, `done`; then the next stage may start."""
 
-    def start(self, total: int, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes") -> None:
-        """`offset` of `total` units are there; called again before `done`, back to `offset`."""
+    def start(
+        self, total: Optional[int], name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
+    ) -> None:
+        """`offset` of `total` units (None: not known) are there; called again before `done`, back to `offset`."""
 
     def advance(self, units: int, state: str = "") -> None:
         """So many more units are there; `state`: what there is to say of the work so far."""
@@ -53,7 +55,9 @@ def steps(
 class Silent:
     """No bar; a note is a line in the log, so that a CI log shows what a slow stage waited for."""
 
-    def start(self, total: int, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes") -> None:
+    def start(
+        self, total: Optional[int], name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
+    ) -> None:
         pass
 
     def advance(self, units: int, state: str = "") -> None:
@@ -75,7 +79,9 @@ class JsonLines:
         self._unit = "bytes"
         self._told_at = 0.0
 
-    def start(self, total: int, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes") -> None:
+    def start(
+        self, total: Optional[int], name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
+    ) -> None:
         self._unit = unit
         self._state = {"event": stage, "file": name, unit: offset, "total": total}
         self._tell()
@@ -111,7 +117,9 @@ class Bar:
         self._task: Any = None
         self._name = ""
 
-    def start(self, total: int, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes") -> None:
+    def start(
+        self, total: Optional[int], name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
+    ) -> None:
         self._name = name
         if self._live is None:
             self._live = _rich_progress(self._stream, in_bytes=unit == "bytes")
