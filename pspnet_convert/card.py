@@ -26,6 +26,7 @@ from pspnet_convert.card_yaml import read_yaml
 from pspnet_convert.errors import CardError
 
 MAX_SIDE = 8192
+MODEL_NAME = r"^[a-z0-9][a-z0-9_-]*$"
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*$"
 # Model Optimizer gives brackets, commas, arrows and colons in a name a meaning of their own.
 _PORT_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$"
@@ -183,7 +184,7 @@ class License(_Part):
 class ModelCard(_Part):
     """One `model.yml`. `path` is where it was read from; local sources and the dataset lie beside it, in `folder`."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)
+    name: str = Field(pattern=MODEL_NAME, max_length=100)
     description: Text
     task_type: Literal["semantic_segmentation"]
     framework: Literal["pytorch"]

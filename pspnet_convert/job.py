@@ -19,6 +19,7 @@ from pspnet_convert.contract import ImageShape
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.manifest import Digests, FileRecord, Manifest, StageRecord, versions
 from pspnet_convert.original import Original
+from pspnet_convert.pins import pinned, write_pin
 from pspnet_convert.progress import Progress
 from pspnet_convert.workspace import Workspace, ir_files, replacing
 
@@ -66,6 +67,25 @@ class Job:
         checkpoint = choice.path or workspace.checkpoint(card.checkpoint.name)
         self.original = Original(card, checkpoint, self.digests, allow_unknown=choice.allow_unknown)
         self._page_lags = False
+
+    # Which checkpoint it is
+
+    def checkpoint_record(self) -> dict[str, Any]:
+        """Original.record; from then on the card is pinned to the checkpoint, if that is its own."""
+        record = self.original.record()
+        if record["is_the_cards"]:
+            self.pin(record["sha256"], record["size"])
+        return record
+
+    def pin(self, sha256: str, size: int) -> None:
+        """Hold the model to the file of this SHA-256 and size (bytes), in the lock file too, unless it is already.
+
+        For the errors see pins.write_pin.
+        """
+        if not self.card.checkpoint.pinned:
+            self.card = self.original.card = self.manifest.card = write_pin(
+                self.card, self.workspace.root, sha256, size
+            )
 
     # What a stage was given
 
@@ -200,10 +220,13 @@ def open_job(
     *,
     force: bool = False,
 ) -> Iterator[Job]:
-    """A Job that holds the model's folder below `output_dir` for as long as the block lasts."""
+    """A Job that holds the model's folder below `output_dir` for as long as the block lasts.
+
+    Its card is pinned as the lock file says (pins.pinned, which see for the errors).
+    """
     workspace = Workspace(output_dir, card.name)
     with workspace.locked():
-        job = Job(card, workspace, progress, choice, force=force)
+        job = Job(pinned(card, output_dir), workspace, progress, choice, force=force)
         try:
             yield job
         finally:

@@ -77,11 +77,7 @@ class Manifest:
 
     def __init__(self, path: Path, card: ModelCard) -> None:
         self._path = path
-        self._head = {
-            "manifest_version": MANIFEST_VERSION,
-            "tool": {"name": "pspnet-convert", "version": __version__},
-            "model": card.model_dump(mode="json", exclude_none=True),
-        }
+        self.card = card
         self._stages = _read_stages(path)
 
     def stage(self, name: str) -> Optional[StageRecord]:
@@ -117,7 +113,12 @@ class Manifest:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**self._head, "stages": {name: asdict(record) for name, record in self._stages.items()}}
+        return {
+            "manifest_version": MANIFEST_VERSION,
+            "tool": {"name": "pspnet-convert", "version": __version__},
+            "model": self.card.model_dump(mode="json", exclude_none=True),
+            "stages": {name: asdict(record) for name, record in self._stages.items()},
+        }
 
 
 def versions(*packages: str) -> dict[str, str]:

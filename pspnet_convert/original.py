@@ -24,21 +24,17 @@ class Original:
 
     def __init__(self, card: ModelCard, path: Path, digests: Digests, *, allow_unknown: bool) -> None:
         self.path = path
-        self._card = card
+        self.card = card
         self._digests = digests
         self._allow_unknown = allow_unknown
 
-    def identify(self) -> None:
-        """DigestError if the file is not the card's, unless that is allowed; CheckpointError if there is none."""
+    def record(self) -> dict[str, Any]:
+        """The file as the manifest has it, once it is identified (checkpoint.identify, which see for the errors)."""
         from pspnet_convert.checkpoint import identify
 
-        identify(self.path, self._card.checkpoint, self._digests.of, allow_unknown=self._allow_unknown)
-
-    def record(self) -> dict[str, Any]:
-        """The file as the manifest has it, once it is identified (which see for the errors)."""
-        self.identify()
+        identify(self.path, self.card.checkpoint, self._digests.of, allow_unknown=self._allow_unknown)
         record = self._digests.record(self.path, self.path.name)
-        return {**asdict(record), "is_the_cards": self._card.checkpoint.accepts(record.sha256)}
+        return {**asdict(record), "is_the_cards": self.card.checkpoint.accepts(record.sha256)}
 
     def findings(self) -> dict[str, Any]:
         """What reading it told: plain values for the manifest. CheckpointError if it cannot be read."""
@@ -51,9 +47,9 @@ class Original:
     def provenance(self) -> dict[str, str]:
         """What an ONNX says of where it comes from."""
         return {
-            "name": self._card.name,
+            "name": self.card.name,
             "checkpoint_sha256": self._digests.of(self.path),
-            "classes": ",".join(self._card.class_names),
+            "classes": ",".join(self.card.class_names),
             "tool": f"pspnet-convert {__version__}",
         }
 
@@ -61,14 +57,14 @@ class Original:
     def _checkpoint(self) -> Checkpoint:
         from pspnet_convert.checkpoint import load_checkpoint
 
-        return load_checkpoint(self.path, self._card)
+        return load_checkpoint(self.path, self.card)
 
     @cached_property
     def network(self) -> PSPNet:
         """CheckpointError if the checkpoint cannot be read, or is of another network."""
         from pspnet_convert.network import build_network
 
-        return build_network(self._card, self._checkpoint)
+        return build_network(self.card, self._checkpoint)
 
     def release(self) -> None:
         """Let go of the network that was read, and of its weights."""

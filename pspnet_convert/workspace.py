@@ -66,21 +66,28 @@ class Workspace:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the model's folder for this process, made if need be and cleared of what a killed run left."""
-        with writing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # Opened here, since a lock waits for ever where it may not write.
-            (self.folder / ".lock").touch()
-        lock = FileLock(str(self.folder / ".lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            log.warning("waiting for another pspnet-convert that works in %s", self.folder)
-            lock.acquire()
-        try:
+        with alone_in(self.folder):
             _sweep(self.folder)
             yield
-        finally:
-            lock.release()
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold `folder`, made if need be, for this process; WorkspaceError where it cannot be written."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        # Opened here, since a lock waits for ever where it may not write.
+        (folder / ".lock").touch()
+    lock = FileLock(str(folder / ".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.warning("waiting for another pspnet-convert that works in %s", folder)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def ir_files(path: Path) -> list[Path]:
@@ -110,14 +117,14 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def temporary_folder(folder: Path) -> Iterator[Path]:
+def temporary_folder(folder: Path, prefix: str = _TEMPORARY) -> Iterator[Path]:
     """A new folder in `folder`, which is made if need be; gone when the block ends, or swept by the next run.
 
     Raises WorkspaceError where `folder` cannot be written.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
+        temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
     try:
         yield temporary
     finally:
@@ -125,16 +132,17 @@ def temporary_folder(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing(*targets: Path) -> Iterator[list[Path]]:
+def replacing(*targets: Path, prefix: str = _TEMPORARY) -> Iterator[list[Path]]:
     """Paths in a temporary folder, one a target, that take the targets' places when the block ends well.
 
-    The temporary folder lies beside the first target, on the same file system, so that each move is atomic.
+    The temporary folder, whose name begins with `prefix`, lies beside the first target, on the same file system, so
+    that each move is atomic.
     Targets that are there are removed before the first move, but for that one's: whenever the process is killed,
     old and new files, which would not fit together, do not lie side by side.
     Raises WorkspaceError where the disk refuses; unless it refuses a move, the targets are then as they were.
     """
     folder = targets[0].parent
-    with temporary_folder(folder) as temporary, writing(folder):
+    with temporary_folder(folder, prefix) as temporary, writing(folder):
         made = [temporary / str(number) / target.name for number, target in enumerate(targets)]
         for path in made:
             path.parent.mkdir()

@@ -113,8 +113,10 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.delay_s:
             self.scene.closing.wait(reply.delay_s)
         # A client that hung up is what some tests are about.
-        with contextlib.suppress(ConnectionError):
+        try:
             self._answer(reply, seen)
+        except ConnectionError:
+            self.close_connection = True
 
     def _answer(self, reply: Reply, seen: Seen) -> None:
         whole = self.scene.body if reply.body is None else reply.body

@@ -32,9 +32,10 @@ def download(job: Job, sources: Sequence[str], *, allow_http_redirect: bool = Fa
     finally:
         job.progress.done()
     job.digests.learn(target, fetched.sha256)
+    job.pin(fetched.sha256, fetched.size)
     before = job.manifest.stage("download")
     # What the file is follows from the card; where it came from is told, not compared.
-    work = StageRecord({"card": {"sha256": wanted.sha256, "size": wanted.size}}, {}, {})
+    work = StageRecord({"card": {"sha256": fetched.sha256, "size": fetched.size}}, {}, {})
     if fetched.already_there and before is not None and before.same_work(work):
         return tell(Outcome("download", before, skipped=True))
     record = job.finish(work, started, [target], {"source": _without_folders(fetched.source)})

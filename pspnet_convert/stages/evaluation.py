@@ -57,7 +57,7 @@ def evaluate(job: Job, choice: Choice, stage: str = "evaluate") -> Outcome:
 def _records(job: Job, subject: ModelFile) -> list[dict[str, Any]]:
     """The files of a model to evaluate, with their digests; a checkpoint must be the card's."""
     if subject.path == job.original.path:
-        return [job.original.record()]
+        return [job.checkpoint_record()]
     require(subject.parts, "to-ir")
     return job.records(subject.parts)
 

@@ -29,7 +29,7 @@ def export_onnx(job: Job, shape: Optional[ImageShape], opset: int, *, int32: boo
 
     return job.stage(
         "export-onnx",
-        inputs={"checkpoint": job.original.record(), "card": job.converted_card()},
+        inputs={"checkpoint": job.checkpoint_record(), "card": job.converted_card()},
         options={"input_shape": list(shape), "opset": opset, "int32": int32, "fold_pyramid": fold_pyramid},
         tools=tools.EXPORT,
         outputs=[target],

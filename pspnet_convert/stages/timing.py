@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 def benchmark(job: Job, rounds: int, *, int8: bool = False) -> list[Timing]:
     """Time each graph, converted anew, so that nothing in the workspace changes; `int8`: and the folded in INT8."""
-    job.original.identify()
+    job.checkpoint_record()
     with temporary_folder(job.workspace.folder) as folder:
         models = {}
         for graph in GRAPHS:

@@ -119,7 +119,7 @@ def _verify_others(
 
 def _inputs(job: Job, files: Sequence[ModelFile], images: Sequence[Path]) -> dict[str, Any]:
     return {
-        "checkpoint": job.original.record(),
+        "checkpoint": job.checkpoint_record(),
         "card": job.converted_card(),
         "models": job.records([part for file in files for part in file.parts]),
         "images": job.pictures(picture_files(job.card, images)),
