@@ -164,12 +164,16 @@ class ClassLabel(_Part):
 
 
 class Accuracy(_Part):
-    """A published figure (per cent) and how it was taken."""
+    """A published figure (per cent) and how it was taken: by one of protocols.py's, or by one that it does not have.
 
-    metric: Literal["mean_iou"]
+    Those are `slide`, the mean of windows that slide over the image, and `full_size`, whole images at a scale that is
+    not the model's.
+    """
+
+    metric: Literal["mean_iou", "mean_dice"]
     value: float = Field(ge=0, le=100)
     dataset: Text
-    protocol: Literal["crop", "pad", "whole"]
+    protocol: Literal["crop", "pad", "whole", "full_size", "slide"]
     measured_by: Text
     description: Optional[Text] = None
 
@@ -183,7 +187,7 @@ class License(_Part):
 class ModelCard(_Part):
     """One `model.yml`. `path` is where it was read from; local sources and the dataset lie beside it, in `folder`."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100)
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*$", max_length=100)
     description: Text
     task_type: Literal["semantic_segmentation"]
     framework: Literal["pytorch"]
@@ -197,8 +201,8 @@ class ModelCard(_Part):
     input: Input
     output: Output
     classes: list[ClassLabel] = Field(min_length=2, max_length=255)
-    gflops: float = Field(gt=0)
-    mparams: float = Field(gt=0)
+    gflops: Optional[float] = Field(default=None, gt=0)
+    mparams: Optional[float] = Field(default=None, gt=0)
     accuracy: list[Accuracy] = []
     dataset: Optional[str] = Field(default=None, pattern=FILE_NAME, max_length=200)
     license: License
