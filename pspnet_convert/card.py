@@ -26,7 +26,7 @@ from pspnet_convert.card_yaml import read_yaml
 from pspnet_convert.errors import CardError
 
 MAX_SIDE = 8192
-MODEL_NAME = r"^[a-z0-9][a-z0-9_-]*$"
+MODEL_NAME = r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*$"
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*$"
 # Model Optimizer gives brackets, commas, arrows and colons in a name a meaning of their own.
 _PORT_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$"
@@ -165,12 +165,16 @@ class ClassLabel(_Part):
 
 
 class Accuracy(_Part):
-    """A published figure (per cent) and how it was taken."""
+    """A published figure (per cent) and how it was taken: by one of protocols.py's, or by one that it does not have.
 
-    metric: Literal["mean_iou"]
+    Those are `slide`, the mean of windows that slide over the image, and `full_size`, whole images at a scale that is
+    not the model's.
+    """
+
+    metric: Literal["mean_iou", "mean_dice"]
     value: float = Field(ge=0, le=100)
     dataset: Text
-    protocol: Literal["crop", "pad", "whole"]
+    protocol: Literal["crop", "pad", "whole", "full_size", "slide"]
     measured_by: Text
     description: Optional[Text] = None
 
@@ -198,8 +202,8 @@ class ModelCard(_Part):
     input: Input
     output: Output
     classes: list[ClassLabel] = Field(min_length=2, max_length=255)
-    gflops: float = Field(gt=0)
-    mparams: float = Field(gt=0)
+    gflops: Optional[float] = Field(default=None, gt=0)
+    mparams: Optional[float] = Field(default=None, gt=0)
     accuracy: list[Accuracy] = []
     dataset: Optional[str] = Field(default=None, pattern=FILE_NAME, max_length=200)
     license: License

@@ -16,7 +16,7 @@ from pspnet_convert.commands import converting, handing_on, using
 def cli() -> None:
     """PSPNet from a PyTorch checkpoint to verified OpenVINO IR.
 
-    MODEL is a built-in model (pspnet-pytorch, demo) or the path of a model.yml.
+    MODEL is a name that list shows (pspnet-pytorch, demo, mmsegmentation's) or the path of a model.yml.
 
     \b
     Example:
@@ -25,6 +25,7 @@ def cli() -> None:
 
 
 for _one in (
+    using.list_,
     using.info,
     converting.download,
     converting.export_onnx,

@@ -12,6 +12,7 @@ from pspnet_convert.card import ModelCard
 from pspnet_convert.dataset import Entry
 from pspnet_convert.errors import ArtifactError, CardError, DatasetError
 from pspnet_convert.labelling import ONNX, PYTORCH
+from pspnet_convert.protocols import PROTOCOLS
 from pspnet_convert.workspace import Workspace
 
 IRS = ("FP32", "FP16", "INT8")
@@ -37,8 +38,9 @@ class Choice:
 
 
 def find_protocol(choice: Choice, card: ModelCard) -> str:
-    """`crop` where neither the user nor the card names one."""
-    return choice.protocol or next((figure.protocol for figure in card.accuracy), "crop")
+    """`crop` where neither the user nor the card names one that images can be evaluated by."""
+    known = (figure.protocol for figure in card.accuracy if figure.protocol in PROTOCOLS)
+    return choice.protocol or next(known, "crop")
 
 
 def find_dataset(choice: Choice, card: ModelCard) -> Path:
@@ -75,7 +77,8 @@ def image_digests(entries: Sequence[Entry], digest: Callable[[Path], str]) -> di
 
 def stated_figure(card: ModelCard, protocol: str) -> Optional[float]:
     """The card's mean IoU (per cent) by this protocol."""
-    return next((figure.value for figure in card.accuracy if figure.protocol == protocol), None)
+    figures = (figure for figure in card.accuracy if figure.metric == "mean_iou")
+    return next((figure.value for figure in figures if figure.protocol == protocol), None)
 
 
 def check_comparable(choice: Choice, card: ModelCard, protocol: str, subjects: Sequence[ModelFile]) -> None:

@@ -14,17 +14,19 @@ if TYPE_CHECKING:
 
     from pspnet_convert.benchmark import Timing
     from pspnet_convert.bundle import Bundle
+    from pspnet_convert.catalog import Listed
     from pspnet_convert.job import Outcome
     from pspnet_convert.rebuild import Rebuild
 
 _PIPED_WIDTH = 120
+CATALOG_WIDTH = 200  # piped: the longest names in one line
 
 
-def print_table(table: Table) -> None:
+def print_table(table: Table, piped_width: int = _PIPED_WIDTH) -> None:
     from rich.console import Console
 
     # A pipe has no width of its own, and rich's guess of 80 breaks digests.
-    width = None if sys.stdout.isatty() else _PIPED_WIDTH
+    width = None if sys.stdout.isatty() else piped_width
     Console(width=width, highlight=False, markup=False, emoji=False).print(table)
 
 
@@ -51,8 +53,31 @@ def card_table(card: ModelCard) -> Table:
         "licence": card.license.name,
     }
     for name, value in rows.items():
-        table.add_row(name, str(value))
+        if value is not None:
+            table.add_row(name, str(value))
     return table
+
+
+def catalog_table(models: Sequence[Listed]) -> Table:
+    from rich.table import Table
+
+    table = Table()
+    for heading in ("name", "dataset", "backbone", "crop size", "mIoU, %", "sha256", "licence"):
+        table.add_column(heading, overflow="fold")  # names are for copying
+    for model in models:
+        size = "x".join(map(str, model.crop_size))
+        digest = model.digest_prefix or ""
+        table.add_row(
+            model.name, model.dataset, model.backbone, size, _main_metric(model.metrics), digest, model.licence
+        )
+    return table
+
+
+def _main_metric(metrics: Mapping[str, float]) -> str:
+    """The mean IoU; the first of other metrics by its name where there is no such."""
+    if "mIoU" in metrics:
+        return f"{metrics['mIoU']:.2f}"
+    return next((f"{name} {value:.2f}" for name, value in metrics.items()), "")
 
 
 def stage_table(outcomes: Sequence[Outcome], folder: Path) -> Table:

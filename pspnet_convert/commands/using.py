@@ -38,6 +38,31 @@ def info(model: str, omz_json: bool, as_json: bool) -> None:
 
 
 @command
+@click.option("--dataset", default="", metavar="TEXT", help="Only models whose dataset's name has this in it.")
+@click.option("--backbone", default="", metavar="TEXT", help="Only models whose backbone's name has this in it.")
+@click.option("--search", default="", metavar="TEXT", help="Only models with this in name, dataset or backbone.")
+def list_(dataset: str, backbone: str, search: str, as_json: bool) -> None:
+    """List the models that MODEL can be: those that come with the tool, and all of mmsegmentation's with PSPNet's head.
+
+    The filters do not mind capital letters. sha256 is how the checkpoint's digest begins.
+
+    \b
+    Example:
+      pspnet-convert list --dataset cityscapes --backbone r-50
+    """
+    from pspnet_convert.catalog import listed
+    from pspnet_convert.printing import CATALOG_WIDTH, catalog_table, print_table
+
+    models = listed(dataset, backbone, search)
+    if not models:
+        click.echo("no model fits; list without filters shows all", err=True)
+    if as_json:
+        print_json([model.as_dict() for model in models])
+    elif models:
+        print_table(catalog_table(models), CATALOG_WIDTH)
+
+
+@command
 @together(options.model, options.output_dir)
 def report(model: str, output_dir: Path, as_json: bool) -> None:
     """Write the page of what was done so far, public/<model>/report.html, from the manifest.

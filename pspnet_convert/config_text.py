@@ -1,0 +1,74 @@
+"""Single values of mmsegmentation's configs, read off their text: a config is not run for them, nor mmengine imported.
+
+Enough to choose among hundreds of configs in a moment; what a config means as a whole is config_card.py's business.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional
+
+
+class ConfigTexts:
+    """Configs by their paths, each read once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, Mapping[str, ast.expr]] = {}
+
+    def value(self, path: Path, *keys: str) -> Any:
+        """The literal under nested `keys`, of the file itself, or else of the first of its bases that has it.
+
+        None where there is none, where it is no literal, or where a key leads into something that is no dictionary.
+        """
+        assignments = self._assignments(path)
+        node: Optional[ast.expr] = assignments.get(keys[0])
+        for key in keys[1:]:
+            if node is None:
+                break
+            entries = _entries(node)
+            if entries is None:
+                return None
+            node = entries.get(key)
+        if node is not None:
+            return _literal(node)
+        found = (self.value(base, *keys) for base in self._bases(path, assignments))
+        return next((value for value in found if value is not None), None)
+
+    def _assignments(self, path: Path) -> Mapping[str, ast.expr]:
+        if path not in self._known:
+            try:
+                statements = ast.parse(path.read_bytes()).body
+            except (OSError, SyntaxError, ValueError):  # another's file, and no PSPNet of ours
+                statements = []
+            self._known[path] = {
+                target.id: statement.value
+                for statement in statements
+                if isinstance(statement, ast.Assign)
+                for target in statement.targets
+                if isinstance(target, ast.Name)
+            }
+        return self._known[path]
+
+    @staticmethod
+    def _bases(path: Path, assignments: Mapping[str, ast.expr]) -> list[Path]:
+        named = _literal(assignments["_base_"]) if "_base_" in assignments else []
+        names = [named] if isinstance(named, str) else named or []
+        return [Path(path.parent, name) for name in names]
+
+
+def _entries(node: ast.expr) -> Optional[Mapping[str, ast.expr]]:
+    """What `dict(key=...)` or `{"key": ...}` holds; None of anything else."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
+        return {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg is not None}
+    if isinstance(node, ast.Dict):
+        return {str(key.value): value for key, value in zip(node.keys, node.values) if isinstance(key, ast.Constant)}
+    return None
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None
