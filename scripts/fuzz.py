@@ -1,8 +1,8 @@
 """Damaged and hostile files through the code that loads them: a good message or a model, and nothing else.
 
-The demo model's card, checkpoint (both formats), ONNX and IR are changed in many ways (mutations.py) and loaded in
-worker processes. Fails on an exception that is no ConvertError, a case of more than ten seconds or of a gigabyte, a
-worker that dies, and on any code of a file that was run.
+The demo model's card (also with its network inside), a lock file, checkpoint (both formats), ONNX and IR are changed in
+many ways (mutations.py) and loaded in worker processes. Fails on an exception that is no ConvertError, a case of more
+than ten seconds or of a gigabyte, a worker that dies, and on any code of a file that was run.
 
     python scripts/fuzz.py --cases 2000 --seed 0
     python scripts/fuzz.py --seed 0 --case 1234     # one of them again
@@ -25,9 +25,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import mutations
 from mutations import Mutation
+
+if TYPE_CHECKING:
+    from pspnet_convert.card import ModelCard
 
 SECONDS = 10
 MEGABYTES = 1000
@@ -135,11 +139,16 @@ def load(kind: str, path: Path) -> None:
     from pspnet_convert.catalog import find_card
     from pspnet_convert.checkpoint import load_checkpoint
     from pspnet_convert.network import build_network
+    from pspnet_convert.pins import pinned
 
     card = find_card("demo")
     image = np.zeros((card.input.height, card.input.width, 3), np.uint8)
     if kind == "card":
         load_card(path)
+    elif kind == "network":
+        build_network(load_card(path), load_checkpoint(card.folder / card.checkpoint.name, card))
+    elif kind == "lock":
+        pinned(card, path.parent)
     elif kind == "onnx":
         OnnxBackend(path, card, card.input.shape).run(image)
     elif kind == "ir":
@@ -155,6 +164,7 @@ def make_seeds(folder: Path, canary: Path) -> list[Seed]:
 
     from pspnet_convert.catalog import built_in, find_card
     from pspnet_convert.cli import cli
+    from pspnet_convert.pins import LOCK_FILE
 
     with redirect_stdout(io.StringIO()):
         for command in (["download"], ["export-onnx"], ["to-ir", "--precision", "FP32"]):
@@ -169,6 +179,8 @@ def make_seeds(folder: Path, canary: Path) -> list[Seed]:
     files = {
         ("card", "model.yml"): built_in()["demo"],
         ("card", "full.yml"): built_in()["pspnet-pytorch"],
+        ("network", "own.yml"): _own_card(card, folder),
+        ("lock", LOCK_FILE): _lock_file(card, folder),
         ("zip", "zip.pth"): folder / "zip.pth",
         ("legacy", "legacy.pth"): folder / "legacy.pth",
         ("onnx", "demo.onnx"): made / "demo.onnx",
@@ -187,11 +199,36 @@ def make_seeds(folder: Path, canary: Path) -> list[Seed]:
         ".pth": {"edit pickle": mutations.pickling(canary)},
         ".onnx": {"edit ONNX": mutations.edit_onnx},
         ".xml": {"edit text": mutations.edit_text},
+        ".lock": {"edit text": mutations.edit_text},
     }
     return [
         Seed(kind, name, data, {**anywhere, **own.get(Path(name).suffix, {})})
         for (kind, name), data in contents.items()
     ]
+
+
+def _own_card(card: ModelCard, folder: Path) -> Path:
+    """The demo as its user's own model: its network lies in the card."""
+    import mmseg
+    from mmengine.config import Config
+
+    from pspnet_convert.card_yaml import as_yaml
+    from pspnet_convert.own_model import own_card
+
+    config = Config.fromfile(Path(mmseg.__file__).parent / ".mim" / "configs" / str(card.config))
+    config.merge_from_dict(card.config_overrides)
+    (folder / "own.py").write_text(config.pretty_text)
+    own = own_card(folder / "own.py", card.folder / card.checkpoint.name)
+    (folder / "own.yml").write_text(as_yaml(own.model_dump(mode="json", exclude_none=True)))
+    return folder / "own.yml"
+
+
+def _lock_file(card: ModelCard, folder: Path) -> Path:
+    from pspnet_convert.pins import LOCK_FILE, write_pin
+
+    file = card.checkpoint
+    write_pin(card, folder, str(file.sha256), file.size or 0)
+    return folder / LOCK_FILE
 
 
 def run_cases(seeds: Sequence[Seed], numbers: Sequence[int], seed: int, folder: Path, canary: Path) -> list[Result]:
