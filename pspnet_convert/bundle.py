@@ -15,9 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
 
-import yaml
-
 from pspnet_convert.card import ModelCard
+from pspnet_convert.card_yaml import as_yaml
 from pspnet_convert.catalog import shipped
 from pspnet_convert.errors import ArtifactError, UnverifiedError
 from pspnet_convert.manifest import Digests, FileRecord
@@ -124,7 +123,7 @@ def _contents(
 ) -> Mapping[str, Content]:
     """By name in the archive. The card is the manifest's: the one of today may say something else."""
     model = manifest.model.model_dump(mode="json", exclude_none=True)
-    card_text = yaml.safe_dump(model, sort_keys=False, allow_unicode=True, width=120).encode()
+    card_text = as_yaml(model).encode()
     as_packed = File(file="model.yml", sha256=hashlib.sha256(card_text).hexdigest(), size=len(card_text))
     contents: dict[str, Content] = {file.file: workspace.folder / file.file for file in manifest.irs}
     if manifest.model.license.file is not None:

@@ -24,6 +24,7 @@ from pydantic import (
 
 from pspnet_convert.card_yaml import read_yaml
 from pspnet_convert.errors import CardError
+from pspnet_convert.inline_network import check_network
 
 MAX_SIDE = 8192
 MODEL_NAME = r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*$"
@@ -217,6 +218,13 @@ class ModelCard(_Part):
             raise ValueError("must stay inside mmsegmentation's configs")
         return config
 
+    @field_validator("network")
+    @classmethod
+    def _plain(cls, network: Optional[dict[str, Any]]) -> Optional[dict[str, Any]]:
+        if network is not None:
+            check_network(network)
+        return network
+
     @field_validator("config_overrides")
     @classmethod
     def _of_sane_size(cls, overrides: dict[str, Any]) -> dict[str, Any]:
@@ -234,6 +242,8 @@ class ModelCard(_Part):
     def _consistent(self) -> ModelCard:
         if (self.config is None) == (self.network is None):
             raise ValueError("exactly one of config and network must say what is built")
+        if self.network is not None and self.config_overrides:
+            raise ValueError("config_overrides are of a config, not of a network")
         if self.output.shape != (1, 1, self.input.height, self.input.width):
             raise ValueError(f"output.shape {list(self.output.shape)} does not fit the input's height and width")
         if self.output.values != (0, len(self.classes) - 1):
@@ -257,6 +267,12 @@ class ModelCard(_Part):
     def checkpoint(self) -> CheckpointFile:
         return self.files[0]
 
+    def at(self, path: Path) -> ModelCard:
+        """The card as one that lies at `path`."""
+        card = self.model_copy()
+        card._path = path
+        return card
+
     @property
     def class_names(self) -> list[str]:
         return [label.name for label in self.classes]
@@ -275,12 +291,11 @@ def load_card(path: Path) -> ModelCard:
     try:
         card = ModelCard.model_validate(data)
     except ValidationError as error:
-        raise CardError(f"{path}: {_explain(error)}", "Compare with the model.yml that comes with the tool.") from error
-    card._path = path
-    return card
+        raise CardError(f"{path}: {explain(error)}", "Compare with the model.yml that comes with the tool.") from error
+    return card.at(path)
 
 
-def _explain(error: ValidationError) -> str:
+def explain(error: ValidationError) -> str:
     """The first fault in words, and how many more there are."""
     faults = error.errors()
     # An unknown key is usually a misspelt one, and explains the "missing" beside it: say it first.

@@ -1,4 +1,4 @@
-"""From a `model.yml` to plain data: YAML without what makes a small file do much, or say two things at once.
+"""From a `model.yml` to plain data, and back: YAML without what makes a small file do much, or say two things at once.
 
 What the data must be is card.py's business.
 """
@@ -33,6 +33,11 @@ def read_yaml(path: Path) -> Any:
     # The last five are PyYAML's for a value that does not fit its tag, such as `!!bool maybe`.
     except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
         raise CardError(f"{path}: not valid YAML: {_place(error)}") from error
+
+
+def as_yaml(data: Any) -> str:
+    """Plain data as a card is written: keys in their order, no aliases, the same text for the same data."""
+    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120))
 
 
 class _Loader(yaml.SafeLoader):

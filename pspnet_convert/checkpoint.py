@@ -63,6 +63,11 @@ def identify(
         log.warning("%s is not the card's checkpoint (sha256 %s)", path, digest)
 
 
+def read_metadata(path: Path) -> Metadata:
+    """What the checkpoint says of itself; CheckpointError for a file that is none, or asks for more than tensors."""
+    return _metadata(_items(_items(read_values(path)).get("meta")))
+
+
 def load_checkpoint(path: Path, card: ModelCard) -> Checkpoint:
     """Read `path` (torch's zip or legacy format; a zip is memory-mapped) and compare its metadata with the card.
 

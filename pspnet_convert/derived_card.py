@@ -32,7 +32,7 @@ def derived_card(model: Published) -> ModelCard:
     card_input = config_card.input_of(config)
     classes = config_card.dataset_labels(config)
     protocol, how = config_card.test_protocol(config, card_input)
-    card = ModelCard(
+    return ModelCard(
         name=model.name,
         description=_description(model, len(classes)),
         task_type="semantic_segmentation",
@@ -56,9 +56,7 @@ def derived_card(model: Published) -> ModelCard:
             if name in _METRICS
         ],
         license=licence_of(model),
-    )
-    card._path = path
-    return card
+    ).at(path)
 
 
 def licence_of(model: Published) -> License:

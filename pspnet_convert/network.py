@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from pspnet_convert.card import ModelCard
 from pspnet_convert.checkpoint import Checkpoint, check_state
@@ -21,8 +23,10 @@ from pspnet_convert.errors import CardError, first_line
 from pspnet_convert.mmcv_ops import provide_mmcv_ops
 
 if TYPE_CHECKING:
+    from mmengine.config import ConfigDict
     from mmseg.models import EncoderDecoder
 
+_MAX_MODULES = 20_000  # the largest of mmsegmentation's has not a tenth of them
 _MAX_CELLS = 1024  # of all bins; PSPNet's pyramid has 50, and what is computed from them grows with their number
 log = logging.getLogger(__name__)
 
@@ -46,27 +50,18 @@ class PSPNet(nn.Module):
         return interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=self.align_corners)
 
 
-def build_segmentor(
-    config: Optional[str], overrides: Mapping[str, Any], *, auxiliary_head: bool = False
-) -> EncoderDecoder:
+def build_segmentor(config: str, overrides: Mapping[str, Any], *, auxiliary_head: bool = False) -> EncoderDecoder:
     """mmsegmentation's network of a shipped config, freshly initialised, SyncBN turned into BN.
 
     `config` is a file name below mmsegmentation's configs; `overrides` has dotted keys, as mmengine's
     `--cfg-options`. Nothing is downloaded. Raises CardError if there is no such config, it does not build, or
     it is no PSPNet.
     """
-    if config is None:
-        raise CardError("network: a network in the card itself is not built yet")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of missing optional packages, at import
         provide_mmcv_ops()
         import mmseg
         from mmengine.config import Config
-        from mmengine.model import revert_sync_batchnorm
-        from mmengine.registry import DefaultScope
-        from mmseg.models import EncoderDecoder
-        from mmseg.models.decode_heads import PSPHead
-        from mmseg.registry import MODELS
 
         path = Path(mmseg.__file__).parent / ".mim" / "configs" / config
         if not path.is_file():
@@ -80,18 +75,59 @@ def build_segmentor(
             parsed.model.pretrained = None
             if not auxiliary_head:
                 parsed.model.auxiliary_head = None
-            with DefaultScope.overwrite_default_scope("mmseg"):
-                segmentor = MODELS.build(parsed.model)
-        # The classes that the config names raise what they like for arguments that they did not expect.
-        except Exception as error:
+        except Exception as error:  # mmengine's, of many kinds, for keys that do not fit the config
             raise CardError(
                 f"config: {config} does not build: {first_line(error)}", "Check config_overrides."
             ) from error
+    return _build(parsed.model, f"config: {config}", "Check config_overrides.")
+
+
+def build_inline(network: Mapping[str, Any]) -> EncoderDecoder:
+    """The network of a card's own data (inline_network.py), as build_segmentor; CardError if it does not build."""
+    from mmengine.config import ConfigDict
+
+    return _build(ConfigDict(network), "network: the card's", "Compare it with the config it came from.")
+
+
+def _build(model: ConfigDict, named: str, advice: str) -> EncoderDecoder:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as above
+        provide_mmcv_ops()
+        from mmengine.model import revert_sync_batchnorm
+        from mmengine.registry import DefaultScope
+        from mmseg.models import EncoderDecoder
+        from mmseg.models.decode_heads import PSPHead
+        from mmseg.registry import MODELS
+
+        try:
+            with DefaultScope.overwrite_default_scope("mmseg"), _limited_modules():
+                segmentor = MODELS.build(model)
+        # The classes that are named raise what they like for arguments that they did not expect.
+        except Exception as error:
+            raise CardError(f"{named} does not build: {first_line(error)}", advice) from error
     if not isinstance(segmentor, EncoderDecoder):
-        raise CardError(f"config: {config} is a {type(segmentor).__name__}, not an EncoderDecoder")
+        raise CardError(f"{named} is a {type(segmentor).__name__}, not an EncoderDecoder")
     if not isinstance(segmentor.decode_head, PSPHead):
-        raise CardError(f"config: {config} is no PSPNet, its head is a {type(segmentor.decode_head).__name__}")
+        raise CardError(f"{named} is no PSPNet, its head is a {type(segmentor.decode_head).__name__}")
     return revert_sync_batchnorm(segmentor)
+
+
+@contextmanager
+def _limited_modules() -> Iterator[None]:
+    """RuntimeError from a network of more than _MAX_MODULES: one number in a card may ask for millions."""
+    built = 0
+
+    def count(*_: Any) -> None:
+        nonlocal built
+        built += 1
+        if built > _MAX_MODULES:
+            raise RuntimeError(f"it has more than {_MAX_MODULES} layers")
+
+    hook = register_module_module_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def build_network(card: ModelCard, checkpoint: Checkpoint) -> PSPNet:
@@ -101,28 +137,36 @@ def build_network(card: ModelCard, checkpoint: Checkpoint) -> PSPNet:
     network that does not run on the card's images or gives them another number of classes.
     """
     with torch.device("meta"):  # no memory for, and no time in, weights that are about to be replaced
-        network = PSPNet(build_segmentor(card.config, card.config_overrides))
+        network = PSPNet(_segmentor(card))
     _try_out(network.eval(), card)
     network.load_state_dict(check_state(checkpoint, network.state_dict()), assign=True)
     log.debug("%s: %d parameters", card.name, sum(parameter.numel() for parameter in network.parameters()))
     return network.requires_grad_(False)
 
 
+def _segmentor(card: ModelCard) -> EncoderDecoder:
+    if card.network is not None:
+        return build_inline(card.network)
+    assert card.config is not None  # a card has one of the two
+    return build_segmentor(card.config, card.config_overrides)
+
+
 def _try_out(network: PSPNet, card: ModelCard) -> None:
     """Run a network that has no memory on images that have none."""
+    named = f"config: {card.config}" if card.config else "network: the card's"
     bins = network.decode_head.pool_scales
     if sum(side * side for side in bins) > _MAX_CELLS:
-        raise CardError(f"config_overrides: a pyramid with bins {list(bins)} has more than {_MAX_CELLS} cells")
+        raise CardError(f"decode_head.pool_scales: a pyramid with bins {list(bins)} has more than {_MAX_CELLS} cells")
     try:
         with torch.no_grad():
             classes = network(torch.empty(card.input.shape, device="meta")).shape[1]
     except Exception as error:  # as in build_segmentor
         raise CardError(
-            f"config: {card.config} does not run on images of {list(card.input.shape)}: {first_line(error)}",
-            "Check config_overrides.",
+            f"{named} does not run on images of {list(card.input.shape)}: {first_line(error)}",
+            "Compare the card with the config it came from.",
         ) from error
     if classes != len(card.classes):
         raise CardError(
-            f"config: {card.config} has {classes} classes, the card lists {len(card.classes)}",
-            "Set model.decode_head.num_classes in config_overrides.",
+            f"{named} has {classes} classes, the card lists {len(card.classes)}",
+            "Mend decode_head.num_classes, or the card's classes.",
         )

@@ -45,10 +45,12 @@ def download(
 
 
 @command
-@together(options.model, options.output_dir, options.checkpoint, options.export, options.force, options.progress)
+@together(options.model, options.output_dir, options.config, options.checkpoint)
+@together(options.export, options.force, options.progress)
 def export_onnx(
     model: str,
     output_dir: Path,
+    config: Optional[Path],
     checkpoint: Optional[Path],
     allow_unknown_checkpoint: bool,
     shape: Optional[ImageShape],
@@ -67,15 +69,18 @@ def export_onnx(
     """
     from pspnet_convert.stages import export
 
-    with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=force) as job:
+    with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, config=config, force=force) as job:
         print_outcomes(job, [export.export_onnx(job, shape, opset, int32=int32, fold_pyramid=fold_pyramid)], as_json)
 
 
 @command
-@together(options.model, options.output_dir, options.precision, options.mo_arg, options.force, options.progress)
+@together(options.model, options.output_dir, options.config, options.own_checkpoint)
+@together(options.precision, options.mo_arg, options.force, options.progress)
 def to_ir(
     model: str,
     output_dir: Path,
+    config: Optional[Path],
+    checkpoint: Optional[Path],
     precisions: Sequence[str],
     mo_args: Sequence[tuple[str, Any]],
     force: bool,
@@ -90,12 +95,14 @@ def to_ir(
     """
     from pspnet_convert.stages import conversion
 
-    with job_of(model, output_dir, progress, force=force) as job:
+    if checkpoint is not None and config is None:
+        raise click.UsageError("--checkpoint is for --config here: the ONNX of MODEL has been exported.")
+    with job_of(model, output_dir, progress, checkpoint, config=config, force=force) as job:
         print_outcomes(job, [conversion.to_ir(job, precisions, dict(mo_args))], as_json)
 
 
 @command
-@together(options.model, options.output_dir, options.checkpoint, options.images)
+@together(options.model, options.output_dir, options.config, options.checkpoint, options.images)
 @click.option("--onnx", "onnx_files", type=FILE, multiple=True, help="Compare this ONNX from elsewhere. Repeatable.")
 @click.option("--ir", "ir_files", type=FILE, multiple=True, help="Compare this IR (.xml) from elsewhere. Repeatable.")
 @click.option(
@@ -106,6 +113,7 @@ def to_ir(
 def verify(
     model: str,
     output_dir: Path,
+    config: Optional[Path],
     checkpoint: Optional[Path],
     allow_unknown_checkpoint: bool,
     images: Sequence[Path],
@@ -131,7 +139,7 @@ def verify(
     from pspnet_convert.stages import verification
 
     remove_earlier(junit)
-    with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=force) as job:
+    with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, config=config, force=force) as job:
         outcome = verification.verify(
             job, images, onnx_files, ir_files, at_default_precision=at_default_precision, save_diff=save_diff
         )
@@ -139,13 +147,14 @@ def verify(
 
 
 @command
-@together(options.model, options.output_dir, options.source, options.checkpoint, options.export)
+@together(options.model, options.output_dir, options.source, options.config, options.checkpoint, options.export)
 @together(options.precision, options.mo_arg, options.images, options.junit, options.force, options.progress)
 def run(
     model: str,
     output_dir: Path,
     sources: Sequence[str],
     allow_http_redirect: bool,
+    config: Optional[Path],
     checkpoint: Optional[Path],
     allow_unknown_checkpoint: bool,
     shape: Optional[ImageShape],
@@ -171,7 +180,7 @@ def run(
     from pspnet_convert import pipeline
 
     remove_earlier(junit)
-    with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=force) as job:
+    with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, config=config, force=force) as job:
         outcomes = pipeline.run(
             job,
             sources=sources,

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 import click
+from click.core import ParameterSource
 
 from pspnet_convert.progress import MODES
 
 if TYPE_CHECKING:
+    from pspnet_convert.card import ModelCard
     from pspnet_convert.contract import ImageShape
     from pspnet_convert.job import Job
 
@@ -113,6 +115,12 @@ source = together(
         help="Follow a redirect from https to plain http; the digest is checked.",
     ),
 )
+config = click.option(
+    "--config",
+    type=FILE,
+    help="Your own mmsegmentation PSPNet's config, instead of MODEL; it is Python, and is run.",
+)
+own_checkpoint = click.option("--checkpoint", type=FILE, help="The checkpoint that goes with --config.")
 checkpoint = together(
     click.option("--checkpoint", type=FILE, help="A checkpoint that is here already, instead of the download."),
     click.option("--allow-unknown-checkpoint", is_flag=True, help="Take it though its digest is not the card's."),
@@ -138,13 +146,32 @@ def job_of(
     checkpoint: Optional[Path] = None,
     allow_unknown: bool = False,
     *,
+    config: Optional[Path] = None,
     force: bool,
 ) -> Iterator[Job]:
-    """The job for what the user gave, in a block; its bar is on stderr."""
-    from pspnet_convert.catalog import find_card
+    """The job for what the user gave, in a block; its bar is on stderr. The card of a `config` stays in its folder."""
     from pspnet_convert.job import CheckpointChoice, open_job
     from pspnet_convert.progress import make_progress
 
     choice = CheckpointChoice(checkpoint, allow_unknown)
-    with open_job(find_card(model), output_dir, make_progress(progress, sys.stderr), choice, force=force) as job:
+    card = _card_of(model, config, checkpoint)
+    with open_job(card, output_dir, make_progress(progress, sys.stderr), choice, force=force) as job:
+        if config is not None:
+            from pspnet_convert.own_model import keep_card
+
+            keep_card(job.card, job.workspace.folder)
         yield job
+
+
+def _card_of(model: str, config: Optional[Path], checkpoint: Optional[Path]) -> ModelCard:
+    if config is None:
+        from pspnet_convert.catalog import find_card
+
+        return find_card(model)
+    if click.get_current_context().get_parameter_source("model") is not ParameterSource.DEFAULT:
+        raise click.UsageError(f"MODEL ({model}) and --config say two things; give one of them.")
+    if checkpoint is None:
+        raise click.UsageError("--config needs the checkpoint that goes with it: --checkpoint FILE.")
+    from pspnet_convert.own_model import own_card
+
+    return own_card(config, checkpoint)

@@ -1,0 +1,104 @@
+"""A network inside a card: which plain data may say what is built, however hostile who wrote it.
+
+The data is an mmsegmentation config's `model` section. It is built by network.py; where a user's own comes from is
+own_model.py's business.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+SEGMENTOR, HEAD = "EncoderDecoder", "PSPHead"
+# By name, since mmengine's registries know more: names with a dot are imported, and TIMMBackbone and VPD, for two, read
+# files and download. What is here is built of nothing but its arguments.
+BACKBONES = (
+    "CGNet",
+    "FastSCNN",
+    "HRNet",
+    "MobileNetV2",
+    "MobileNetV3",
+    "ResNeSt",
+    "ResNeXt",
+    "ResNet",
+    "ResNetV1c",
+    "ResNetV1d",
+    "UNet",
+)
+NECKS = ("FPN", "Feature2Pyramid", "JPU", "MultiLevelNeck")
+LAYERS = (
+    *("BN", "BN2d", "SyncBN", "GN", "IN", "IN2d", "LN"),
+    *("ELU", "GELU", "HSigmoid", "HSwish", "LeakyReLU", "PReLU", "ReLU", "ReLU6", "Sigmoid", "SiLU", "Swish"),
+    *("Conv", "Conv2d", "Conv2dAdaptivePadding", "ConvAWS", "ConvWS"),
+    *("DeconvModule", "InterpConv", "bilinear", "deconv", "nearest"),
+)
+_KINDS: Mapping[str, Collection[str]] = {
+    "type": (SEGMENTOR,),
+    "backbone.type": BACKBONES,
+    "neck.type": NECKS,
+    "decode_head.type": (HEAD,),
+}
+# Files, URLs and what else weights come from; keys that begin with an underscore are mmengine's own orders.
+WEIGHTS = ("checkpoint", "checkpoint_path", "init_cfg", "pretrained")
+_MAX_DEPTH, _MAX_ITEMS, _MAX_VALUES, _MAX_NUMBER = 8, 100, 2000, 16384
+
+
+def check_network(network: Mapping[str, Any]) -> None:
+    """ValueError, with the place, for what is no PSPNet's `model` section in plain data of a sane size.
+
+    Values are None, truth values, finite numbers of at most 16384, names, and lists and dictionaries of these.
+    """
+    for number, (place, value) in enumerate(_values(network, "", 0)):
+        if number >= _MAX_VALUES:
+            raise ValueError(f"more than {_MAX_VALUES} values are too many")
+        _check_value(place, value)
+    for place in ("type", "backbone.type", "decode_head.type"):
+        part: Any = network
+        for key in place.split("."):
+            part = part.get(key) if isinstance(part, dict) else None
+        if part is None:
+            raise ValueError(f"{place} is missing: {_one_of(_KINDS[place])}")
+
+
+def _values(data: Any, place: str, depth: int) -> Iterator[tuple[str, Any]]:
+    """Each value that is no list or dictionary, and its place."""
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"{place}: nested deeper than {_MAX_DEPTH}")
+    if not isinstance(data, (dict, list)):
+        yield place, data
+        return
+    if len(data) > _MAX_ITEMS:
+        raise ValueError(f"{place}: {len(data)} are too many (at most {_MAX_ITEMS})")
+    for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+        if isinstance(data, dict):
+            _check_key(place, key, value)
+        yield from _values(value, f"{place}.{key}" if place else str(key), depth + 1)
+
+
+def _check_key(place: str, key: Any, value: Any) -> None:
+    if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", key):
+        raise ValueError(f"{place}: {str(key)[:100]!r} is no key of a network")
+    if key in WEIGHTS:
+        raise ValueError(f"{place}: {key} is not allowed, the checkpoint has the weights")
+    if key == "type" and not isinstance(value, str):
+        raise ValueError(f"{place}: type is no name")
+
+
+def _check_value(place: str, value: Any) -> None:
+    if isinstance(value, str):
+        if not re.fullmatch(r"[A-Za-z0-9_]{1,64}", value):
+            raise ValueError(f"{place}: {value[:100]!r} is no plain name")
+        if place.rpartition(".")[2] == "type":
+            allowed = _KINDS.get(place, LAYERS)
+            if value not in allowed:
+                raise ValueError(f"{place}: {value!r} is not {_one_of(allowed)}")
+    elif isinstance(value, (int, float)):
+        if not -_MAX_NUMBER <= value <= _MAX_NUMBER:  # which NaN is not either
+            raise ValueError(f"{place}: is too large (numbers up to {_MAX_NUMBER})")
+    elif value is not None:
+        raise ValueError(f"{place}: {type(value).__name__} is no plain value")
+
+
+def _one_of(names: Collection[str]) -> str:
+    return f"{'one of ' if len(names) > 1 else ''}{', '.join(names)}"

@@ -1,0 +1,402 @@
+"""A user's own model: its card comes of its config and its checkpoint, and then does without the config."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, Callable
+
+import manifests
+import pytest
+import torch
+import yaml
+from conftest import SMALL, Cli
+
+from pspnet_convert.card import ModelCard, load_card
+from pspnet_convert.catalog import find_card
+from pspnet_convert.inline_network import BACKBONES, LAYERS, NECKS
+from pspnet_convert.network import PSPNet, build_inline, build_segmentor
+from pspnet_convert.own_model import own_card, voc_palette
+
+OLD = """
+norm_cfg = dict(type='SyncBN', requires_grad=True)
+model = dict(
+    type='EncoderDecoder',
+    pretrained='open-mmlab://resnet18_v1c',
+    backbone=dict(
+        type='ResNetV1c', depth=18, num_stages=4, out_indices=(0, 1, 2, 3), dilations=(1, 1, 2, 4),
+        strides=(1, 2, 1, 1), norm_cfg=norm_cfg, norm_eval=False, style='pytorch', contract_dilation=True,
+        base_channels=8, stem_channels=8),
+    decode_head=dict(
+        type='PSPHead', in_channels=64, in_index=3, channels=16, pool_scales=(1, 2, 3, 6), dropout_ratio=0.1,
+        num_classes=5, norm_cfg=norm_cfg, align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)),
+    train_cfg=dict(),
+    test_cfg=dict(mode='whole'))
+dataset_type = 'CustomDataset'
+data_root = '/data/my own'
+img_norm_cfg = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+crop_size = (72, 64)
+"""
+
+
+def new_config(small: ModelCard) -> str:
+    """One of mmsegmentation's own, as mmengine writes it out, cut down to the small model."""
+    import mmseg
+    from mmengine.config import Config
+
+    config = Config.fromfile(Path(mmseg.__file__).parent / ".mim" / "configs" / str(small.config))
+    changes = {"crop_size": (72, 64), "model.data_preprocessor.size": (72, 64)}
+    config.merge_from_dict({**SMALL, **changes})
+    return str(config.pretty_text)
+
+
+@pytest.fixture
+def weights(small: ModelCard, tmp_path: Path) -> Path:
+    return Path(shutil.copy(small.folder / small.checkpoint.name, tmp_path / "my weights.pth"))
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str, name: str = "My Config.py") -> Path:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def changed(weights: Path, **meta: Any) -> Path:
+    """The checkpoint with another meta; None takes a key out."""
+    content = torch.load(weights, weights_only=True)
+    content["meta"] = {key: value for key, value in {**content["meta"], **meta}.items() if value is not None}
+    torch.save(content, weights)
+    return weights
+
+
+@pytest.mark.parametrize("release", ["0.x", "1.x"])
+def test_the_card_of_a_config_is_the_card_that_was_written_by_hand(
+    small: ModelCard, weights: Path, write: Callable[[str], Path], release: str
+) -> None:
+    card = own_card(write(OLD if release == "0.x" else new_config(small)), weights)
+    assert card.name == "my-config"
+    assert card.config is None
+    assert (card.input, card.output, card.classes) == (small.input, small.output, small.classes)
+    assert (card.checkpoint.sha256, card.checkpoint.size) == (small.checkpoint.sha256, small.checkpoint.size)
+    assert card.checkpoint.name == "my_weights.pth"
+
+
+def test_the_network_in_the_card_is_the_configs(small: ModelCard, weights: Path, write: Callable[[str], Path]) -> None:
+    card = own_card(write(new_config(small)), weights)
+    assert card.network is not None and small.config is not None
+    theirs = build_segmentor(small.config, small.config_overrides)
+    assert repr(PSPNet(build_inline(card.network))) == repr(PSPNet(theirs))
+
+
+@pytest.mark.parametrize("release", ["0.x", "1.x"])
+def test_the_whole_chain_and_afterwards_without_the_config(
+    cli: Cli, small: ModelCard, weights: Path, write: Callable[[str], Path], tmp_path: Path, release: str
+) -> None:
+    config, out = write(OLD if release == "0.x" else new_config(small)), tmp_path / "out"
+    done = cli("run", "--config", config, "--checkpoint", weights, "-o", out)
+    assert done.exit_code == 0, done.stderr
+    assert "is a MODEL for every command" in done.stderr
+    folder = out / "public" / "my-config"
+    again = cli("run", "--config", config, "--checkpoint", weights, "-o", out)
+    assert "verify: unchanged" in again.stderr and "is a MODEL" not in again.stderr
+    before = manifests.read(folder)
+    config.unlink()
+    assert load_card(folder / "model.yml") == find_card(str(folder))
+    by_hand = cli("verify", folder, "--checkpoint", weights, "-o", out)
+    assert "verify: unchanged" in by_hand.stderr, by_hand.stderr
+    assert manifests.read(folder) == before
+    missing = cli("export-onnx", folder, "-o", out, "--force")
+    assert missing.exit_code == 6
+    assert "--checkpoint" in missing.error and "my_weights.pth" in missing.error
+    assert cli("rebuild", "--check", folder / "manifest.json", "--checkpoint", weights).exit_code == 0
+    packed = cli("bundle", folder, "--output-dir", out, "-o", tmp_path / "own.tar.gz")
+    assert packed.exit_code == 0, packed.stderr
+    assert "the card's own network" in cli("info", folder).stdout
+
+
+def test_the_stages_one_by_one(
+    cli: Cli, small: ModelCard, weights: Path, write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    own = ("--config", write(OLD), "--checkpoint", weights, "-o", tmp_path / "out")
+    for stage in ("export-onnx", "to-ir", "verify"):
+        done = cli(stage, *own)
+        assert done.exit_code == 0, done.stderr
+
+
+def test_the_card_loads_back_equal(weights: Path, write: Callable[[str], Path], tmp_path: Path) -> None:
+    from pspnet_convert.own_model import keep_card
+
+    card = own_card(write(OLD), weights)
+    keep_card(card, tmp_path)
+    assert load_card(tmp_path / "model.yml") == card.at(tmp_path / "model.yml")
+    first = (tmp_path / "model.yml").stat().st_mtime_ns
+    keep_card(card, tmp_path)
+    assert (tmp_path / "model.yml").stat().st_mtime_ns == first
+
+
+# What is not said
+
+
+def test_classes_without_names_are_numbered_and_get_vocs_colours(
+    cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    changed(weights, CLASSES=None, PALETTE=None)
+    done = cli("export-onnx", "--config", write(OLD), "--checkpoint", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    assert "are numbered" in done.stderr and "Pascal VOC's" in done.stderr
+    card = load_card(tmp_path / "out" / "public" / "my-config" / "model.yml")
+    assert card.class_names == ["class 0", "class 1", "class 2", "class 3", "class 4"]
+    assert card.palette == [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128)]
+
+
+def test_vocs_palette_is_vocs() -> None:
+    assert voc_palette(21) == find_card().palette
+    assert len(set(voc_palette(255))) == 255
+
+
+def test_mmengines_metadata_serves(weights: Path, write: Callable[[str], Path]) -> None:
+    names = ["a", "b", "c", "d", "e"]
+    dataset = {"classes": names, "palette": [[one, one, one] for one in range(5)]}
+    card = own_card(write(OLD), changed(weights, CLASSES=None, PALETTE=None, dataset_meta=dataset))
+    assert card.class_names == names
+    assert card.palette[4] == (4, 4, 4)
+
+
+def test_no_crop_size_is_512_and_said(cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path) -> None:
+    config = write(OLD.replace("crop_size = (72, 64)", ""))
+    done = cli("export-onnx", "--config", config, "--checkpoint", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    assert "has no crop_size, the input is 512x512" in done.stderr
+    assert load_card(tmp_path / "out" / "public" / "my-config" / "model.yml").input.shape == (1, 3, 512, 512)
+
+
+def test_bgr_of_a_config_is_bgr_of_the_card(weights: Path, write: Callable[[str], Path]) -> None:
+    assert own_card(write(OLD.replace("to_rgb=True", "to_rgb=False")), weights).input.color_order == "BGR"
+    assert own_card(write(OLD.replace(", to_rgb=True", "")), weights).input.color_order == "RGB"
+
+
+# What does not serve
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("model = dict(", "cannot be read as a config"),
+        ("raise ValueError('boom')", "boom"),
+        ("x = 1", "type is missing: EncoderDecoder"),
+        (OLD.replace("'EncoderDecoder'", "'CascadeEncoderDecoder'"), "'CascadeEncoderDecoder' is not EncoderDecoder"),
+        (OLD.replace("'PSPHead'", "'FCNHead'"), "decode_head.type: 'FCNHead' is not PSPHead"),
+        (OLD.replace("'ResNetV1c'", "'TIMMBackbone'"), "'TIMMBackbone' is not one of"),
+        (OLD.replace("num_classes=5", "num_classes=1"), "num_classes is 1"),
+        (OLD.replace("img_norm_cfg", "other"), "neither data_preprocessor nor img_norm_cfg"),
+        (OLD.replace("(72, 64)", "(72, 7)"), "sides of 8 to"),
+        (OLD.replace("depth=18", "depth='18.5'"), "is no plain name"),
+        (OLD.replace("depth=18", "depth=17"), "does not build"),
+    ],
+)
+def test_a_config_that_does_not_serve_is_told_in_one_line(
+    cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path, text: str, words: str
+) -> None:
+    done = cli("run", "--config", write(text), "--checkpoint", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 3, done.stderr
+    assert words in done.error
+
+
+def test_a_config_that_is_not_there_is_told(cli: Cli, weights: Path, tmp_path: Path) -> None:
+    done = cli("run", "--config", tmp_path / "none.py", "--checkpoint", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 3
+    assert "none.py" in done.error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "demo", "--config", "a.py", "--checkpoint", "b.pth"), "give one of them"),
+        (("export-onnx", "--config", "a.py"), "--checkpoint FILE"),
+        (("to-ir", "--checkpoint", "b.pth"), "is for --config here"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told(cli: Cli, arguments: tuple[str, ...], words: str) -> None:
+    done = cli(*arguments)
+    assert done.exit_code == 2
+    assert words in done.stderr
+
+
+def test_no_checkpoint_is_told(cli: Cli, write: Callable[[str], Path], tmp_path: Path) -> None:
+    done = cli("run", "--config", write(OLD), "--checkpoint", tmp_path / "none.pth", "-o", tmp_path)
+    assert done.exit_code == 6
+    assert "none.pth" in done.error
+
+
+def test_a_checkpoint_of_other_classes_is_told(cli: Cli, weights: Path, write: Callable[[str], Path]) -> None:
+    changed(weights, CLASSES=["a", "b"])
+    done = cli("run", "--config", write(OLD), "--checkpoint", weights, "-o", weights.parent / "out")
+    assert done.exit_code == 6
+    assert "was trained for 2 classes, the config has 5" in done.error
+
+
+def test_a_checkpoint_of_another_network_is_told(cli: Cli, weights: Path, write: Callable[[str], Path]) -> None:
+    config = write(OLD.replace("channels=16", "channels=24"))
+    done = cli("run", "--config", config, "--checkpoint", weights, "-o", weights.parent / "out")
+    assert done.exit_code == 6
+    assert "not of this card's network" in done.error
+
+
+# Hostile cards
+
+GOOD = {
+    "type": "EncoderDecoder",
+    "backbone": {"type": "ResNetV1c", "depth": 18},
+    "decode_head": {"type": "PSPHead", "in_channels": 512, "channels": 16, "num_classes": 5},
+}
+
+
+def with_network(card: ModelCard, folder: Path, *places: tuple[str, Any]) -> Path:
+    network = yaml.safe_load(yaml.safe_dump(GOOD))
+    for place, value in places:
+        *path, last = place.split(".")
+        inner = network
+        for key in path:
+            inner = inner.setdefault(key, {})
+        inner[last] = value
+    data = card.model_dump(mode="json", exclude_none=True, exclude={"config", "config_overrides"})
+    data["files"][0]["sources"] = ["https://example.org/x.pth"]
+    folder.mkdir(exist_ok=True)
+    path = folder / "model.yml"
+    path.write_text(yaml.safe_dump({**data, "network": network}), encoding="utf-8")
+    return path
+
+
+def deep(levels: int) -> Any:
+    return {"a": deep(levels - 1)} if levels else 1
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        ("type", "CascadeEncoderDecoder", "is not EncoderDecoder"),
+        ("type", None, "type is no name"),
+        ("decode_head", [], "decode_head.type is missing"),
+        ("decode_head.type", "os.system", "is no plain name"),
+        ("backbone.type", "mmseg.models.TIMMBackbone", "is no plain name"),
+        ("backbone.type", "VPD", "'VPD' is not one of"),
+        ("backbone.type", {"type": "ResNet"}, "type is no name"),
+        ("backbone.norm_cfg", {"type": "TIMMBackbone", "zoo": True}, "not one of"),
+        ("backbone.norm_cfg", {"type": ["BN"]}, "type is no name"),
+        ("backbone.plugins", [{"cfg": {"type": "ContextBlock"}}], "'ContextBlock' is not one of"),
+        ("backbone.init_cfg", {"type": "Pretrained"}, "init_cfg is not allowed"),
+        ("backbone.pretrained", "x", "pretrained is not allowed"),
+        ("backbone.checkpoint_path", "x", "checkpoint_path is not allowed"),
+        ("backbone._scope_", "mmdet", "is no key of a network"),
+        ("_delete_", True, "is no key of a network"),
+        ("backbone.a-b", 1, "is no key of a network"),
+        ("backbone.style", "../../etc/passwd", "is no plain name"),
+        ("backbone.style", "http://example.org", "is no plain name"),
+        ("backbone.style", "a\n", "is no plain name"),
+        ("backbone.style", "a" * 65, "is no plain name"),
+        ("backbone.depth", 10**9, "too large"),
+        ("backbone.depth", float("nan"), "too large"),
+        ("backbone.depth", 10**400, "too large"),
+        ("backbone.strides", [1] * 101, "too many"),
+        ("backbone.x", deep(9), "nested deeper"),
+        ("backbone.x", [[1] * 100] * 21, "more than 2000 values"),
+    ],
+)
+def test_a_hostile_network_is_refused_as_the_card_is_read(
+    cli: Cli, small: ModelCard, tmp_path: Path, place: str, value: Any, words: str
+) -> None:
+    path = with_network(small, tmp_path / "card", (place, value))
+    text = path.read_text().replace("&id001 ", "").replace("*id001", "[1]") if "&id" in path.read_text() else None
+    if text is not None:  # an alias is refused before
+        data = yaml.safe_load(path.read_text())
+        path.write_text(yaml.dump(data, Dumper=_NoAliases))
+    done = cli("info", path)
+    assert done.exit_code == 3, done.stdout
+    assert words in done.error
+
+
+class _NoAliases(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        ([("backbone.nonsense", 1)], "does not build"),
+        ([("backbone.depth", 16384)], "does not build"),
+        ([("backbone.widen", "eval")], "does not build"),
+        ([("backbone", {"type": "UNet", "enc_num_convs": [16384] * 5})], "more than 20000 layers"),
+        (
+            [
+                ("backbone.type", "HRNet"),
+                ("backbone.depth", None),
+                (
+                    "backbone.extra",
+                    {
+                        f"stage{n}": {
+                            "num_modules": 16384,
+                            "num_branches": n,
+                            "block": "BASIC" if n > 1 else "BOTTLENECK",
+                            "num_blocks": [16384] * n,
+                            "num_channels": [16384] * n,
+                        }
+                        for n in (1, 2, 3, 4)
+                    },
+                ),
+            ],
+            "does not build",
+        ),
+        ([("decode_head.pool_scales", [16384] * 100)], "more than 1024 cells"),
+        ([("decode_head.in_channels", 64)], "does not run"),
+        ([("decode_head.num_classes", 6)], "has 6 classes"),
+    ],
+)
+def test_a_network_that_does_not_build_or_asks_for_too_much_is_told_in_one_line(
+    cli: Cli, small: ModelCard, tmp_path: Path, places: list[tuple[str, Any]], words: str
+) -> None:
+    path = with_network(small, tmp_path / "card", *places)
+    given = small.folder / small.checkpoint.name
+    done = cli("export-onnx", path, "--checkpoint", given, "-o", tmp_path / "out")
+    assert done.exit_code == 3, done.stderr
+    assert words in done.error
+
+
+def test_overrides_are_not_for_a_network(cli: Cli, small: ModelCard, tmp_path: Path) -> None:
+    path = with_network(small, tmp_path / "card")
+    data = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**data, "config_overrides": {"model.backbone.depth": 50}}))
+    done = cli("info", path)
+    assert done.exit_code == 3
+    assert "config_overrides are of a config" in done.error
+
+
+def test_a_hostile_network_of_a_manifest_is_refused(cli: Cli, workspace: Path, small: ModelCard) -> None:
+    folder = workspace / "public" / small.name
+    with manifests.changed(folder) as data:
+        del data["model"]["config"]
+        data["model"].update(network={**GOOD, "type": "os.system"}, config_overrides={})
+    done = cli("rebuild", "--check", folder / "manifest.json")
+    assert done.exit_code == 11
+    assert "is no plain name" in done.error
+
+
+def test_what_may_be_named_is_there_and_is_no_reader_of_files() -> None:
+    """Each name is in the registry; a misspelt one would only ever fail."""
+    from mmengine.registry import DefaultScope
+
+    from pspnet_convert.mmcv_ops import provide_mmcv_ops
+
+    provide_mmcv_ops()
+    import mmseg.models  # noqa: F401
+    from mmseg.registry import MODELS
+
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        for name in (*BACKBONES, *NECKS, *LAYERS):
+            assert MODELS.get(name) is not None, name
