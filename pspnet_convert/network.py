@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class PSPNet(nn.Module):
-    """Backbone and pyramid head in test mode `whole`, as mmsegmentation's EncoderDecoder runs them.
+    """Backbone, neck (if any) and pyramid head in test mode `whole`, as mmsegmentation's EncoderDecoder runs them.
 
     Input: float32 [N, 3, H, W], RGB, normalised. Output: logits, float32 [N, classes, H, W].
     """
@@ -40,12 +40,13 @@ class PSPNet(nn.Module):
     def __init__(self, segmentor: EncoderDecoder) -> None:
         super().__init__()
         self.backbone = segmentor.backbone
+        self.neck = segmentor.neck if segmentor.with_neck else nn.Identity()
         self.decode_head = segmentor.decode_head
         # mmseg/models/segmentors/encoder_decoder.py resizes with this flag of the main head.
         self.align_corners: bool = segmentor.align_corners
 
     def forward(self, image: Tensor) -> Tensor:
-        logits = self.decode_head(self.backbone(image))
+        logits = self.decode_head(self.neck(self.backbone(image)))
         return interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=self.align_corners)
 
 

@@ -138,7 +138,7 @@ class MatrixPool(nn.Module):
 
 def feature_size(network: PSPNet, height: int, width: int) -> tuple[int, int]:
     """Rows and columns of the map that the pyramid head pools, for images of this size."""
-    maps = run_on_meta(network.backbone, (1, 3, height, width))
+    maps = run_on_meta(nn.Sequential(network.backbone, network.neck), (1, 3, height, width))
     rows, columns = maps[network.decode_head.in_index].shape[2:]
     return rows, columns
 

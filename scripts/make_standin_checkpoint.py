@@ -1,4 +1,4 @@
-"""Make a full-size stand-in for the card's checkpoint: its exact keys, shapes and legacy file format.
+"""Make a full-size stand-in for a card's checkpoint: its exact keys, shapes and legacy file format.
 
 The weights are random (seeded) and mean nothing; BatchNorm statistics are calibrated on noise images so that
 activations stay sane, and the classifier is centred so that the label map shows several classes. The file is
@@ -10,7 +10,6 @@ for tests and benchmarks where the real weights cannot be had. Beside it, a card
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -23,16 +22,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pspnet_convert.card import ModelCard
 from pspnet_convert.catalog import DEFAULT_MODEL, find_card
 from pspnet_convert.network import PSPNet, build_segmentor
+from pspnet_convert.workspace import sha256_of
 
 NAME = "standin.pth"
 
 
-def make_standin(card: ModelCard, folder: Path, seed: int = 0) -> Path:
-    """Write the checkpoint and its card into `folder`; returns the card's path."""
+def make_standin(card: ModelCard, folder: Path, seed: int = 0, side: int = 160) -> Path:
+    """Write the checkpoint and its card into `folder`; returns the card's path. It is calibrated on images of `side`,
+    which must be a multiple of 16 (UNet)."""
     torch.manual_seed(seed)
     segmentor = build_segmentor(card.config, card.config_overrides, auxiliary_head=True)
     network = PSPNet(segmentor).eval()
-    calibrate(network, blobs(12, 160))
+    calibrate(network, blobs(12, side))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / NAME
     torch.save(
@@ -72,6 +73,13 @@ def calibrate(network: PSPNet, images: Tensor) -> None:
 
     `images` are two at least: on one, the pyramid's 1x1 bin has no variance.
     """
+    pooled: list[_BatchNorm] = []  # those that see one value for a whole image
+
+    def note_pooled(norm: nn.Module, given: tuple[Tensor, ...]) -> None:
+        if given[0].shape[2:] == (1, 1):
+            pooled.append(norm)
+
+    hooks = []
     for name, norm in network.named_modules():
         if not isinstance(norm, _BatchNorm):
             continue
@@ -82,8 +90,14 @@ def calibrate(network: PSPNet, images: Tensor) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # the plain average over the calls in training mode: this one
         norm.train()
+        hooks.append(norm.register_forward_pre_hook(note_pooled))
     network(images)
     network.eval()
+    for hook in hooks:
+        hook.remove()
+    for norm in pooled:
+        # The means of noise are all alike, photographs' are not: such a norm would blow up rounding errors.
+        norm.running_var.clamp_(min=float(norm.running_mean.square().mean()))
     classifier = network.decode_head.conv_seg
     classifier.bias.zero_()
     logits = network(images).transpose(0, 1).flatten(1)  # [classes, pixels]
@@ -93,7 +107,6 @@ def calibrate(network: PSPNet, images: Tensor) -> None:
 
 
 def write_card(card: ModelCard, checkpoint: Path) -> Path:
-    content = checkpoint.read_bytes()
     data: dict[str, Any] = card.model_dump(mode="json", exclude_none=True)
     data["name"] = f"{card.name}-standin"
     data["description"] = "A stand-in with random weights, for tests and benchmarks."
@@ -101,8 +114,8 @@ def write_card(card: ModelCard, checkpoint: Path) -> Path:
     data["files"] = [
         {
             "name": checkpoint.name,
-            "size": len(content),
-            "sha256": hashlib.sha256(content).hexdigest(),
+            "size": checkpoint.stat().st_size,
+            "sha256": sha256_of(checkpoint),
             "sources": [checkpoint.name],
         }
     ]

@@ -1,0 +1,221 @@
+"""Convert and verify every model of mmsegmentation's index with PSPNet's head, each with stand-in weights.
+
+A model gets random weights of its own keys and shapes (make_standin_checkpoint.py), in the checkpoint's file format,
+with the card that is derived from the index; all stages of `pspnet-convert run` then do their work. One row is printed
+as each is done. With `--json FILE` results are kept there, and what has passed there is not done again:
+
+    python scripts/check_catalog.py --json catalog.json --markdown scripts/check_catalog.md
+
+It ends with exit code 1 if one model fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from pspnet_convert import pipeline
+from pspnet_convert.card import load_card
+from pspnet_convert.contract import ImageShape
+from pspnet_convert.derived_card import derived_card
+from pspnet_convert.errors import ConvertError, first_line
+from pspnet_convert.job import open_job
+from pspnet_convert.model_index import Published, published
+from pspnet_convert.progress import make_progress
+from pspnet_convert.workspace import write_json, write_text
+
+STAGES = ("export-onnx", "to-ir", "verify")
+MODELS = ("ONNX", "IR FP32", "IR FP16")
+SMALL = (97, 129)  # no multiple of anything
+UNET_STEP = 16  # pixels: UNet halves its maps four times, and takes no other sides
+CALIBRATED_AT = 96  # pixels; random weights need no more
+WIDTHS = (61, 11, 9, 8, 8, 8, 9, 9, 9)
+HEADINGS = ("model", "backbone", "input", "export s", "to-ir s", "verify s", "ONNX", "IR FP32", "IR FP16")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What became of a model. `shape`: height and width; `seconds` by stage; `errors`: of the logits, rms and relative,
+    by converted model; `verdict`: pass, mismatch or inconclusive, or what went wrong."""
+
+    name: str
+    backbone: str
+    shape: tuple[int, int]
+    seconds: dict[str, float]
+    errors: dict[str, Optional[float]]
+    verdict: str
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict == "pass"
+
+
+def check(model: Published, size: Optional[tuple[int, int]], folder: Path) -> Checked:
+    """Take `model` through all stages below `folder`, at `size`, or its crop size where that is None."""
+    height, width = size or model.crop_size
+    if "UNet" in model.backbone:
+        height, width = (max(UNET_STEP, side // UNET_STEP * UNET_STEP) for side in (height, width))
+    seconds: dict[str, float] = {}
+    errors: dict[str, Optional[float]] = {}
+    started = time.monotonic()
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix="catalog-") as temporary:
+            verdict = _convert(model, (1, 3, height, width), Path(temporary), seconds, errors)
+    except ConvertError as error:
+        verdict = f"{type(error).__name__}: {error.what}"
+    except Exception as error:  # the other models are still to be checked
+        verdict = f"unexpected {type(error).__name__}: {first_line(error)}"
+    seconds["all"] = round(time.monotonic() - started, 1)
+    gc.collect()
+    return Checked(model.name, model.backbone, (height, width), seconds, errors, verdict)
+
+
+def _convert(
+    model: Published,
+    shape: ImageShape,
+    folder: Path,
+    seconds: dict[str, float],
+    errors: dict[str, Optional[float]],
+) -> str:
+    """Run all stages, note their `seconds` and the `errors` of what they made; returns the verdict."""
+    from make_standin_checkpoint import make_standin
+
+    card = load_card(make_standin(derived_card(model), folder / "standin", side=CALIBRATED_AT))
+    with open_job(card, folder, make_progress("none", sys.stderr)) as job:
+        outcomes = pipeline.run(job, shape=shape)
+    seconds.update((outcome.stage, outcome.record.seconds) for outcome in outcomes)
+    result = outcomes[-1].record.result
+    errors.update((row["backend"], row["relative_error"]["rms"]) for row in result["comparisons"])
+    return _verdict(result)
+
+
+def _verdict(result: dict[str, Any]) -> str:
+    """In one word, and for what does not pass the first reason."""
+    faults = [
+        f"{row['backend']}: {check['name']}: {fault}"
+        for row in result["comparisons"]
+        for check in row["checks"]
+        for fault in check["faults"]
+    ]
+    reason = next(iter([*faults, *result["doubts"]]), "")
+    return str(result["verdict"]) + (f": {reason}" if reason else "")
+
+
+def check_all(
+    models: Sequence[Published], size: Optional[tuple[int, int]], folder: Path, known: dict[str, Checked]
+) -> Iterator[Checked]:
+    """Each of `models` in turn; one that has passed at its size is taken from `known`."""
+    for model in models:
+        before = known.get(model.name)
+        yield before if before is not None else check(model, size, folder)
+
+
+def cells(row: Checked) -> list[str]:
+    """What the table has of a model, in the order of HEADINGS."""
+    seconds = [f"{row.seconds[stage]:.1f}" if stage in row.seconds else "-" for stage in STAGES]
+    errors = (row.errors.get(model) for model in MODELS)
+    return [
+        row.name,
+        row.backbone,
+        "x".join(map(str, row.shape)),
+        *seconds,
+        *("-" if error is None else f"{error:.1e}" for error in errors),
+    ]
+
+
+def line(words: Sequence[str], verdict: str) -> str:
+    left, right = words[:3], words[3:]
+    parts = [f"{word:{width}}" for word, width in zip(left, WIDTHS)]
+    parts += [f"{word:>{width}}" for word, width in zip(right, WIDTHS[3:])]
+    return " ".join([*parts, "", verdict])
+
+
+def markdown(rows: Sequence[Checked], models: Sequence[Published]) -> str:
+    """The reference page: the catalog, and what became of each model."""
+    by_name = {model.name: model for model in models}
+    lines = [
+        "# The catalog, checked",
+        "",
+        "Written by `python scripts/check_catalog.py --markdown`: every model of mmsegmentation's index whose decode",
+        "head is PSPHead, with random weights instead of its checkpoint's, taken through all stages of",
+        "`pspnet-convert run`. The last four columns are verification's: the error of the logits against the PyTorch",
+        "reference (rms, relative), and the verdict. The published figure is mmsegmentation's, of the real checkpoint.",
+        "",
+        "| model | dataset | backbone | input | published | sha256 | " + " | ".join(HEADINGS[3:]) + " | verdict |",
+        "| --- | --- | --- | --- | --- | --- |" + " ---: |" * len(HEADINGS[3:]) + " --- |",
+    ]
+    for row in rows:
+        model = by_name[row.name]
+        name, backbone, size, *rest = cells(row)
+        metric, value = next(iter(model.metrics.items()))
+        known = [f"`{name}`", model.dataset, backbone, size, f"{metric} {value}", model.digest_prefix or ""]
+        lines.append(f"| {' | '.join([*known, *rest])} | {row.verdict} |")
+    return "\n".join([*lines, "", summary(rows), ""])
+
+
+def summary(rows: Sequence[Checked]) -> str:
+    return f"{sum(row.passed for row in rows)} of {len(rows)} convert and verify"
+
+
+def read_results(path: Optional[Path], size: Optional[tuple[int, int]]) -> dict[str, Checked]:
+    """The models that passed in an earlier run at the same size, by name."""
+    if path is None or not path.is_file():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if content["size"] != (list(size) if size else None):
+        raise SystemExit(f"{path}: its results are of another size; name another file")
+    rows = [Checked(**{**row, "shape": tuple(row["shape"])}) for row in content["models"]]
+    return {row.name: row for row in rows if row.passed}
+
+
+def chosen(models: Sequence[Published], names: Sequence[str]) -> list[Published]:
+    """The models of these names; all where none are given."""
+    unknown = sorted(set(names) - {model.name for model in models})
+    if unknown:
+        raise SystemExit(f"no model named {unknown[0]!r}; `pspnet-convert list` shows all")
+    return [model for model in models if not names or model.name in names]
+
+
+def side_pair(text: str) -> tuple[int, int]:
+    height, width = map(int, text.split(","))
+    return height, width
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="only these models (default: all)")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--input-shape", type=side_pair, metavar="H,W", help="instead of each model's crop size")
+    size.add_argument("--small", dest="input_shape", action="store_const", const=SMALL, help="97,129: a quick look")
+    parser.add_argument("-o", "--output", type=Path, help="where each model's temporary folder is made")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results here, and go on from them")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the reference page")
+    arguments = parser.parse_args()
+    models = published()
+    known = read_results(arguments.json, arguments.input_shape)
+    rows: list[Checked] = []
+    print(line(HEADINGS, "verdict"), flush=True)
+    for row in check_all(chosen(models, arguments.names), arguments.input_shape, arguments.output, known):
+        rows.append(row)
+        print(line(cells(row), row.verdict), flush=True)
+        if arguments.json:
+            known[row.name] = row
+            write_json(
+                arguments.json, {"size": arguments.input_shape, "models": [asdict(one) for one in known.values()]}
+            )
+    if arguments.markdown:
+        write_text(arguments.markdown, markdown(rows, models))
+    print(summary(rows))
+    sys.exit(0 if all(row.passed for row in rows) else 1)
+
+
+if __name__ == "__main__":
+    main()
