@@ -441,7 +441,8 @@ def _network_faults(part: _Part, patience: Patience) -> Iterator[None]:
             raise _SourceError("its certificate is not trusted") from error
         raise _TryAgain("the encrypted connection failed") from error
     except (requests.ConnectionError, urllib3.exceptions.ProtocolError) as error:
-        where = f" after {part.size} of {part.total or 'unknown'} bytes" if part.size else ""
+        of = "" if part.total is None else f" of {part.total}"
+        where = f" after {part.size}{of} bytes" if part.size else ""
         raise _TryAgain(f"{_root_cause(error)}{where}") from error
     except requests.TooManyRedirects as error:
         raise _SourceError(f"more than {_MAX_REDIRECTS} redirects") from error
