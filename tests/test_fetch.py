@@ -24,7 +24,7 @@ from fault_server import ENDLESS, FaultServer, Reply
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pspnet_convert import fetch as fetch_module
+from pspnet_convert import http_source
 from pspnet_convert.card import CheckpointFile
 from pspnet_convert.catalog import find_card
 from pspnet_convert.errors import ConvertError, DigestError, DownloadError, WorkspaceError
@@ -256,11 +256,11 @@ def test_retry_after_is_capped(server, target, progress):
 
 @pytest.mark.parametrize("value", ["", "soon", "-1", "²", "9" * 5000, "Wed, 21 Oct 2015 07:28:00"])
 def test_odd_retry_after_is_no_reason_to_wait(value):
-    assert not fetch_module._retry_after(value)
+    assert not http_source._retry_after(value)
 
 
 def test_retry_after_may_be_a_date():
-    assert 50 < fetch_module._retry_after(formatdate(time.time() + 60, usegmt=True)) <= 60
+    assert 50 < http_source._retry_after(formatdate(time.time() + 60, usegmt=True)) <= 60
 
 
 # Servers that resume wrongly
