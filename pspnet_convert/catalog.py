@@ -54,15 +54,13 @@ def find_card(model: str = DEFAULT_MODEL) -> ModelCard:
     if model in cards:
         return load_card(cards[model])
     path = Path(model)
-    if path.suffix in (".yml", ".yaml") or (path.name != model and path.is_file()):
+    if path.is_file() or path.suffix in (".yml", ".yaml"):
         return load_card(path)
     models = {one.name: one for one in published()}
     if model in models:
         return derived_card(models[model])
     if path.is_dir():
         return load_card(path / "model.yml")
-    if path.is_file():
-        return load_card(path)
     guess = difflib.get_close_matches(model, [*cards, *models], n=1)
     hint = f"Did you mean {guess[0]!r}? " if guess else ""
     raise CardError(f"no model named {model!r}", f"{hint}`list` shows all names; or give the path of a model.yml.")

@@ -53,17 +53,100 @@ def test_a_built_in_name_wins_over_a_folder_of_that_name(
     assert cli("info", "./demo", "--json").json()["name"] == "pspnet-pytorch"
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("dmeo", "demo"), ("pspnet_pytorch", "pspnet-pytorch")])
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("dmeo", "demo"),
+        ("pspnet_pytorch", "pspnet-pytorch"),
+        ("pspnet_r50-d8_4xb2-40k_cityscapes-512x1042", "pspnet_r50-d8_4xb2-40k_cityscapes-512x1024"),
+    ],
+)
 def test_a_misspelt_name_is_answered_with_the_nearest(cli: Cli, typed: str, meant: str) -> None:
     result = cli("info", typed)
     assert result.exit_code == 3
-    assert f"no model named '{typed}'. Did you mean '{meant}'? Built in: pspnet-pytorch, demo; or give" in result.error
+    assert f"no model named '{typed}'. Did you mean '{meant}'? `list` shows all names; or give" in result.error
 
 
-def test_a_name_like_none_gets_the_list_alone(cli: Cli) -> None:
-    result = cli("info", "resnet")
+def test_a_name_like_none_gets_the_way_to_the_names_alone(cli: Cli) -> None:
+    result = cli("info", "xyz")
     assert result.exit_code == 3
-    assert "no model named 'resnet'. Built in: pspnet-pytorch, demo; or give the path of a model.yml" in result.error
+    assert "no model named 'xyz'. `list` shows all names; or give the path of a model.yml" in result.error
+
+
+def test_a_published_models_name_wins_over_a_folder_of_that_name(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "unet-s5-d16_pspnet_4xb4-ce-1.0-dice-3.0-40k_drive-64x64"
+    (tmp_path / name).mkdir()
+    shutil.copy(ROOT / "model.yml", tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert cli("info", name, "--json").json()["name"] == name
+    assert cli("info", f"./{name}", "--json").json()["name"] == "pspnet-pytorch"
+
+
+def test_info_of_a_published_model_shows_no_figures_that_nobody_stated(cli: Cli) -> None:
+    name = "pspnet_r18-d8_4xb2-80k_cityscapes-769x769"
+    shown = cli("info", name)
+    assert shown.exit_code == 0, shown.stderr
+    assert "mean_iou 75.9 %  slide: mmsegmentation" in shown.stdout
+    assert "GFLOPs" not in shown.stdout
+    assert "MParams" not in shown.stdout
+    assert "None" not in shown.stdout
+    (told,) = cli("info", name, "--omz-json").json()
+    assert (told["name"], told["input_info"][0]["shape"]) == (name, [1, 3, 769, 769])
+
+
+# What `list` shows
+
+
+def test_list_has_every_model_once_and_its_name_in_one_piece(cli: Cli) -> None:
+    rows = cli("list", "--json").json()
+    names = [row["name"] for row in rows]
+    assert len(names) == len(set(names)) == 72
+    assert names[:2] == ["pspnet-pytorch", "demo"]
+    table = cli("list").stdout
+    assert [name for name in names if f" {name} " not in table] == []
+    assert [row["digest_prefix"] for row in rows if f" {row['digest_prefix']} " not in table] == []
+    # The same figure of the same network stands twice: on its own card, and in the index.
+    (own, index) = (row for row in rows if row["digest_prefix"] == "ed5dfbd9")
+    assert (own["metrics"]["mIoU"], own["backbone"]) == (index["metrics"]["mIoU"], index["backbone"])
+
+
+@pytest.mark.parametrize(
+    ("filters", "count"),
+    [
+        (["--dataset", "CITYSCAPES"], 25),
+        (["--dataset", "drive"], 2),
+        (["--backbone", "unet"], 8),
+        (["--backbone", "r-18b"], 2),
+        (["--search", "isaid"], 2),
+        (["--search", "jpu"], 4),
+        (["--search", "S-101-D8"], 2),
+        (["--dataset", "ade20k", "--backbone", "m-v2"], 1),
+    ],
+)
+def test_list_is_filtered(cli: Cli, filters: list[str], count: int) -> None:
+    rows = cli("list", "--json", *filters).json()
+    assert len(rows) == count
+    for value in filters[1::2]:
+        texts = [f"{row['name']} {row['dataset']} {row['backbone']}".casefold() for row in rows]
+        assert all(value.casefold() in text for text in texts)
+
+
+def test_list_says_where_nothing_fits(cli: Cli) -> None:
+    result = cli("list", "--search", "segformer", "--json")
+    assert (result.exit_code, result.json()) == (0, [])
+    assert result.stderr == "no model fits; list without filters shows all\n"
+    assert cli("list", "--search", "segformer").stdout == ""
+
+
+def test_list_needs_neither_torch_nor_mmsegmentation(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pspnet_convert.catalog import listed; assert len(listed()) == 72; "
+        "print(sorted({'torch', 'mmseg', 'mmengine', 'mmcv', 'openvino'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 def test_a_misspelt_path_is_called_a_path(cli: Cli, tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ import pytest
 import torch
 from conftest import SMALL, Cli, write_small_card
 
+from pspnet_convert.batchnorm import fold_batchnorms
 from pspnet_convert.card import ModelCard
 from pspnet_convert.catalog import find_card
 from pspnet_convert.checkpoint import load_checkpoint
 from pspnet_convert.errors import DependencyError
-from pspnet_convert.network import build_network, build_segmentor
+from pspnet_convert.network import PSPNet, build_network, build_segmentor
+from pspnet_convert.pyramid import with_folded_pyramid
 
 
 def test_logits_are_those_of_mmsegmentation_in_test_mode_whole(small: ModelCard) -> None:
@@ -28,6 +30,36 @@ def test_logits_are_those_of_mmsegmentation_in_test_mode_whole(small: ModelCard)
         expected = theirs.inference(image, [shape])
         # `inference` gives logits at the image's size, as ours does.
         assert torch.equal(build_network(small, checkpoint)(image), expected)
+
+
+@pytest.mark.parametrize(
+    ("config", "height", "width"),
+    [
+        ("fastfcn/fastfcn_r50-d32_jpu_psp_4xb2-80k_cityscapes-512x1024.py", 72, 104),  # a neck
+        ("unet/unet-s5-d16_pspnet_4xb4-40k_drive-64x64.py", 64, 48),  # the head takes the last of five maps
+        ("mobilenet_v2/mobilenet-v2-d8_pspnet_4xb4-160k_ade20k-512x512.py", 65, 81),
+        ("pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-769x769.py", 65, 81),  # align_corners
+    ],
+)
+def test_every_kind_of_network_gives_mmsegmentations_answer_folded_and_not(
+    config: str, height: int, width: int
+) -> None:
+    torch.manual_seed(0)
+    theirs = build_segmentor(config, {}).eval().requires_grad_(False)
+    theirs.test_cfg = {"mode": "whole"}
+    for name, norm in theirs.named_buffers():
+        if name.endswith("running_var"):
+            norm.uniform_(0.5, 2)
+    image = torch.randn(1, 3, height, width)
+    meta = {"ori_shape": (height, width), "img_shape": (height, width), "padding_size": [0, 0, 0, 0]}
+    expected = theirs.inference(image, [meta])
+    ours = PSPNet(theirs)
+    assert set(ours.state_dict()) == set(theirs.state_dict())
+    assert torch.equal(ours(image), expected)
+    folded = with_folded_pyramid(ours, height, width)
+    fold_batchnorms(folded, (1, 3, height, width))
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+    assert (folded(image) - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
 def test_parameters_are_those_of_the_card() -> None:

@@ -1,0 +1,84 @@
+"""scripts/check_catalog.py: one model of each kind goes through the whole chain, and what fails is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import check_catalog
+import pytest
+
+ROOT = Path(__file__).parent.parent
+KINDS = {
+    "fastfcn_r50-d32_jpu_psp_4xb4-80k_ade20k-512x512": [97, 129],
+    "mobilenet-v2-d8_pspnet_4xb2-80k_cityscapes-512x1024": [97, 129],
+    "pspnet_r18-d8_4xb2-80k_cityscapes-769x769": [97, 129],
+    "unet-s5-d16_pspnet_4xb4-ce-1.0-dice-3.0-40k_drive-64x64": [96, 128],
+}
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "scripts" / "check_catalog.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of one model of each kind. Read only."""
+    folder = tmp_path_factory.mktemp("catalog")
+    done = run(*KINDS, "--small", "--json", folder / "results.json", "-o", folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "4 of 4 convert and verify"
+    assert [path.name for path in folder.iterdir()] == ["results.json"]  # each model's folder is gone
+    return folder / "results.json"
+
+
+def test_one_model_of_each_kind_converts_and_verifies(results: Path) -> None:
+    models = {model["name"]: model for model in json.loads(results.read_text())["models"]}
+    assert {name: model["shape"] for name, model in models.items()} == KINDS
+    for model in models.values():
+        assert model["verdict"] == "pass"
+        assert set(model["seconds"]) == {"download", "export-onnx", "to-ir", "verify", "all"}
+        assert set(model["errors"]) == {"ONNX", "IR FP32", "IR FP16"}
+        assert 0 < model["errors"]["ONNX"] < 1e-5 < model["errors"]["IR FP16"]
+
+
+def test_what_has_passed_is_not_done_again_and_the_page_has_it(results: Path, tmp_path: Path) -> None:
+    kept = Path(shutil.copy(results, tmp_path))
+    page = tmp_path / "page.md"
+    # Were one of them done again, it would fail: there is no such folder.
+    done = run(*KINDS, "--small", "--json", kept, "--markdown", page, "-o", tmp_path / "no such folder")
+    assert (done.returncode, done.stderr) == (0, "")
+    text = page.read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows] == list(KINDS)
+    assert "| Cityscapes | R-18-D8 | 97x129 | mIoU 75.9 | 3deefc62 |" in text
+    assert text.endswith("4 of 4 convert and verify\n")
+    assert run("--input-shape", "64,64", "--json", kept).stderr.endswith("of another size; name another file\n")
+
+
+def test_a_model_that_fails_is_told_and_the_next_one_is_checked(tmp_path: Path) -> None:
+    names = ["mobilenet-v2-d8_pspnet_4xb2-80k_cityscapes-512x1024", "pspnet_r18-d8_4xb2-80k_cityscapes-769x769"]
+    done = run(*names, "-o", tmp_path / "no such folder")
+    assert done.returncode == 1
+    _, *rows, last = done.stdout.splitlines()
+    assert [row.split()[0] for row in rows] == names
+    assert all(row.endswith(f"unexpected FileNotFoundError: {row.partition('Error: ')[2]}") for row in rows)
+    assert last == "0 of 2 convert and verify"
+
+
+def test_the_verdict_of_a_wrong_or_doubtful_model_has_its_reason() -> None:
+    checks = [{"name": "labels", "faults": []}, {"name": "logits", "faults": ["too far"]}]
+    wrong = {"verdict": "mismatch", "doubts": [], "comparisons": [{"backend": "ONNX", "checks": checks}]}
+    assert check_catalog._verdict(wrong) == "mismatch: ONNX: logits: too far"
+    doubtful = {"verdict": "inconclusive", "doubts": ["one class everywhere"], "comparisons": []}
+    assert check_catalog._verdict(doubtful) == "inconclusive: one class everywhere"
+
+
+def test_an_unknown_name_is_refused() -> None:
+    done = run("pspnet_r19", "--small")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "no model named 'pspnet_r19'; `pspnet-convert list` shows all\n"

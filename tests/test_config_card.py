@@ -1,0 +1,133 @@
+"""What a config says of a card's parts, and that it is told where it does not say it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+from mmengine.config import Config
+
+from pspnet_convert import config_card
+from pspnet_convert.errors import CardError
+
+PREPROCESSOR = {"mean": [1, 2, 3], "std": [4, 5, 6], "bgr_to_rgb": True}
+
+
+def config(**changes: Any) -> Config:
+    data: dict[str, Any] = {
+        "crop_size": (32, 48),
+        "model": {"data_preprocessor": PREPROCESSOR, "decode_head": {"num_classes": 2}, "test_cfg": {"mode": "whole"}},
+        "train_dataloader": {"dataset": {"type": "DRIVEDataset"}},
+    }
+    return Config({**data, **changes})
+
+
+def head(**values: Any) -> dict[str, Any]:
+    return {"model": {"data_preprocessor": PREPROCESSOR, "decode_head": values}}
+
+
+def test_the_input_is_the_crop_normalised_as_the_preprocessor_does_it() -> None:
+    found = config_card.input_of(config())
+    assert (found.shape, found.color_order) == ((1, 3, 32, 48), "RGB")
+    assert (found.mean, found.scale) == ((1, 2, 3), (4, 5, 6))
+    output = config_card.output_of(found, 7)
+    assert (output.shape, output.values) == ((1, 1, 32, 48), (0, 6))
+
+
+@pytest.mark.parametrize(
+    ("preprocessor", "order", "mean", "scale"),
+    [
+        ({"mean": [1, 2, 3], "std": [4, 5, 6]}, "BGR", (1, 2, 3), (4, 5, 6)),
+        ({"rgb_to_bgr": True}, "RGB", (0, 0, 0), (1, 1, 1)),
+    ],
+)
+def test_channels_are_turned_only_where_the_preprocessor_turns_them(
+    preprocessor: dict[str, Any], order: str, mean: tuple[int, ...], scale: tuple[int, ...]
+) -> None:
+    found = config_card.input_of(config(model={"data_preprocessor": preprocessor}))
+    assert (found.color_order, found.mean, found.scale) == (order, mean, scale)
+
+
+def test_one_side_stands_for_both_and_the_preprocessors_size_for_a_missing_crop_size() -> None:
+    assert config_card.input_of(config(crop_size=64)).shape == (1, 3, 64, 64)
+    preprocessor = {"data_preprocessor": {**PREPROCESSOR, "size": (16, 24)}}
+    assert config_card.input_of(config(crop_size=None, model=preprocessor)).shape == (1, 3, 16, 24)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "found"),
+    [
+        ({"type": "A"}, "A"),
+        ({"type": "RepeatDataset", "times": 3, "dataset": {"type": "A"}}, "A"),
+        (
+            {"type": "ConcatDataset", "datasets": [{"type": "A"}, {"type": "RepeatDataset", "dataset": {"type": "A"}}]},
+            "A",
+        ),
+        ([{"type": "A"}, {"type": "A"}], "A"),
+    ],
+)
+def test_the_dataset_is_found_in_its_wrappers(dataset: Any, found: str) -> None:
+    assert config_card.dataset_type(config(train_dataloader={"dataset": dataset})) == found
+
+
+def test_the_classes_are_those_of_mmsegmentations_dataset() -> None:
+    found = config_card.dataset_labels(config())
+    assert [label.name for label in found] == ["background", "vessel"]
+    assert [label.color for label in found] == [(120, 120, 120), (6, 230, 230)]
+
+
+@pytest.mark.parametrize(
+    ("ask", "changes", "words"),
+    [
+        (config_card.input_of, {"crop_size": None}, "None is no size"),
+        (config_card.input_of, {"crop_size": (1, 2, 3)}, "(1, 2, 3) is no size"),
+        (config_card.input_of, {"crop_size": (32, 1.5)}, "is no size"),
+        (config_card.input_of, {"crop_size": (4, 4)}, "its input is no picture: Value error, must be [1, 3, height"),
+        (config_card.input_of, {"model": {"data_preprocessor": {"std": [0, 1, 1]}}}, "each value must be positive"),
+        (config_card.number_of_classes, {"model": {}}, "num_classes is None, not a number of classes"),
+        (config_card.number_of_classes, head(num_classes=1), "num_classes is 1, not a number of classes"),
+        (config_card.number_of_classes, {"model": {"decode_head": [{"num_classes": 3}]}}, "num_classes is None"),
+        (config_card.number_of_classes, head(num_classes=2, out_channels=1), "2 classes come from 1 channels by a thr"),
+        (config_card.dataset_labels, head(num_classes=3), "of DRIVEDataset, 2 names and 2 colours do not fit the"),
+        (
+            config_card.dataset_labels,
+            {"train_dataloader": {"dataset": {"type": "NoSuchDataset"}}},
+            "mmsegmentation knows no classes of a dataset 'NoSuchDataset'",
+        ),
+        (config_card.dataset_labels, {"train_dataloader": {}}, "trains on no dataset, not on one dataset"),
+        (
+            config_card.dataset_labels,
+            {"train_dataloader": {"dataset": [{"type": "B"}, {"type": "A"}]}},
+            "trains on A, B, not on one dataset",
+        ),
+    ],
+)
+def test_what_a_config_does_not_say_is_not_guessed(
+    ask: Callable[[Config], Any], changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(CardError) as caught:
+        ask(config(**changes))
+    assert words in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("names", "palette", "words"),
+    [
+        (["a", "b", "c"], [[0, 0, 0]] * 2, "3 names and 2 colours do not fit the network's 2 classes"),
+        (["a", "b"], [[0, 0, 0], [0, 0, 256]], "a class's color is"),
+        (["a", "b"], [[0, 0, 0], [0, 0]], "a class's color is"),
+        (["a", ""], [[0, 0, 0]] * 2, "a class's name is ''"),
+    ],
+)
+def test_names_and_colours_that_do_not_fit(names: list[str], palette: list[list[int]], words: str) -> None:
+    with pytest.raises(CardError) as caught:
+        config_card.class_labels(names, palette, 2)
+    assert words in caught.value.what
+
+
+def test_a_config_that_does_not_run_is_told_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text("model = dict(\n", encoding="utf-8")
+    with pytest.raises(CardError, match=r"broken\.py: cannot be read as a config"):
+        config_card.read_config(path)
