@@ -7,7 +7,7 @@ conversion by a card that says something else; a fault in the contract is an edi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from pspnet_convert.card import ModelCard
+from pspnet_convert.input_form import PLAIN
 from pspnet_convert.ir import model_optimizer_arguments
 from pspnet_convert.mo_process import convert
 from pspnet_convert.pyramid import _TAPS, shifted, stretching_matrix
@@ -56,7 +57,13 @@ def make(fault: Fault, card: ModelCard, onnx_path: Path, folder: Path) -> Path:
     precision = fault.file.split()[1]
     arguments = {**model_optimizer_arguments(wrong, card.output.name), "input": None, "output": None}
     targets = {precision: str(path)}
-    request = {"input_model": str(onnx_path), "arguments": arguments, "model_info": {}, "targets": targets}
+    request = {
+        "input_model": str(onnx_path),
+        "arguments": arguments,
+        "form": asdict(PLAIN),
+        "model_info": {},
+        "targets": targets,
+    }
     convert(request, lambda: None)
     if fault.ir is not None:
         changed = fault.ir(openvino.Core().read_model(str(path)))

@@ -141,9 +141,9 @@ def load(kind: str, path: Path) -> None:
     if kind == "card":
         load_card(path)
     elif kind == "onnx":
-        OnnxBackend(path, card, card.input.shape).run(image)
+        list(OnnxBackend(path, card, card.input.shape).run([image]))
     elif kind == "ir":
-        OpenVinoBackend(path.with_suffix(".xml"), card, card.input.shape).run(image)
+        list(OpenVinoBackend(path.with_suffix(".xml"), card, card.input.shape).run([image]))
     else:
         build_network(card, load_checkpoint(path, card))
 
