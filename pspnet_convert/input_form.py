@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Image = Union[NDArray[np.uint8], NDArray[np.float32]]
 ImageShape = tuple[int, int, int, int]  # [N, 3, H, W], also of a model that takes [N, H, W, 3]
 DYNAMIC = -1  # the N of a model that takes any number of images
+MAX_BATCH = 64
 _SHOWN_DYNAMIC = (1, 3)
 Item = TypeVar("Item")
 

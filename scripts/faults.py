@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from pspnet_convert.card import ModelCard
-from pspnet_convert.input_form import PLAIN
+from pspnet_convert.input_form import PLAIN, InputForm
 from pspnet_convert.ir import model_optimizer_arguments
 from pspnet_convert.mo_process import convert
 from pspnet_convert.pyramid import _TAPS, shifted, stretching_matrix
@@ -32,8 +32,8 @@ Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 class Fault:
     """`name` says what is wrong; `file` is what it is in: ONNX, IR FP32 or IR FP16.
 
-    One of the three is set: `graph` edits the ONNX, `preprocessing` are other values of the card's input, `ir` edits
-    the IR.
+    One of the four is set: `graph` edits the ONNX, `preprocessing` are other values of the card's input, `ir` edits
+    the IR, `form` is another than the one asked for.
     """
 
     name: str
@@ -41,10 +41,11 @@ class Fault:
     graph: Optional[Edit] = None
     preprocessing: Optional[dict[str, Any]] = None
     ir: Optional[Callable[[openvino.Model], openvino.Model]] = None
+    form: Optional[InputForm] = None
 
 
-def make(fault: Fault, card: ModelCard, onnx_path: Path, folder: Path) -> Path:
-    """The faulty file, in `folder`, from a right ONNX file of `card`."""
+def make(fault: Fault, card: ModelCard, onnx_path: Path, folder: Path, form: InputForm = PLAIN) -> Path:
+    """The faulty file, in `folder`, from a right ONNX file of `card`; an IR takes images in `form`."""
     if fault.graph is not None:
         model = onnx.load(str(onnx_path))
         fault.graph(model)
@@ -60,7 +61,7 @@ def make(fault: Fault, card: ModelCard, onnx_path: Path, folder: Path) -> Path:
     request = {
         "input_model": str(onnx_path),
         "arguments": arguments,
-        "form": asdict(PLAIN),
+        "form": asdict(fault.form or form),
         "model_info": {},
         "targets": targets,
     }

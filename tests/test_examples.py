@@ -81,7 +81,7 @@ def test_serve_sees_what_the_ir_sees(demo_run: Path, tmp_path: Path) -> None:
     size = (card.input.width, card.input.height)
     rgb = np.asarray(Image.open(photo).convert("RGB").resize(size, Image.Resampling.BILINEAR))
     # The program runs at the processor's own precision, this at f32.
-    assert (labels == OpenVinoBackend(xml, card).run(rgb[:, :, ::-1]).labels).mean() > 0.99
+    assert (labels == next(OpenVinoBackend(xml, card).run([rgb[:, :, ::-1]])).labels).mean() > 0.99
     shares = dict(re.findall(r"^(\S+) ([\d.]+)%$", done.stdout, flags=re.MULTILINE))
     seen = {card.class_names[number]: f"{(labels == number).mean():.1%}".rstrip("%") for number in np.unique(labels)}
     assert shares == seen

@@ -40,10 +40,10 @@ def test_names_shapes_and_types(folder: Path, precision: str) -> None:
 
 def test_takes_bgr_bytes_where_the_onnx_takes_normalised_rgb(folder: Path, small: ModelCard) -> None:
     image = np.random.default_rng(3).integers(0, 256, (72, 64, 3), dtype=np.uint8)
-    onnx_logits = OnnxBackend(folder / "small-standin.onnx", small, (1, 3, 72, 64)).run(image).logits
+    onnx_logits = next(OnnxBackend(folder / "small-standin.onnx", small, (1, 3, 72, 64)).run([image])).logits
     ir = OpenVinoBackend(folder / "FP32" / "small-standin.xml", small)
-    assert np.abs(ir.run(image).logits - onnx_logits).max() <= 1e-4 * np.abs(onnx_logits).max()
-    swapped = ir.run(np.ascontiguousarray(image[:, :, ::-1])).logits
+    assert np.abs(next(ir.run([image])).logits - onnx_logits).max() <= 1e-4 * np.abs(onnx_logits).max()
+    swapped = next(ir.run([np.ascontiguousarray(image[:, :, ::-1])])).logits
     assert np.abs(swapped - onnx_logits).max() > 0.1 * np.abs(onnx_logits).max()
 
 
@@ -76,7 +76,7 @@ def test_model_api_needs_no_settings(demo_run: Path, precision: str) -> None:
         image = to_bgr(read_image(picture))
         labels = model.infer_sync(model.preprocess(image)[0])[card.output.name][0, 0]
         assert len(np.unique(labels)) > 1
-        assert np.array_equal(labels, backend.run(image).labels)
+        assert np.array_equal(labels, next(backend.run([image])).labels)
 
 
 def test_model_api_scales_any_picture(demo_run: Path) -> None:
@@ -88,7 +88,7 @@ def test_model_api_scales_any_picture(demo_run: Path) -> None:
     labels = model.infer_sync(model.preprocess(to_bgr(np.asarray(wide)))[0])[card.output.name][0, 0]
     stretched = to_bgr(np.asarray(wide.resize((card.input.width, card.input.height), Pillow.Resampling.BILINEAR)))
     assert len(np.unique(labels)) > 1
-    assert (labels == OpenVinoBackend(path, card).run(stretched).labels).mean() > 0.99
+    assert (labels == next(OpenVinoBackend(path, card).run([stretched])).labels).mean() > 0.99
 
 
 def test_model_api_takes_the_argmax_of_a_label_map_once_more(demo_run: Path) -> None:

@@ -235,10 +235,11 @@ def test_the_snippet_runs_and_sees_what_the_ir_sees(demo_run: Path, tmp_path: Pa
     )
     assert done.returncode == 0, done.stderr
     told = {name: float(share) for name, share in re.findall(r"^(\w+): ([\d.]+)%$", done.stdout, flags=re.MULTILINE)}
-    labels = OpenVinoBackend(tmp_path / "demo" / "FP32" / "demo.xml", card).run(to_bgr(read_image(picture))).labels
+    backend = OpenVinoBackend(tmp_path / "demo" / "FP32" / "demo.xml", card)
+    (seen,) = backend.run([to_bgr(read_image(picture))])
     for number, name in enumerate(card.class_names):
         # The snippet runs at the processor's own precision.
-        assert told.get(name, 0) == pytest.approx(100 * (labels == number).mean(), abs=0.3)
+        assert told.get(name, 0) == pytest.approx(100 * (seen.labels == number).mean(), abs=0.3)
 
 
 # Figures of parts that may be missing

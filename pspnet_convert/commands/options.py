@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pspnet_convert.input_form import ImageShape
     from pspnet_convert.job import Job
 
-# What others say too (workspace.py, card.py, quantize.py), but --help would wait for what they import.
+# What others say too (workspace.py, card.py, input_form.py, quantize.py), but --help would wait for what they import.
 PRECISIONS = ("FP32", "FP16")
 INT8 = "INT8"
 MAX_SIDE = 8192
