@@ -64,9 +64,12 @@ def catalogue(card: ModelCard, folder: Path) -> Iterator[Caught]:
     export_plainly(with_auxiliary_head(network), card, auxiliary)
     export_onnx(with_eps(network, 1e-3), card, eps, options, {"name": card.name})
     yield from _each(all_faults(card, other, auxiliary, eps), network, card, right, card.input.shape, PLAIN)
-    shape = (BATCH, *card.input.shape[1:])
-    export_onnx(network, card, right, ExportOptions(shape), {"name": card.name})
-    yield from _each(input_faults(card), network, card, right, shape, FORM)
+    of_image = card.input.shape[1:]
+    of_three, of_any = (folder / f"{name}.onnx" for name in ("three", "any"))
+    for path, batch in ((of_three, BATCH), (of_any, DYNAMIC)):
+        export_onnx(network, card, path, ExportOptions((batch, *of_image)), {"name": card.name})
+    faults = input_faults(card, of_one=right, of_any=of_any)
+    yield from _each(faults, network, card, of_three, (BATCH, *of_image), FORM)
 
 
 def _each(
@@ -118,8 +121,8 @@ def with_eps(network: PSPNet, eps: float) -> PSPNet:
 
 
 def right_conversions(count: int, seed: int, folder: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
-    """Networks of random weights, widths, image sizes and bins, taking images in a random form, each converted as the tool does it; what it says
-    against them, which should be nothing."""
+    """Networks of random weights, widths, image sizes and bins, taking images in a random form, each converted as the
+    tool does it; what it says against them, which should be nothing."""
     chance = random.Random(seed)
     for number in range(count):
         place = folder / str(number)

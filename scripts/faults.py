@@ -81,8 +81,8 @@ def all_faults(card: ModelCard, other_onnx: Path, auxiliary_onnx: Path, eps_onnx
         **_in_pyramid(card),
         **_in_layers(),
         **_in_last_steps(card),
-        "the auxiliary head's output": _replaced_by(auxiliary_onnx),
-        "a BatchNorm's eps of 1e-3": _replaced_by(eps_onnx),
+        "the auxiliary head's output": replaced_by(auxiliary_onnx),
+        "a BatchNorm's eps of 1e-3": replaced_by(eps_onnx),
     }
     contract_in_onnx = _in_onnx_contract(card)
     preprocessing = _in_preprocessing(card)
@@ -462,7 +462,7 @@ def _swap(first: str, second: str) -> Edit:
     return edit
 
 
-def _replaced_by(path: Path) -> Edit:
+def replaced_by(path: Path) -> Edit:
     return lambda model: model.CopyFrom(onnx.load(str(path)))
 
 

@@ -242,9 +242,8 @@ def test_a_process_that_dies_is_an_error() -> None:
 
 def test_a_picture_that_goes_away_is_an_error(small: ModelCard, quantized: Path, tmp_path: Path) -> None:
     with pytest.raises(QuantizationError, match=r"gone\.jpg"):
-        quantize(
-            irs(quantized)["FP32"], small, small.input.shape, PLAIN, [tmp_path / "gone.jpg"], tmp_path / "int8.xml"
-        )
+        gone = [tmp_path / "gone.jpg"]
+        quantize(irs(quantized)["FP32"], small, small.input.shape, PLAIN, gone, tmp_path / "int8.xml")
 
 
 def test_segment_takes_the_int8_ir_or_says_how_to_make_it(
