@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from pspnet_convert.backends import OnnxBackend, OpenVinoBackend
 from pspnet_convert.card import ClassLabel, ModelCard
 from pspnet_convert.catalog import find_card
 from pspnet_convert.images import read_image, to_bgr
+from pspnet_convert.input_form import DYNAMIC, ImageShape, InputForm
 from pspnet_convert.ir import convert_to_ir, model_api_settings
 
 
@@ -77,6 +79,35 @@ def test_model_api_needs_no_settings(demo_run: Path, precision: str) -> None:
         labels = model.infer_sync(model.preprocess(image)[0])[card.output.name][0, 0]
         assert len(np.unique(labels)) > 1
         assert np.array_equal(labels, next(backend.run([image])).labels)
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "form"),
+    [
+        (["--input-type", "u8"], (1, 3, 200, 200), InputForm("u8")),
+        (["--input-type", "u8", "--input-layout", "NHWC"], (1, 3, 200, 200), InputForm("u8", "NHWC")),
+        (["--batch", "dynamic", "--input-layout", "NHWC"], (DYNAMIC, 3, 200, 200), InputForm("f32", "NHWC")),
+    ],
+)
+def test_model_api_opens_other_forms_too(
+    cli: Cli, demo_run: Path, tmp_path: Path, options: list[str], shape: ImageShape, form: InputForm
+) -> None:
+    card = find_card("demo")
+    shutil.copytree(demo_run, tmp_path / "out")
+    assert cli("run", "demo", "-o", tmp_path / "out", *options).exit_code == 0
+    path = tmp_path / "out" / "public" / "demo" / "FP32" / "demo.xml"
+    model = in_model_api(path)
+    image = to_bgr(read_image(sorted((card.folder / "voc" / "JPEGImages").glob("*.jpg"))[0]))
+    labels = model.infer_sync(model.preprocess(image)[0])[card.output.name][0, 0]
+    assert len(np.unique(labels)) > 1
+    assert np.array_equal(labels, next(OpenVinoBackend(path, card, shape, form).run([image])).labels)
+
+
+def test_model_api_takes_no_fixed_batch_of_several(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
+    """Which the README warns of: when this fails, the warning can go."""
+    assert cli("run", small.folder, "-o", workspace, "--batch", 2).exit_code == 0
+    with pytest.raises(RuntimeError, match="is not aligned with original parameter's shape"):
+        in_model_api(folder / "FP32" / "small-standin.xml")
 
 
 def test_model_api_scales_any_picture(demo_run: Path) -> None:
