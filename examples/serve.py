@@ -14,12 +14,17 @@ model = openvino.Core().read_model(xml)
 classes = model.get_rt_info(["model_info", "labels"]).astype(str).split()
 compiled = openvino.compile_model(model, "CPU")
 
-_, _, height, width = compiled.input(0).shape
+takes = model.input(0)
+shape = takes.partial_shape  # Nx3xHxW or NxHxWx3
+is_nhwc = shape[3] == openvino.Dimension(3)
+height, width = (shape[axis].get_length() for axis in ((1, 2) if is_nhwc else (2, 3)))
 rgb = np.asarray(Image.open(picture).convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
 bgr = rgb[:, :, ::-1]
-image = bgr.transpose(2, 0, 1)[None].astype(np.float32)  # 1x3xHxW, 0..255: mean and scale are in the IR
+image = bgr if is_nhwc else bgr.transpose(2, 0, 1)
+slots = shape[0].get_length() if shape[0].is_static else 1  # all for the one picture here
+given = np.stack(slots * [image]).astype(takes.element_type.to_dtype())  # 0..255: mean and scale are in the IR
 
-labels = compiled(image)[0][0, 0]
+labels = compiled(given)[0][0, 0]
 Image.fromarray(labels.astype(np.uint8)).save(target)
 for number, pixels in enumerate(np.bincount(labels.ravel(), minlength=len(classes))):
     if pixels:

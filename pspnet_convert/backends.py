@@ -1,6 +1,6 @@
-"""Run a segmentation model on an image: PyTorch, ONNX Runtime, OpenVINO, one protocol.
+"""Run a segmentation model on images: PyTorch, ONNX Runtime, OpenVINO, one protocol.
 
-Each takes the bytes a user has and gives the label map and the logits behind it (the argmax's input, tapped in
+Each takes the bytes a user has and gives the label maps and the logits behind them (the argmax's input, tapped in
 memory; the files stay as they are).
 """
 
@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Protocol, Union
+from typing import Any, Optional, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.card import Input, ModelCard
-from pspnet_convert.contract import ImageShape, check_ports, image_shape, ir_ports, onnx_ports, read_onnx
+from pspnet_convert.contract import check_ports, ir_ports, onnx_ports, read_onnx
 from pspnet_convert.errors import ArtifactError, ContractError, first_line
+from pspnet_convert.input_form import DYNAMIC, PLAIN, Image, ImageShape, InputForm, filled, groups, turns
 from pspnet_convert.logits_tap import argmax_nodes, ir_logits, ir_tail, onnx_tail
 
 _BEGINS_AS_IR = re.compile(r"\s*(<\?xml[^>]*>)?\s*<net\s")
-Image = Union[NDArray[np.uint8], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -33,43 +34,46 @@ class Prediction:
 
 
 class Backend(Protocol):
-    """`run` takes an image of the model's size, uint8 or float32 0..255, [H, W, 3], BGR."""
+    """`run` takes images of the model's size, uint8 or float32 0..255, [H, W, 3], BGR, and gives each one's prediction.
 
-    def run(self, image: Image) -> Prediction: ...
+    It takes as many at a time as the model does, one a slot, and gives theirs before it takes the next.
+    """
+
+    def run(self, images: Iterable[Image]) -> Iterator[Prediction]: ...
 
 
 class Converted(Backend, Protocol):
-    """A converted model, whose last step can also be run by itself: `argmax` takes logits [classes, H, W], float32,
-    at the model's size, and gives labels [H, W]; ArtifactError where it does not take such logits."""
+    """A converted model, whose last step can also be run by itself: `argmax` takes logits [slots, classes, H, W],
+    float32, at the model's size, and gives labels [slots, H, W]; ArtifactError where it does not take such logits."""
+
+    slots: int
 
     def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]: ...
 
 
-def normalised(image: Image, card_input: Input) -> NDArray[np.float32]:
-    """The PyTorch and ONNX models' input, float32 [1, 3, H, W], from BGR [H, W, 3], 0..255."""
-    ordered = image[:, :, ::-1] if card_input.color_order == "RGB" else image
+def normalised(images: Sequence[Image], card_input: Input) -> NDArray[np.float32]:
+    """The PyTorch and ONNX models' input, float32 [N, 3, H, W], from BGR [H, W, 3], 0..255."""
+    stacked = np.stack(images)
+    ordered = stacked[..., ::-1] if card_input.color_order == "RGB" else stacked
     values = (ordered - np.array(card_input.mean, np.float32)) / np.array(card_input.scale, np.float32)
-    return np.ascontiguousarray(values.transpose(2, 0, 1)[None], dtype=np.float32)
-
-
-def as_it_is(image: Image) -> NDArray[np.float32]:
-    """The IR's input, float32 [1, 3, H, W], 0..255, from uint8 BGR [H, W, 3]."""
-    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32)
+    return np.ascontiguousarray(values.transpose(0, 3, 1, 2), dtype=np.float32)
 
 
 class TorchBackend:
-    """A PyTorch module that gives logits: the reference."""
+    """A PyTorch module that gives logits: the reference, one image at a time, each of any size."""
 
     def __init__(self, network: Any, card: ModelCard) -> None:
         self._network = network
         self._input = card.input
 
-    def run(self, image: Image) -> Prediction:
+    def run(self, images: Iterable[Image]) -> Iterator[Prediction]:
         import torch
 
-        with torch.inference_mode():
-            logits = self._network(torch.from_numpy(normalised(image, self._input)))[0]
-            return Prediction(logits.argmax(dim=0).numpy(), logits.numpy())
+        for image in images:
+            with torch.inference_mode():
+                logits = self._network(torch.from_numpy(normalised([image], self._input)))[0]
+                prediction = Prediction(logits.argmax(dim=0).numpy(), logits.numpy())
+            yield prediction
 
 
 class OnnxBackend:
@@ -91,42 +95,51 @@ class OnnxBackend:
         self._outputs = [card.output.name, logits]
         self._path = path
         self._input = card.input
+        self._batch = shape[0]
+        self.slots = max(turns(shape[0]))
 
-    def run(self, image: Image) -> Prediction:
-        given = {self._input.name: normalised(image, self._input)}
-        try:
-            labels, logits = self._session.run(self._outputs, given)
-        except Exception as error:  # as in _onnx_session
-            raise ArtifactError(f"{self._path}: ONNX Runtime cannot run it: {first_line(error)}") from error
-        return Prediction(labels[0, 0], logits[0])
+    def run(self, images: Iterable[Image]) -> Iterator[Prediction]:
+        for group in groups(images, self._batch):
+            given = normalised(filled(group, self._batch), self._input)
+            try:
+                labels, logits = self._session.run(self._outputs, {self._input.name: given})
+            except Exception as error:  # as in _onnx_session
+                raise ArtifactError(f"{self._path}: ONNX Runtime cannot run it: {first_line(error)}") from error
+            yield from _by_slot(self._path, labels, logits, given)[: len(group)]
 
     def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
         session = _onnx_session(self._path, self._tail)
         try:
-            (labels,) = session.run(None, {session.get_inputs()[0].name: logits[None]})
+            (labels,) = session.run(None, {session.get_inputs()[0].name: logits})
         except Exception as error:  # as in _onnx_session
             raise ArtifactError(f"{self._path}: its last step takes no logits: {first_line(error)}") from error
-        return labels[0, 0]  # type: ignore[no-any-return]
+        return labels[:, 0]  # type: ignore[no-any-return]
 
 
 class OpenVinoBackend:
     """An IR on OpenVINO's CPU device, fed plain BGR 0..255; in float32 whatever the processor prefers, unless
     `at_default_precision`. `precision` is what it computes in.
 
-    At `shape`, or where None is given at its own. ContractError for an IR that breaks the card's contract.
+    For images of `shape` (the card's where None is given), in `form`. ContractError for an IR that breaks the card's
+    contract, or takes images of another shape or form.
     """
 
     def __init__(
-        self, path: Path, card: ModelCard, shape: Optional[ImageShape] = None, *, at_default_precision: bool = False
+        self,
+        path: Path,
+        card: ModelCard,
+        shape: Optional[ImageShape] = None,
+        form: InputForm = PLAIN,
+        *,
+        at_default_precision: bool = False,
     ) -> None:
         import openvino
 
         core = openvino.Core()
         model = read_ir(core, path)
-        ports = ir_ports(model)
-        self.shape = shape or image_shape(ports, card)
-        check_ports(path, ports, card, self.shape)
-        if model.is_dynamic():
+        shape = shape or card.input.shape
+        check_ports(path, ir_ports(model), card, shape, form)
+        if _is_dynamic_inside(model, shape, form):
             raise ContractError(f"{path}: has dynamic shapes inside", "Convert it again for one fixed shape.")
         logits = ir_logits(model, path)
         self._tail = ir_tail(model, path)
@@ -138,22 +151,47 @@ class OpenVinoBackend:
         except RuntimeError as error:
             raise ArtifactError(f"{path}: OpenVINO does not compile it: {last_line(error)}") from error
         self.precision: str = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        self._form, self._batch = form, shape[0]
+        self.slots = max(turns(shape[0]))
 
-    def run(self, image: Image) -> Prediction:
-        try:
-            results = self._compiled(as_it_is(image))
-        except RuntimeError as error:
-            raise ArtifactError(f"{self._path}: OpenVINO cannot run it: {last_line(error)}") from error
-        return Prediction(results[0][0, 0].copy(), results[1][0].copy())
+    def run(self, images: Iterable[Image]) -> Iterator[Prediction]:
+        for group in groups(images, self._batch):
+            given = self._form.tensor(filled(group, self._batch))
+            try:
+                results = self._compiled(given)
+            except RuntimeError as error:
+                raise ArtifactError(f"{self._path}: OpenVINO cannot run it: {last_line(error)}") from error
+            # Copies: the next group's results take the same memory.
+            yield from _by_slot(self._path, results[0].copy(), results[1].copy(), given)[: len(group)]
 
     def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
         import openvino
 
         try:
             compiled = openvino.Core().compile_model(self._tail, "CPU", self._hint)
-            return compiled(logits[None])[0][0, 0].copy()  # type: ignore[no-any-return]
+            return compiled(logits)[0][:, 0].copy()  # type: ignore[no-any-return]
         except RuntimeError as error:
             raise ArtifactError(f"{self._path}: its last step takes no logits: {last_line(error)}") from error
+
+
+def _by_slot(
+    path: Path, labels: NDArray[Any], logits: NDArray[np.float32], given: NDArray[Any]
+) -> Sequence[Prediction]:
+    """Of labels [N, 1, H, W] and logits [N, classes, H, W] for N images; ArtifactError for another number."""
+    if not len(labels) == len(logits) == len(given):
+        raise ArtifactError(f"{path}: gives {len(labels)} label maps and {len(logits)} logits for {len(given)} images")
+    return [Prediction(of_image[0], its_logits) for of_image, its_logits in zip(labels, logits)]
+
+
+def _is_dynamic_inside(model: Any, shape: ImageShape, form: InputForm) -> bool:
+    """Whether anything but the batch, where `shape` leaves that open, has no fixed size."""
+    if shape[0] == DYNAMIC:
+        model = model.clone()
+        try:
+            model.reshape(list(form.ordered((1, *shape[1:]))))
+        except RuntimeError:
+            return True
+    return bool(model.is_dynamic())
 
 
 def read_ir(core: Any, path: Path) -> Any:

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.card import ModelCard
-from pspnet_convert.contract import ImageShape
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.flops import gflops
+from pspnet_convert.input_form import PLAIN, ImageShape, InputForm
 
 # plain: what torch's exporter writes by itself; unfolded: with exact pools (--no-fold-pyramid); folded: the default.
 GRAPHS = ("plain", "unfolded", "folded")
@@ -32,13 +32,17 @@ _SIDES = (1024, 2048, 3072)  # of the square matrices whose product is the machi
 
 @dataclass(frozen=True)
 class Subject:
-    """`runtime`: PyTorch, ONNX or IR; `graph`: one of GRAPHS; `weights`: FP32, FP16 or INT8; `at`: f32 or default."""
+    """`runtime`: PyTorch, ONNX or IR; `graph`: one of GRAPHS; `weights`: FP32, FP16 or INT8; `at`: f32 or default.
+
+    `form`: how it takes its images.
+    """
 
     runtime: str
     graph: str
     weights: str
     at: str
     path: Path
+    form: InputForm = PLAIN
 
 
 @dataclass(frozen=True)
@@ -132,10 +136,14 @@ def _weights_file(path: Path) -> Path:
 def seconds_in_turns(
     card: ModelCard, shape: ImageShape, chosen: Sequence[Subject], rounds: int
 ) -> tuple[NDArray[np.float64], list[str]]:
-    """Seconds [rounds, subjects] of one image, after a round to warm up; and what each subject computes in."""
-    with _contestants(card, shape, chosen) as contestants:
+    """Seconds [rounds, subjects] of one image, after a round to warm up; and what each subject computes in.
+
+    A batch is shared out among its images; a dynamic one is run with one.
+    """
+    batch = max(1, shape[0])
+    with _contestants(card, (batch, *shape[1:]), chosen) as contestants:
         turns = [_turn(contestants) for _ in range(rounds + 1)]
-        return np.array(turns[1:]), [contestant.precision for contestant in contestants]
+        return np.array(turns[1:]) / batch, [contestant.precision for contestant in contestants]
 
 
 def _turn(contestants: Sequence[_Contestant], note: Callable[[], None] = lambda: None) -> list[float]:
@@ -236,7 +244,7 @@ def _open_pytorch(card: ModelCard, shape: ImageShape, subject: Subject) -> tuple
     from pspnet_convert.network import build_network
 
     network = build_network(card, load_checkpoint(subject.path, card))
-    image = torch.from_numpy(_image(shape))
+    image = torch.from_numpy(_image(shape, subject))
 
     def run() -> None:
         with torch.inference_mode():
@@ -249,7 +257,7 @@ def _open_onnx(card: ModelCard, shape: ImageShape, subject: Subject) -> tuple[Ca
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(subject.path), providers=["CPUExecutionProvider"])
-    image = _image(shape)
+    image = _image(shape, subject)
     return lambda: session.run([card.output.name], {card.input.name: image}), "f32"
 
 
@@ -258,7 +266,7 @@ def _open_ir(card: ModelCard, shape: ImageShape, subject: Subject) -> tuple[Call
 
     hint = {"INFERENCE_PRECISION_HINT": "f32"} if subject.at == "f32" else {}
     compiled = openvino.Core().compile_model(str(subject.path), "CPU", hint)
-    image = _image(shape)
+    image = _image(shape, subject)
     precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     if subject.weights == "INT8":
         precision = f"i8+{precision}"  # the latter where it is not quantized
@@ -268,9 +276,10 @@ def _open_ir(card: ModelCard, shape: ImageShape, subject: Subject) -> tuple[Call
 _OPEN = {"PyTorch": _open_pytorch, "ONNX": _open_onnx, "IR": _open_ir}
 
 
-def _image(shape: ImageShape) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _image(shape: ImageShape, subject: Subject) -> NDArray[Any]:
     """Noise; the time does not depend on what is in the image."""
-    return np.random.default_rng(0).random(shape, np.float32)
+    batch, _, height, width = shape
+    return subject.form.tensor(list(np.random.default_rng(0).random((batch, height, width, 3), np.float32)))
 
 
 def _matrix_product_peak(precision: str) -> float:

@@ -13,7 +13,7 @@ from typing import Optional
 
 from pspnet_convert.backends import OnnxBackend, OpenVinoBackend, read_ir
 from pspnet_convert.card import ModelCard
-from pspnet_convert.contract import ImageShape
+from pspnet_convert.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.tolerances import Precision
 from pspnet_convert.verify import Candidate
 
@@ -33,19 +33,28 @@ class ModelFile:
 
 
 def candidates(
-    files: Sequence[ModelFile], card: ModelCard, shape: ImageShape, *, at_default_precision: bool
+    files: Sequence[ModelFile],
+    card: ModelCard,
+    shape: ImageShape,
+    form: InputForm = PLAIN,
+    *,
+    at_default_precision: bool,
 ) -> list[Candidate]:
-    """With `at_default_precision` each IR comes a second time, as this processor runs it unasked."""
+    """For images of `shape`, which an IR takes in `form`.
+
+    With `at_default_precision` each IR comes a second time, as this processor runs it unasked.
+    """
     found = []
     for file in files:
         if file.path.suffix != ".xml":
             found.append(Candidate(file.name, "f32", partial(OnnxBackend, file.path, card, shape)))
             continue
         precision = file.claims or _weights_precision(file.path)
-        found.append(Candidate(file.name, precision, partial(OpenVinoBackend, file.path, card, shape), is_ir=True))
+        open_it = partial(OpenVinoBackend, file.path, card, shape, form)
+        found.append(Candidate(file.name, precision, open_it, is_ir=True))
         if at_default_precision:
             runtime = _runtime_precision()
-            open_it = partial(OpenVinoBackend, file.path, card, shape, at_default_precision=True)
+            open_it = partial(OpenVinoBackend, file.path, card, shape, form, at_default_precision=True)
             found.append(Candidate(f"{file.name} at {runtime}", runtime, open_it, is_ir=True, informative=True))
     return found
 

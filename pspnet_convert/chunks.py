@@ -16,10 +16,10 @@ import numpy as np
 
 from pspnet_convert.candidates import ModelFile
 from pspnet_convert.card import ModelCard
-from pspnet_convert.contract import ImageShape
 from pspnet_convert.dataset import Annotated, Entry, read_entry
 from pspnet_convert.errors import ArtifactError, ConvertError, DatasetError, ImageError
 from pspnet_convert.images import mean_colour
+from pspnet_convert.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.labelling import Labeller, Labels, open_labeller
 from pspnet_convert.miou import Confusion, confusion
 from pspnet_convert.protocols import PROTOCOLS, Sample
@@ -29,12 +29,14 @@ _AHEAD = 4  # images that are read and prepared while models are at work
 
 @dataclass(frozen=True)
 class Task:
-    """What all chunks have in common. `protocol` is one of PROTOCOLS, `shape` is that of the models' input."""
+    """What all chunks have in common. `protocol` is one of PROTOCOLS, `shape` is that of the models' input, which an IR
+    takes in `form`."""
 
     card: ModelCard
     shape: ImageShape
     protocol: str
     skip_bad: bool
+    form: InputForm = PLAIN
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def here(task: Task, works: Sequence[Work], note: Note) -> Iterator[tuple[Work, 
 
 
 def open_labellers(task: Task, subjects: Iterable[ModelFile]) -> dict[ModelFile, Labeller]:
-    return {subject: open_labeller(subject, task.card, task.shape) for subject in subjects}
+    return {subject: open_labeller(subject, task.card, task.shape, task.form) for subject in subjects}
 
 
 def count_chunk(

@@ -1,4 +1,4 @@
-"""What a converted file must look like from outside: the card's names, static shapes, number types.
+"""What a converted file must look like from outside: the card's names, and the shapes and number types asked for.
 
 Read without running the model; whether its answers are right is verify.py's business.
 """
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.card import ModelCard
 from pspnet_convert.errors import ArtifactError, ContractError, first_line
+from pspnet_convert.input_form import PLAIN, ImageShape, InputForm
 
 if TYPE_CHECKING:
     import onnx
     import openvino
 
-ImageShape = tuple[int, int, int, int]
 # What torch's exporter writes natively and both ONNX Runtime and Model Optimizer read; the tests try each.
 OPSETS = range(18, 24)
 DEFAULT_OPSET = OPSETS[0]
@@ -85,26 +85,27 @@ def ir_ports(model: openvino.Model) -> tuple[list[Port], list[Port]]:
     return inputs, [_ir_port(port) for port in model.outputs]
 
 
-def image_shape(ports: tuple[Sequence[Port], Sequence[Port]], card: ModelCard) -> ImageShape:
-    """The shape of the file's image input; the card's where that is no static image."""
-    inputs, _ = ports
-    if len(inputs) == 1 and len(inputs[0].shape) == 4 and min(inputs[0].shape) > 0:
-        return (1, 3, inputs[0].shape[2], inputs[0].shape[3])
-    return card.input.shape
+def check_ports(
+    path: Path,
+    ports: tuple[Sequence[Port], Sequence[Port]],
+    card: ModelCard,
+    shape: ImageShape,
+    form: InputForm = PLAIN,
+) -> None:
+    """Raise ContractError unless the file has the card's one input and one output, for images of `shape` in `form`.
 
-
-def check_ports(path: Path, ports: tuple[Sequence[Port], Sequence[Port]], card: ModelCard, shape: ImageShape) -> None:
-    """Raise ContractError unless the file has the card's one input and one output, static, of `shape`."""
+    All dimensions are static, but for the batch where `shape` says DYNAMIC.
+    """
     inputs, outputs = ports
-    height, width = shape[2:]
+    batch, _, height, width = shape
     faults = [
-        *_faults("input", inputs, card.input.name, ("float32",), shape, card.input.layout),
-        *_faults("output", outputs, card.output.name, _LABEL_TYPES, (1, 1, height, width), card.output.layout),
+        *_faults("input", inputs, card.input.name, (form.dtype,), form.ordered(shape), form.layout),
+        *_faults("output", outputs, card.output.name, _LABEL_TYPES, (batch, 1, height, width), card.output.layout),
     ]
     if faults:
         raise ContractError(
             f"{path}: {'; '.join(faults)}",
-            "Convert it again from the card's checkpoint, or name the card that it was made with.",
+            "Convert it again from the card's checkpoint, or name the card and the options that it was made with.",
         )
 
 

@@ -6,7 +6,7 @@ asked for less: the card's contract, finite logits, and the same label at most p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ import numpy as np
 from pspnet_convert.backends import OpenVinoBackend, Prediction
 from pspnet_convert.benchmark import Subject, seconds_in_turns
 from pspnet_convert.card import ModelCard
-from pspnet_convert.contract import ImageShape
 from pspnet_convert.errors import AccuracyError
 from pspnet_convert.images import fit, read_image, to_bgr
+from pspnet_convert.input_form import Image, ImageShape, InputForm
 from pspnet_convert.tolerances import NO_ERROR, Error, error_of, worst
 from pspnet_convert.workspace import INT8
 
@@ -91,29 +91,32 @@ def check_int8(
     irs: Mapping[str, Path],
     card: ModelCard,
     shape: ImageShape,
+    form: InputForm,
     images: Sequence[Path],
     min_agreement: float,
     note: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Compare `irs["FP32"]` and `irs["INT8"]`, both at f32, on the pictures `images`; plain values for JSON.
 
-    `note` is called for each picture that a model has done. ContractError for an IR that breaks the card's contract,
-    ImageError for a file that is no picture.
+    `note` is called for each picture that a model has done. ContractError for an IR that breaks the card's contract, or
+    does not take images of `shape` in `form`; ImageError for a file that is no picture.
     """
     check = Int8Check(min_agreement)
-    models = [OpenVinoBackend(irs[precision], card, shape) for precision in ("FP32", INT8)]
-    for path in images:
-        image = to_bgr(fit(read_image(path), *shape[2:], card.input).image)
-        predictions = []
-        for model in models:
-            predictions.append(model.run(image))
-            note()
+    models = [OpenVinoBackend(irs[precision], card, shape, form) for precision in ("FP32", INT8)]
+
+    def shown() -> Iterator[Image]:
+        for path in images:
+            yield to_bgr(fit(read_image(path), *shape[2:], card.input).image)
+
+    for path, *predictions in zip(images, *(model.run(shown()) for model in models)):
         check.add(path.name, *predictions)
+        for _ in models:
+            note()
     del models
     return {
         **check.as_dict(),
         "bytes": {precision: path.with_suffix(".bin").stat().st_size for precision, path in irs.items()},
-        "latency": [asdict(latency) for latency in _latencies(irs, card, shape)],
+        "latency": [asdict(latency) for latency in _latencies(irs, card, shape, form)],
     }
 
 
@@ -131,8 +134,8 @@ def check_drop(result: Mapping[str, Any], allowed: float) -> None:
         )
 
 
-def _latencies(irs: Mapping[str, Path], card: ModelCard, shape: ImageShape) -> list[Latency]:
-    subjects = [Subject("IR", "exported", weights, at, irs[weights]) for weights, at in _SUBJECTS]
+def _latencies(irs: Mapping[str, Path], card: ModelCard, shape: ImageShape, form: InputForm) -> list[Latency]:
+    subjects = [Subject("IR", "exported", weights, at, irs[weights], form) for weights, at in _SUBJECTS]
     seconds, precisions = seconds_in_turns(card, shape, subjects, ROUNDS)
     return [
         Latency(

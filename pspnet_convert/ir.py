@@ -6,26 +6,35 @@ Model Optimizer runs in a process of its own (mo_process.py).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from pspnet_convert.card import Input, ModelCard
-from pspnet_convert.contract import check_ports, image_shape, onnx_ports, read_onnx
+from pspnet_convert.contract import check_ports, onnx_ports, read_onnx
 from pspnet_convert.errors import ConversionError
+from pspnet_convert.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.own_process import ask
 
 MoArguments = Mapping[str, Union[str, bool]]
 
 
-def convert_to_ir(onnx_path: Path, card: ModelCard, targets: Mapping[str, Path], mo_args: MoArguments) -> None:
+def convert_to_ir(
+    onnx_path: Path,
+    card: ModelCard,
+    targets: Mapping[str, Path],
+    mo_args: MoArguments,
+    shape: Optional[ImageShape] = None,
+    form: InputForm = PLAIN,
+) -> None:
     """Convert once and save at each precision of `targets` (FP32, or FP16: weights compressed) as .xml and .bin.
 
-    `mo_args` are further arguments of Model Optimizer, by their Python names. Raises ArtifactError for an ONNX
-    without the card's names, ConversionError with Model Optimizer's own words where it refuses, OSError where the
-    disk does.
+    The ONNX is for images of `shape` (the card's where None is given), which the IR takes in `form`. `mo_args` are
+    further arguments of Model Optimizer, by their Python names. Raises ArtifactError for an ONNX without the card's
+    names or of another shape, ConversionError with Model Optimizer's own words where it refuses, OSError where the disk
+    does.
     """
-    ports = onnx_ports(read_onnx(onnx_path))
-    check_ports(onnx_path, ports, card, image_shape(ports, card))
+    check_ports(onnx_path, onnx_ports(read_onnx(onnx_path)), card, shape or card.input.shape)
     arguments: dict[str, Any] = model_optimizer_arguments(card.input, card.output.name)
     known = sorted(set(arguments) & set(mo_args))
     if known:
@@ -35,6 +44,7 @@ def convert_to_ir(onnx_path: Path, card: ModelCard, targets: Mapping[str, Path],
     request = {
         "input_model": str(onnx_path),
         "arguments": {**arguments, **mo_args},
+        "form": asdict(form),
         "model_info": model_api_settings(card),
         "targets": {precision: str(path) for precision, path in targets.items()},
     }

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from pspnet_convert.card import ModelCard
-from pspnet_convert.contract import ImageShape
 from pspnet_convert.errors import ArtifactError
+from pspnet_convert.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.manifest import Digests, FileRecord, Manifest, StageRecord, versions
 from pspnet_convert.original import Original
 from pspnet_convert.pins import pinned, write_pin
@@ -102,8 +102,13 @@ class Job:
         record = self.manifest.stage("export-onnx")
         if record is None:
             return self.card.input.shape
-        height, width = record.options["input_shape"][2:]
-        return 1, 3, height, width
+        batch, channels, height, width = record.options["input_shape"]
+        return batch, channels, height, width
+
+    def input_form(self) -> InputForm:
+        """What to-ir was asked for; the plain one where the manifest has no such stage."""
+        record = self.manifest.stage("to-ir")
+        return PLAIN if record is None else InputForm(record.options["input_type"], record.options["input_layout"])
 
     def record(self, path: Path) -> FileRecord:
         """A file as the manifest has it: by its place in the workspace, of one from elsewhere the name alone."""

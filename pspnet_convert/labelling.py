@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Optional, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet_convert.backends import Image, OnnxBackend, TorchBackend, as_it_is, last_line, read_ir
+from pspnet_convert.backends import OnnxBackend, TorchBackend, last_line, read_ir
 from pspnet_convert.candidates import ModelFile
 from pspnet_convert.card import ModelCard
-from pspnet_convert.contract import ImageShape, check_ports, ir_ports
+from pspnet_convert.contract import check_ports, ir_ports
 from pspnet_convert.errors import ArtifactError
+from pspnet_convert.input_form import PLAIN, Image, ImageShape, InputForm, filled
 from pspnet_convert.protocols import Size
 
 PYTORCH, ONNX = "PyTorch", "ONNX"
@@ -37,13 +39,13 @@ class Labeller(Protocol):
     def start(self, image: Image, logits_at: Size) -> Callable[[], Labels]: ...
 
 
-def open_labeller(subject: ModelFile, card: ModelCard, shape: ImageShape) -> Labeller:
+def open_labeller(subject: ModelFile, card: ModelCard, shape: ImageShape, form: InputForm = PLAIN) -> Labeller:
     """ArtifactError or CheckpointError for a file that is not what the card says."""
     if subject.name == PYTORCH:
         return TorchLabeller(subject.path, card)
     if subject.name == ONNX:
         return OnnxLabeller(subject.path, card, shape)
-    return OpenVinoLabeller(subject.path, card, shape)
+    return OpenVinoLabeller(subject.path, card, shape, form)
 
 
 class TorchLabeller:
@@ -60,7 +62,7 @@ class TorchLabeller:
         self._backend = TorchBackend(network, card)
 
     def start(self, image: Image, logits_at: Size) -> Callable[[], Labels]:
-        prediction = self._backend.run(image)
+        (prediction,) = self._backend.run([image])
         labels = prediction.labels
         if labels.shape != logits_at:
             labels = self._resized(prediction.logits, logits_at).argmax(axis=0)
@@ -74,51 +76,99 @@ class TorchLabeller:
         return interpolate(batch, size=size, mode="bilinear", align_corners=self._align_corners)[0].numpy()
 
 
+class _Slots:
+    """The slots of one run, which begins when all are taken, or an image in one is waited for.
+
+    `begin` takes the images and returns what waits for the label maps of them all.
+    """
+
+    def __init__(self, count: int, begin: Callable[[list[Image]], Callable[[], list[Labels]]]) -> None:
+        self._count, self._begin = count, begin
+        self._images: list[Image] = []
+        self._wait: Optional[Callable[[], list[Labels]]] = None
+
+    @property
+    def closed(self) -> bool:
+        return self._wait is not None
+
+    def take(self, image: Image) -> Callable[[], Labels]:
+        """Put the image into the next slot; returns what waits for its label map."""
+        slot = len(self._images)
+        self._images.append(image)
+        if len(self._images) == self._count:
+            self._start()
+        return lambda: self._start()()[slot]
+
+    def _start(self) -> Callable[[], list[Labels]]:
+        if self._wait is None:
+            self._wait = cache(self._begin(self._images))
+        return self._wait
+
+
 class OnnxLabeller:
     """An ONNX file on ONNX Runtime, at its own size only."""
-
-    at_once = 1
 
     def __init__(self, path: Path, card: ModelCard, shape: ImageShape) -> None:
         self._path, self._shape = path, shape
         self._backend = OnnxBackend(path, card, shape)
+        self.at_once = max(1, shape[0])
+        self._slots = self._free_slots()
 
     def start(self, image: Image, logits_at: Size) -> Callable[[], Labels]:
         _check_size(self._path, self._shape, image, logits_at)
-        labels = self._backend.run(image).labels
-        return lambda: labels
+        if self._slots.closed:
+            self._slots = self._free_slots()
+        return self._slots.take(image)
+
+    def _free_slots(self) -> _Slots:
+        return _Slots(self.at_once, self._run)
+
+    def _run(self, images: list[Image]) -> Callable[[], list[Labels]]:
+        found = [prediction.labels for prediction in self._backend.run(images)]
+        return lambda: found
 
 
 class OpenVinoLabeller:
     """An IR as it is, float32, at its own size only; as many inferences at once as OpenVINO finds best."""
 
-    def __init__(self, path: Path, card: ModelCard, shape: ImageShape) -> None:
+    def __init__(self, path: Path, card: ModelCard, shape: ImageShape, form: InputForm) -> None:
         import openvino
 
         core = openvino.Core()
         model = read_ir(core, path)
-        check_ports(path, ir_ports(model), card, shape)
+        check_ports(path, ir_ports(model), card, shape, form)
         hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
         try:
             compiled = core.compile_model(model, "CPU", hints)
         except RuntimeError as error:
             raise ArtifactError(f"{path}: OpenVINO does not compile it: {last_line(error)}") from error
-        self.at_once = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        self._requests = deque(compiled.create_infer_request() for _ in range(self.at_once))
-        self._path, self._shape = path, shape
+        requests = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self._requests = deque(compiled.create_infer_request() for _ in range(requests))
+        self._path, self._shape, self._form = path, shape, form
+        self._batch = max(1, shape[0])
+        self.at_once = requests * self._batch
+        self._slots = self._free_slots()
 
     def start(self, image: Image, logits_at: Size) -> Callable[[], Labels]:
         _check_size(self._path, self._shape, image, logits_at)
+        if self._slots.closed:
+            self._slots = self._free_slots()
+        return self._slots.take(image)
+
+    def _free_slots(self) -> _Slots:
+        return _Slots(self._batch, self._begin)
+
+    def _begin(self, images: list[Image]) -> Callable[[], list[Labels]]:
         request = self._requests[0]
         self._requests.rotate(-1)
-        request.start_async([as_it_is(image)])
+        request.start_async([self._form.tensor(filled(images, self._batch))])
 
-        def wait() -> Labels:
+        def wait() -> list[Labels]:
             try:
                 request.wait()
             except RuntimeError as error:
                 raise ArtifactError(f"{self._path}: OpenVINO cannot run it: {last_line(error)}") from error
-            return request.get_output_tensor(0).data[0, 0].copy()
+            return list(request.get_output_tensor(0).data[:, 0].copy())
 
         return wait
 

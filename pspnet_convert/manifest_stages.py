@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Optional, Union
 from pydantic import BaseModel, ConfigDict, Field
 
 from pspnet_convert.card import ClassLabel, Input, Output
+from pspnet_convert.input_form import MAX_BATCH
 
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -18,7 +19,8 @@ Verdict = Literal["pass", "mismatch", "inconclusive"]
 # Relative to the manifest, with slashes; it never leaves the manifest's folder.
 FileName = Annotated[str, Field(pattern=r"^(?!/)(?!(.*/)?\.\.(/|$)).+$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Shape = tuple[Literal[1], Literal[3], Count, Count]
+Batch = Union[Literal[-1], Annotated[int, Field(ge=1, le=MAX_BATCH)]]  # -1: any number of images
+Shape = tuple[Batch, Literal[3], Count, Count]
 Versions = dict[str, str]
 
 
@@ -112,6 +114,8 @@ class ToIrOptions(Part):
 
     precisions: list[Literal["FP32", "FP16"]] = Field(min_length=1)
     mo_args: dict[str, Union[bool, str]]
+    input_type: Literal["f32", "u8"]
+    input_layout: Literal["NCHW", "NHWC"]
 
 
 class ToIr(Stage):

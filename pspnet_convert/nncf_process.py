@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pspnet_convert.card import Input
 from pspnet_convert.images import fit, read_image, to_bgr
+from pspnet_convert.input_form import Image, InputForm, filled, groups
 from pspnet_convert.ir_file import save
 from pspnet_convert.own_process import answer
 
@@ -28,17 +29,20 @@ def convert(request: dict[str, Any], note: Callable[[], None]) -> None:
 
     card_input = Input.model_validate(request["input"])
     model = openvino.Core().read_model(request["model"])
-    height, width = model.input(0).shape[2:]
+    batch, _, height, width = request["shape"]
+    form = InputForm(**request["form"])
 
-    def batch(path: str) -> NDArray[np.float32]:
+    def shown(path: str) -> Image:
         image = to_bgr(fit(read_image(Path(path)), height, width, card_input).image)
         note()
-        return np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32)
+        return image
 
+    # The slots that the last pictures leave are filled with the last one once more. A dynamic batch gets one at a time.
+    batches = list(groups(request["images"], max(1, batch)))
     quantized = nncf.quantize(
         model,
-        nncf.Dataset(request["images"], batch),
-        subset_size=len(request["images"]),
+        nncf.Dataset(batches, lambda paths: form.tensor(filled([shown(path) for path in paths], batch))),
+        subset_size=len(batches),
         # The matrix products of a PSPNet are its pyramid's: constant matrices, 1 % of the work. NNCF would quantize
         # them by the channel, which OpenVINO's CPU plugin has been seen to refuse (`scale.size() == OC`).
         ignored_scope=nncf.IgnoredScope(types=["MatMul"], validate=False),

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from pspnet_convert.batchnorm import fold_batchnorms
 from pspnet_convert.card import ModelCard
-from pspnet_convert.contract import DEFAULT_OPSET, OPSETS, ImageShape
+from pspnet_convert.contract import DEFAULT_OPSET, OPSETS
 from pspnet_convert.errors import ExportError, first_line
+from pspnet_convert.input_form import DYNAMIC, ImageShape
 from pspnet_convert.network import PSPNet
 from pspnet_convert.pyramid import with_folded_pyramid, with_matrix_pools
 
@@ -32,9 +33,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """`shape` is [1, 3, height, width]; with `int32` the label map is int32 instead of int64.
+    """`shape` is [batch, 3, height, width], its batch DYNAMIC for any number of images.
 
-    `fold_pyramid` exports the folded pyramid head (pyramid.py), else the graph as mmsegmentation writes it.
+    With `int32` the label map is int32 instead of int64. `fold_pyramid` exports the folded pyramid head (pyramid.py),
+    else the graph as mmsegmentation writes it.
     """
 
     shape: ImageShape
@@ -44,7 +46,7 @@ class ExportOptions:
 
 
 class Segmenter(nn.Module):
-    """Image in, label map out: [1, 3, H, W] to [1, 1, H, W]; the first of equal logits wins, as in argmax."""
+    """Images in, label maps out: [N, 3, H, W] to [N, 1, H, W]; the first of equal logits wins, as in argmax."""
 
     def __init__(self, network: PSPNet, dtype: torch.dtype) -> None:
         super().__init__()
@@ -92,10 +94,14 @@ def export_plainly(network: PSPNet, card: ModelCard, target: Path) -> None:
 
 
 def _trace(module: nn.Module, card: ModelCard, options: ExportOptions) -> Any:
+    batch, *of_image = options.shape
+    is_dynamic = batch == DYNAMIC
     with _undisturbed(), torch.no_grad():
         program = torch.onnx.export(
             module,
-            (torch.zeros(options.shape),),
+            # Of a dimension that is 1 in the example, the exporter takes it that it always is.
+            (torch.zeros(2 if is_dynamic else batch, *of_image),),
+            dynamic_shapes=({0: torch.export.Dim("batch")},) if is_dynamic else None,
             dynamo=True,
             input_names=[card.input.name],
             output_names=[card.output.name],

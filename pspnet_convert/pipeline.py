@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from pspnet_convert.contract import DEFAULT_OPSET, ImageShape
+from pspnet_convert.contract import DEFAULT_OPSET
+from pspnet_convert.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.job import Job, Outcome
 from pspnet_convert.stages import conversion, export, verification
 from pspnet_convert.stages import download as fetching
@@ -22,18 +23,20 @@ def run(
     sources: Sequence[str] = (),
     allow_http_redirect: bool = False,
     shape: Optional[ImageShape] = None,
+    batch: int = 1,
     opset: int = DEFAULT_OPSET,
     int32: bool = False,
     fold_pyramid: bool = True,
     precisions: Sequence[str] = PRECISIONS,
     mo_args: Optional[Mapping[str, Any]] = None,
+    form: InputForm = PLAIN,
     images: Sequence[Path] = (),
     download: bool = True,
 ) -> list[Outcome]:
     """All stages and the page; `download` is False where the user has given a checkpoint."""
     outcomes = [fetching.download(job, sources, allow_http_redirect=allow_http_redirect)] if download else []
-    outcomes.append(export.export_onnx(job, shape, opset, int32=int32, fold_pyramid=fold_pyramid))
-    outcomes.append(conversion.to_ir(job, precisions, mo_args or {}))
+    outcomes.append(export.export_onnx(job, shape, batch, opset, int32=int32, fold_pyramid=fold_pyramid))
+    outcomes.append(conversion.to_ir(job, precisions, mo_args or {}, form))
     outcomes.append(verification.verify(job, images))
     job.write_page()
     return outcomes

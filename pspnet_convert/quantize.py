@@ -6,6 +6,7 @@ NNCF runs in a process of its own (nncf_process.py); whether the INT8 model is g
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Optional
@@ -15,8 +16,9 @@ from PIL import Image as Pillow
 
 from pspnet_convert.backends import read_ir
 from pspnet_convert.card import ModelCard
-from pspnet_convert.contract import ImageShape, check_ports, ir_ports
+from pspnet_convert.contract import check_ports, ir_ports
 from pspnet_convert.errors import DependencyError, ImageError, QuantizationError
+from pspnet_convert.input_form import ImageShape, InputForm
 from pspnet_convert.own_process import ask
 from pspnet_convert.verification_inputs import SAMPLES
 
@@ -60,24 +62,27 @@ def quantize(
     ir: Path,
     card: ModelCard,
     shape: ImageShape,
+    form: InputForm,
     images: Sequence[Path],
     target: Path,
     note: Callable[[], None] = lambda: None,
 ) -> None:
     """Save the FP32 IR `ir` as INT8 at `target` (.xml, its .bin beside it), calibrated with `images`.
 
-    It takes and gives what the FP32 IR does: plain BGR, float32 [1, 3, H, W] of 0..255, at `shape`. `note` is called
-    for each picture that NNCF has been shown. DependencyError without NNCF, ArtifactError for an IR without the
+    It takes and gives what the FP32 IR does: plain BGR, 0..255, images of `shape` in `form`. `note` is called for each
+    picture that NNCF has been shown. DependencyError without NNCF, ArtifactError for an IR without the
     card's names and shapes, QuantizationError with NNCF's own words where it refuses.
     """
     if find_spec("nncf") is None:
         raise DependencyError("nncf is not installed", "Install it with pip install 'pspnet-convert[int8]'.")
     import openvino
 
-    check_ports(ir, ir_ports(read_ir(openvino.Core(), ir)), card, shape)
+    check_ports(ir, ir_ports(read_ir(openvino.Core(), ir)), card, shape, form)
     request = {
         "model": str(ir),
         "input": card.input.model_dump(mode="json"),
+        "shape": list(shape),
+        "form": asdict(form),
         "images": [str(path) for path in images],
         "target": str(target),
     }

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from pspnet_convert.errors import ArtifactError, CheckpointError, DifferenceError, DigestError
+from pspnet_convert.input_form import InputForm
 from pspnet_convert.job import CheckpointChoice, Job, Outcome, open_job
 from pspnet_convert.manifest_schema import ManifestDocument, read_manifest
 from pspnet_convert.manifest_stages import CheckpointRecord, ExportOnnx, Stage, ToIr
@@ -150,10 +151,12 @@ def _convert(job: Job, manifest: ManifestDocument) -> Iterator[tuple[Stage, Outc
     recorded: ExportOnnx = manifest.stages["export-onnx"]
     options = recorded.options
     shape, opset = options.input_shape, options.opset
-    yield recorded, export_onnx(job, shape, opset, int32=options.int32, fold_pyramid=options.fold_pyramid)
+    yield recorded, export_onnx(job, shape, shape[0], opset, int32=options.int32, fold_pyramid=options.fold_pyramid)
     if "to-ir" in manifest.stages:
         converted: ToIr = manifest.stages["to-ir"]
-        yield converted, to_ir(job, converted.options.precisions, converted.options.mo_args)
+        asked = converted.options
+        form = InputForm(asked.input_type, asked.input_layout)
+        yield converted, to_ir(job, asked.precisions, asked.mo_args, form)
 
 
 def _compare_files(recorded: Stage, outcome: Outcome) -> Iterator[RebuiltFile]:

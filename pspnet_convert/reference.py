@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet_convert.backends import Image, Prediction, TorchBackend
+from pspnet_convert.backends import Prediction, TorchBackend
 from pspnet_convert.card import ModelCard
+from pspnet_convert.input_form import Image
 from pspnet_convert.tolerances import Error, error_of, worst
 from pspnet_convert.verification_inputs import VerificationInput
 
@@ -43,15 +44,15 @@ def expect(
 
     reference = TorchBackend(network, card)
     predictions = []
-    for entry in inputs:
-        predictions.append(reference.run(entry.image))
+    for prediction in reference.run(entry.image for entry in inputs):
+        predictions.append(prediction)
         note()
     images = [_probed(entry.image) for entry in inputs]
-    known = [reference.run(image).logits for image in images]
+    known = [prediction.logits for prediction in reference.run(images)]
     moved = [_moves(reference, *pair) for pair in zip(images, known)]
     rounded = {name: weight.half().float() for name, weight in network.named_parameters()}
     rounding = TorchBackend(lambda image: torch.func.functional_call(network, rounded, (image,)), card)
-    roundings = [error_of(rounding.run(image).logits, logits) for image, logits in zip(images, known)]
+    roundings = [error_of(found.logits, logits) for found, logits in zip(rounding.run(images), known)]
     return [Expected(*parts, worst(*roundings)) for parts in zip(predictions, moved)]
 
 
@@ -68,4 +69,4 @@ def _moves(reference: TorchBackend, image: Image, logits: NDArray[np.float32]) -
         "blue off by 1 of 255": off_by_one,
         "a shift by one pixel": image[:, [-1, *range(image.shape[1] - 1)]],
     }
-    return {name: error_of(reference.run(faulty).logits, logits) for name, faulty in faults.items()}
+    return {name: error_of(found.logits, logits) for name, found in zip(faults, reference.run(faults.values()))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,8 @@ from PIL import ImageDraw, ImageFont
 
 from pspnet_convert.backends import Backend
 from pspnet_convert.card import ModelCard
-from pspnet_convert.contract import ImageShape
-from pspnet_convert.images import RGB, fit, free_name, read_image, resized_labels, to_bgr
+from pspnet_convert.images import RGB, Fitted, fit, free_name, read_image, resized_labels, to_bgr
+from pspnet_convert.input_form import Image, ImageShape
 from pspnet_convert.workspace import replacing
 
 _OPACITY = 0.7
@@ -41,10 +42,18 @@ def segment(
     """
     height, width = shape[2:]
     taken: set[str] = set()
-    for path in images:
-        picture = read_image(path)
-        fitted = fit(picture, height, width, card.input)
-        labels = resized_labels(fitted.crop(backend.run(to_bgr(fitted.image)).labels), *picture.shape[:2])
+    waiting: deque[tuple[Path, RGB, Fitted]] = deque()
+
+    def shown() -> Iterator[Image]:
+        for path in images:
+            picture = read_image(path)
+            fitted = fit(picture, height, width, card.input)
+            waiting.append((path, picture, fitted))
+            yield to_bgr(fitted.image)
+
+    for prediction in backend.run(shown()):
+        path, picture, fitted = waiting.popleft()
+        labels = resized_labels(fitted.crop(prediction.labels), *picture.shape[:2])
         stem = free_name(path.stem, taken)
         overlay, label_map = folder / f"{stem}.overlay.png", folder / f"{stem}.labels.png"
         shares = _shares(labels, card)

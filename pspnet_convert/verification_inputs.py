@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.card import Input, ModelCard
-from pspnet_convert.contract import ImageShape
 from pspnet_convert.images import RGB, fit, free_name, read_image, to_bgr
+from pspnet_convert.input_form import ImageShape, turns
 
 SAMPLES = Path(__file__).parent / "samples"
 _FROM_DATASET = 4
@@ -36,9 +36,16 @@ def picture_files(card: ModelCard, extra: Sequence[Path] = ()) -> list[Path]:
 
 
 def verification_inputs(card: ModelCard, shape: ImageShape, extra: Sequence[Path] = ()) -> list[VerificationInput]:
-    """The sheet, a few images of the card's dataset if it has one, and `extra`; ImageError for a file that is none."""
-    height, width = shape[2:]
+    """The sheet, a few images of the card's dataset if it has one, and `extra`; ImageError for a file that is none.
+
+    For a model with several slots the sheet comes first in as many places, each time moved, so that no slot's answer
+    can be taken for another's.
+    """
+    batch, _, height, width = shape
     images = {"sheet": sheet(height, width, card.input)}
+    slots = sum(turns(batch))
+    for slot in range(1, slots):
+        images[f"sheet-{slot + 1}"] = np.roll(images["sheet"], (slot, slot * width // slots), axis=(0, 1))
     taken = set(images)
     for path in [*_from_dataset(card), *extra]:
         images[free_name(path.name, taken)] = fit(read_image(path), height, width, card.input).image

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pspnet_convert.backends import Converted, Prediction
 from pspnet_convert.errors import ArtifactError, ContractError
+from pspnet_convert.input_form import turns
 from pspnet_convert.reference import FINE_FAULTS, Expected
 from pspnet_convert.tolerances import NO_ERROR, Error, Precision, allowed, error_of, worst
 from pspnet_convert.verification_inputs import VerificationInput, drawn_logits
@@ -25,13 +26,13 @@ Verdict = Literal["pass", "mismatch", "inconclusive"]
 Expect = Callable[[Sequence[VerificationInput]], list[Expected]]
 
 CHECKS: Mapping[str, str] = {
-    "contract": "names, shapes, number types and layout are the card's, nothing is dynamic or unused",
+    "contract": "names, shapes, number types and layout are as asked for, nothing else is dynamic, nothing unused",
     "argmax": "of drawn logits, ties among them, the label is the first of the largest",
     "labels": "labels are classes of the card, and each is the one of the largest logit",
     "logits": "logits are as near to the reference's as the precision allows",
     "pixels": "where a label differs, the reference was undecided",
 }
-_AT_ONCE = 8  # inputs whose reference logits are held in memory
+_AT_ONCE = 8  # inputs whose reference logits are held in memory, or more to fill a model's slots
 _LISTED = 20  # unexplained pixels a model
 
 
@@ -171,24 +172,29 @@ def verify(
     inputs: Sequence[VerificationInput],
     classes: int,
     note: Callable[[], None] = lambda: None,
+    *,
+    batch: int = 1,
 ) -> Verification:
     """Run the reference (`expect`) and then one candidate after another, so that memory holds one model at a time.
 
-    `classes` is how many the card has; `note` is called for each input that a candidate has done.
+    `classes` is how many the card has; `note` is called for each input that a candidate has done. `batch` is the
+    candidates': of the first inputs each is shown in a slot of its own.
     """
     comparisons = {one.name: Comparison(one.name, one.precision, one.is_ir, one.informative) for one in candidates}
     seen: set[int] = set()
     moved: dict[str, Error] = {}
     labels = {}
-    for start in range(0, len(inputs), _AT_ONCE):
-        batch = inputs[start : start + _AT_ONCE]
-        expected = expect(batch)
-        for entry, answer in zip(batch, expected):
+    slots = sum(turns(batch))
+    at_once = slots * -(-_AT_ONCE // slots)
+    for start in range(0, len(inputs), at_once):
+        shown = inputs[start : start + at_once]
+        expected = expect(shown)
+        for entry, answer in zip(shown, expected):
             labels[entry.name] = answer.prediction.labels.astype(np.uint8)
             seen.update(np.unique(answer.prediction.labels).tolist())
             moved = {name: worst(error, moved.get(name, error)) for name, error in answer.moved.items()}
         for candidate in reversed(candidates):  # ONNX Runtime, the first, gives its memory back late
-            _compare_all(candidate, batch, expected, classes, comparisons[candidate.name], note)
+            _compare_all(candidate, shown, expected, classes, comparisons[candidate.name], note)
     return Verification(list(comparisons.values()), inputs, sorted(seen), moved, labels)
 
 
@@ -207,8 +213,7 @@ def _compare_all(
         return
     if not candidate.informative:
         _check_argmax(backend, expected[0].prediction.logits.shape, comparison)
-    for entry, answer in zip(inputs, expected):
-        found = backend.run(entry.image)
+    for entry, answer, found in zip(inputs, expected, backend.run(entry.image for entry in inputs)):
         compare(answer, found, entry.name, comparison)
         _check_labels(found, entry.name, classes, comparison)
         comparison.labels[entry.name] = found.labels.astype(np.uint8)
@@ -262,19 +267,22 @@ def margin(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _check_argmax(backend: Converted, shape: Sequence[int], comparison: Comparison) -> None:
-    logits = drawn_logits(*shape)
+    logits = np.stack([np.roll(drawn_logits(*shape), slot, axis=-1) for slot in range(backend.slots)])
     try:
         labels = backend.argmax(logits)
     except ArtifactError as error:
         comparison.add_fault("argmax", error.what)
         return
-    wrong = _first(labels != logits.argmax(axis=0)) if labels.shape == logits.shape[1:] else None
-    if labels.shape != logits.shape[1:]:
+    if labels.shape != (len(logits), *logits.shape[2:]):
         comparison.add_fault("argmax", f"gives labels {list(labels.shape)} for logits {list(logits.shape)}")
-    elif wrong is not None:
-        y, x = wrong
-        values = ", ".join(f"{value:g}" for value in logits[:, y, x])
-        comparison.add_fault("argmax", f"of the logits {values} it takes class {int(labels[y, x])}")
+        return
+    for its_logits, its_labels in zip(logits, labels):
+        wrong = _first(its_labels != its_logits.argmax(axis=0))
+        if wrong is not None:
+            y, x = wrong
+            values = ", ".join(f"{value:g}" for value in its_logits[:, y, x])
+            comparison.add_fault("argmax", f"of the logits {values} it takes class {int(its_labels[y, x])}")
+            return
 
 
 def _check_labels(found: Prediction, name: str, classes: int, comparison: Comparison) -> None:

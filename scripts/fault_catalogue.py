@@ -1,5 +1,6 @@
-"""Does verification catch what goes wrong, and let pass what is right? Every fault of faults.py, one at a time; and
-right conversions of networks with random weights, sizes and bins.
+"""Does verification catch what goes wrong, and let pass what is right? Every fault of faults.py and
+input_faults.py, one at a time; and right conversions of networks with random weights, sizes, bins, batches and forms of
+input.
 
     python scripts/fault_catalogue.py                 # the demo model's faults, then 50 right conversions
     python scripts/fault_catalogue.py --model standin # of another model.yml with its checkpoint beside it
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import torch
 from faults import Fault, all_faults, make
+from input_faults import BATCH, FORM, input_faults
 from make_standin_checkpoint import make_standin
 from rich.console import Console
 from rich.table import Table
@@ -28,6 +30,7 @@ from pspnet_convert.candidates import ModelFile, candidates
 from pspnet_convert.card import ModelCard, load_card
 from pspnet_convert.catalog import find_card
 from pspnet_convert.checkpoint import load_checkpoint
+from pspnet_convert.input_form import DYNAMIC, PLAIN, ImageShape, InputForm
 from pspnet_convert.network import PSPNet, build_network
 from pspnet_convert.onnx_export import ExportOptions, export_onnx, export_plainly
 from pspnet_convert.reference import expect
@@ -60,21 +63,34 @@ def catalogue(card: ModelCard, folder: Path) -> Iterator[Caught]:
     )
     export_plainly(with_auxiliary_head(network), card, auxiliary)
     export_onnx(with_eps(network, 1e-3), card, eps, options, {"name": card.name})
-    inputs = verification_inputs(card, card.input.shape)
+    yield from _each(all_faults(card, other, auxiliary, eps), network, card, right, card.input.shape, PLAIN)
+    of_image = card.input.shape[1:]
+    of_three, of_any = (folder / f"{name}.onnx" for name in ("three", "any"))
+    for path, batch in ((of_three, BATCH), (of_any, DYNAMIC)):
+        export_onnx(network, card, path, ExportOptions((batch, *of_image)), {"name": card.name})
+    faults = input_faults(card, of_one=right, of_any=of_any)
+    yield from _each(faults, network, card, of_three, (BATCH, *of_image), FORM)
+
+
+def _each(
+    faults: Sequence[Fault], network: PSPNet, card: ModelCard, right: Path, shape: ImageShape, form: InputForm
+) -> Iterator[Caught]:
+    inputs = verification_inputs(card, shape)
     expected = expect(network, card, inputs, lambda: None)
 
-    def compare(path: Path, file: str) -> Comparison:
-        claimed = [ModelFile(file, path, PRECISIONS[file])]  # type: ignore[arg-type]
-        compared = candidates(claimed, card, card.input.shape, at_default_precision=False)
-        result = verify(lambda _: expected, compared, inputs, len(card.classes))
+    def compare(fault: Fault) -> Comparison:
+        path = make(fault, card, right, right.parent, form)
+        claimed = [ModelFile(fault.file, path, PRECISIONS[fault.file])]  # type: ignore[arg-type]
+        compared = candidates(claimed, card, shape, form, at_default_precision=False)
+        result = verify(lambda shown: expected[: len(shown)], compared, inputs, len(card.classes), batch=shape[0])
         assert not result.doubts, result.doubts
         return result.comparisons[0]
 
     for file in PRECISIONS:
-        comparison = compare(make(Fault("none", file), card, right, folder), file)
+        comparison = compare(Fault("none", file))
         assert comparison.passed, f"the right {file} is refused: {comparison.faults}"
-    for fault in all_faults(card, other, auxiliary, eps):
-        comparison = compare(make(fault, card, right, folder), fault.file)
+    for fault in faults:
+        comparison = compare(fault)
         yield Caught(fault, {check: words[0] for check, words in comparison.faults.items()})
 
 
@@ -105,30 +121,38 @@ def with_eps(network: PSPNet, eps: float) -> PSPNet:
 
 
 def right_conversions(count: int, seed: int, folder: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
-    """Networks of random weights, widths, image sizes and bins, each converted as the tool does it; what it says
-    against them, which should be nothing."""
+    """Networks of random weights, widths, image sizes and bins, taking images in a random form, each converted as the
+    tool does it; what it says against them, which should be nothing."""
     chance = random.Random(seed)
     for number in range(count):
         place = folder / str(number)
         card = random_card(chance, place, number)
         onnx_path = place / "right.onnx"
         network = network_of(card)
-        export_onnx(network, card, onnx_path, ExportOptions(card.input.shape), {"name": card.name})
+        batch, form = chance.choice([1, 2, 5, DYNAMIC]), random_form(chance)
+        shape = (batch, *card.input.shape[1:])
+        export_onnx(network, card, onnx_path, ExportOptions(shape), {"name": card.name})
         files = [
-            ModelFile(file, make(Fault("none", file), card, onnx_path, _made(place / file)), PRECISIONS[file])  # type: ignore[arg-type]
+            ModelFile(file, make(Fault("none", file), card, onnx_path, _made(place / file), form), PRECISIONS[file])  # type: ignore[arg-type]
             for file in PRECISIONS
         ]
-        inputs = verification_inputs(card, card.input.shape)
+        inputs = verification_inputs(card, shape)
         result = verify(
             lambda batch, network=network, card=card: expect(network, card, batch, lambda: None),  # type: ignore[misc]
-            candidates(files, card, card.input.shape, at_default_precision=False),
+            candidates(files, card, shape, form, at_default_precision=False),
             inputs,
             len(card.classes),
+            batch=batch,
         )
         said = {f"{c.backend} {check}": words for c in result.comparisons for check, words in c.faults.items()}
         said.update({"doubts": result.doubts} if result.doubts else {})
         bins = card.config_overrides["model.decode_head.pool_scales"]
-        yield f"{number}: {list(card.input.shape)}, bins {bins}, {len(card.classes)} classes", said
+        taken = f"{form.type} {list(form.ordered(shape))}"
+        yield f"{number}: {taken}, bins {bins}, {len(card.classes)} classes", said
+
+
+def random_form(chance: random.Random) -> InputForm:
+    return InputForm(chance.choice(["f32", "u8"]), chance.choice(["NCHW", "NHWC"]))  # type: ignore[arg-type]
 
 
 def random_card(chance: random.Random, folder: Path, seed: int) -> ModelCard:

@@ -7,7 +7,7 @@ conversion by a card that says something else; a fault in the contract is an edi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from pspnet_convert.card import ModelCard
+from pspnet_convert.input_form import PLAIN, InputForm
 from pspnet_convert.ir import model_optimizer_arguments
 from pspnet_convert.mo_process import convert
 from pspnet_convert.pyramid import _TAPS, shifted, stretching_matrix
@@ -31,8 +32,8 @@ Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 class Fault:
     """`name` says what is wrong; `file` is what it is in: ONNX, IR FP32 or IR FP16.
 
-    One of the three is set: `graph` edits the ONNX, `preprocessing` are other values of the card's input, `ir` edits
-    the IR.
+    One of the four is set: `graph` edits the ONNX, `preprocessing` are other values of the card's input, `ir` edits
+    the IR, `form` is another than the one asked for.
     """
 
     name: str
@@ -40,10 +41,11 @@ class Fault:
     graph: Optional[Edit] = None
     preprocessing: Optional[dict[str, Any]] = None
     ir: Optional[Callable[[openvino.Model], openvino.Model]] = None
+    form: Optional[InputForm] = None
 
 
-def make(fault: Fault, card: ModelCard, onnx_path: Path, folder: Path) -> Path:
-    """The faulty file, in `folder`, from a right ONNX file of `card`."""
+def make(fault: Fault, card: ModelCard, onnx_path: Path, folder: Path, form: InputForm = PLAIN) -> Path:
+    """The faulty file, in `folder`, from a right ONNX file of `card`; an IR takes images in `form`."""
     if fault.graph is not None:
         model = onnx.load(str(onnx_path))
         fault.graph(model)
@@ -56,7 +58,13 @@ def make(fault: Fault, card: ModelCard, onnx_path: Path, folder: Path) -> Path:
     precision = fault.file.split()[1]
     arguments = {**model_optimizer_arguments(wrong, card.output.name), "input": None, "output": None}
     targets = {precision: str(path)}
-    request = {"input_model": str(onnx_path), "arguments": arguments, "model_info": {}, "targets": targets}
+    request = {
+        "input_model": str(onnx_path),
+        "arguments": arguments,
+        "form": asdict(fault.form or form),
+        "model_info": {},
+        "targets": targets,
+    }
     convert(request, lambda: None)
     if fault.ir is not None:
         changed = fault.ir(openvino.Core().read_model(str(path)))
@@ -73,8 +81,8 @@ def all_faults(card: ModelCard, other_onnx: Path, auxiliary_onnx: Path, eps_onnx
         **_in_pyramid(card),
         **_in_layers(),
         **_in_last_steps(card),
-        "the auxiliary head's output": _replaced_by(auxiliary_onnx),
-        "a BatchNorm's eps of 1e-3": _replaced_by(eps_onnx),
+        "the auxiliary head's output": replaced_by(auxiliary_onnx),
+        "a BatchNorm's eps of 1e-3": replaced_by(eps_onnx),
     }
     contract_in_onnx = _in_onnx_contract(card)
     preprocessing = _in_preprocessing(card)
@@ -454,7 +462,7 @@ def _swap(first: str, second: str) -> Edit:
     return edit
 
 
-def _replaced_by(path: Path) -> Edit:
+def replaced_by(path: Path) -> Edit:
     return lambda model: model.CopyFrom(onnx.load(str(path)))
 
 

@@ -150,9 +150,9 @@ def load(kind: str, path: Path) -> None:
     elif kind == "lock":
         pinned(card, path.parent)
     elif kind == "onnx":
-        OnnxBackend(path, card, card.input.shape).run(image)
+        list(OnnxBackend(path, card, card.input.shape).run([image]))
     elif kind == "ir":
-        OpenVinoBackend(path.with_suffix(".xml"), card, card.input.shape).run(image)
+        list(OpenVinoBackend(path.with_suffix(".xml"), card, card.input.shape).run([image]))
     else:
         build_network(card, load_checkpoint(path, card))
 

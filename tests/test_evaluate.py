@@ -44,7 +44,7 @@ def dataset(small: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> Path:
     backend = TorchBackend(build_network(small, load_checkpoint(small.folder / small.checkpoint.name, small)), small)
     for number in range(4):
         image = voc.drawing(72, 64, number)
-        labels = backend.run(image[:, :, ::-1]).labels.astype(np.uint8)
+        labels = next(backend.run([image[:, :, ::-1]])).labels.astype(np.uint8)
         labels[:9, :9] = 255
         voc.add(folder, small, f"{number:03}", image, labels)
     return folder

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from conftest import Cli
 from PIL import Image
 
 from pspnet_convert.backends import OpenVinoBackend
@@ -70,18 +71,31 @@ def test_a_job_keeps_what_its_commands_write(path: Path) -> None:
     assert kept(path) == {*written, "public/pspnet-pytorch/report.html"}
 
 
-def test_serve_sees_what_the_ir_sees(demo_run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--batch", "2", "--input-type", "u8", "--input-layout", "NHWC"],
+        ["--batch", "dynamic", "--input-type", "u8"],
+    ],
+    ids=" ".join,
+)
+def test_serve_sees_what_the_ir_sees(cli: Cli, demo_run: Path, tmp_path: Path, options: list[str]) -> None:
     card = find_card("demo")
     photo = sorted((card.folder / "voc" / "JPEGImages").glob("*.jpg"))[0]
     xml, target = demo_run / "public" / "demo" / "FP32" / "demo.xml", tmp_path / "labels.png"
-    command = [sys.executable, str(EXAMPLES / "serve.py"), str(xml), str(photo), str(target)]
+    served = xml
+    if options:
+        assert cli("run", "demo", "-o", tmp_path, "--precision", "FP32", *options).exit_code == 0
+        served = tmp_path / "public" / "demo" / "FP32" / "demo.xml"
+    command = [sys.executable, str(EXAMPLES / "serve.py"), str(served), str(photo), str(target)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     labels = np.asarray(Image.open(target))
     size = (card.input.width, card.input.height)
     rgb = np.asarray(Image.open(photo).convert("RGB").resize(size, Image.Resampling.BILINEAR))
     # The program runs at the processor's own precision, this at f32.
-    assert (labels == OpenVinoBackend(xml, card).run(rgb[:, :, ::-1]).labels).mean() > 0.99
+    assert (labels == next(OpenVinoBackend(xml, card).run([rgb[:, :, ::-1]])).labels).mean() > 0.99
     shares = dict(re.findall(r"^(\S+) ([\d.]+)%$", done.stdout, flags=re.MULTILINE))
     seen = {card.class_names[number]: f"{(labels == number).mean():.1%}".rstrip("%") for number in np.unique(labels)}
     assert shares == seen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from pspnet_convert.backends import OnnxBackend, OpenVinoBackend
 from pspnet_convert.card import ClassLabel, ModelCard
 from pspnet_convert.catalog import find_card
 from pspnet_convert.images import read_image, to_bgr
+from pspnet_convert.input_form import DYNAMIC, ImageShape, InputForm
 from pspnet_convert.ir import convert_to_ir, model_api_settings
 
 
@@ -40,10 +42,10 @@ def test_names_shapes_and_types(folder: Path, precision: str) -> None:
 
 def test_takes_bgr_bytes_where_the_onnx_takes_normalised_rgb(folder: Path, small: ModelCard) -> None:
     image = np.random.default_rng(3).integers(0, 256, (72, 64, 3), dtype=np.uint8)
-    onnx_logits = OnnxBackend(folder / "small-standin.onnx", small, (1, 3, 72, 64)).run(image).logits
+    onnx_logits = next(OnnxBackend(folder / "small-standin.onnx", small, (1, 3, 72, 64)).run([image])).logits
     ir = OpenVinoBackend(folder / "FP32" / "small-standin.xml", small)
-    assert np.abs(ir.run(image).logits - onnx_logits).max() <= 1e-4 * np.abs(onnx_logits).max()
-    swapped = ir.run(np.ascontiguousarray(image[:, :, ::-1])).logits
+    assert np.abs(next(ir.run([image])).logits - onnx_logits).max() <= 1e-4 * np.abs(onnx_logits).max()
+    swapped = next(ir.run([np.ascontiguousarray(image[:, :, ::-1])])).logits
     assert np.abs(swapped - onnx_logits).max() > 0.1 * np.abs(onnx_logits).max()
 
 
@@ -76,7 +78,36 @@ def test_model_api_needs_no_settings(demo_run: Path, precision: str) -> None:
         image = to_bgr(read_image(picture))
         labels = model.infer_sync(model.preprocess(image)[0])[card.output.name][0, 0]
         assert len(np.unique(labels)) > 1
-        assert np.array_equal(labels, backend.run(image).labels)
+        assert np.array_equal(labels, next(backend.run([image])).labels)
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "form"),
+    [
+        (["--input-type", "u8"], (1, 3, 200, 200), InputForm("u8")),
+        (["--input-type", "u8", "--input-layout", "NHWC"], (1, 3, 200, 200), InputForm("u8", "NHWC")),
+        (["--batch", "dynamic", "--input-layout", "NHWC"], (DYNAMIC, 3, 200, 200), InputForm("f32", "NHWC")),
+    ],
+)
+def test_model_api_opens_other_forms_too(
+    cli: Cli, demo_run: Path, tmp_path: Path, options: list[str], shape: ImageShape, form: InputForm
+) -> None:
+    card = find_card("demo")
+    shutil.copytree(demo_run, tmp_path / "out")
+    assert cli("run", "demo", "-o", tmp_path / "out", *options).exit_code == 0
+    path = tmp_path / "out" / "public" / "demo" / "FP32" / "demo.xml"
+    model = in_model_api(path)
+    image = to_bgr(read_image(sorted((card.folder / "voc" / "JPEGImages").glob("*.jpg"))[0]))
+    labels = model.infer_sync(model.preprocess(image)[0])[card.output.name][0, 0]
+    assert len(np.unique(labels)) > 1
+    assert np.array_equal(labels, next(OpenVinoBackend(path, card, shape, form).run([image])).labels)
+
+
+def test_model_api_takes_no_fixed_batch_of_several(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
+    """Which the README warns of: when this fails, the warning can go."""
+    assert cli("run", small.folder, "-o", workspace, "--batch", 2).exit_code == 0
+    with pytest.raises(RuntimeError, match="is not aligned with original parameter's shape"):
+        in_model_api(folder / "FP32" / "small-standin.xml")
 
 
 def test_model_api_scales_any_picture(demo_run: Path) -> None:
@@ -88,7 +119,7 @@ def test_model_api_scales_any_picture(demo_run: Path) -> None:
     labels = model.infer_sync(model.preprocess(to_bgr(np.asarray(wide)))[0])[card.output.name][0, 0]
     stretched = to_bgr(np.asarray(wide.resize((card.input.width, card.input.height), Pillow.Resampling.BILINEAR)))
     assert len(np.unique(labels)) > 1
-    assert (labels == OpenVinoBackend(path, card).run(stretched).labels).mean() > 0.99
+    assert (labels == next(OpenVinoBackend(path, card).run([stretched])).labels).mean() > 0.99
 
 
 def test_model_api_takes_the_argmax_of_a_label_map_once_more(demo_run: Path) -> None:

@@ -157,10 +157,10 @@ def test_the_mean_iou_is_that_of_the_second_computation(
         truth = np.asarray(Pillow.open(voc.annotation_of(folder, name)))
         if protocol == "crop":
             shown, truth = crop_again(image, truth, 64)
-            labels = backend.run(shown).labels
+            labels = next(backend.run([shown])).labels
         else:
             shown, rows, columns = pad_again(image, (64, 64))
-            labels = nearest(backend.run(shown).labels[:rows, :columns].astype(np.uint8), *truth.shape)
+            labels = nearest(next(backend.run([shown])).labels[:rows, :columns].astype(np.uint8), *truth.shape)
         for number in range(5):
             is_true, is_found = truth == number, (labels == number) & (truth <= 4)
             hits[number] += (is_true & is_found).sum()

@@ -26,6 +26,7 @@ from pspnet_convert.catalog import find_card
 from pspnet_convert.cli import cli as command_line
 from pspnet_convert.contract import ir_ports
 from pspnet_convert.errors import ContractError, QuantizationError
+from pspnet_convert.input_form import PLAIN
 from pspnet_convert.int8_check import Int8Check, check_int8
 from pspnet_convert.nncf_process import fits_float16
 from pspnet_convert.own_process import ask
@@ -112,7 +113,7 @@ def test_the_same_inputs_give_the_same_bytes(small: ModelCard, quantized: Path, 
     found = irs(quantized)
     made = tmp_path / "elsewhere" / "int8.xml"
     made.parent.mkdir()
-    quantize(found["FP32"], small, small.input.shape, calibration_images(small, None, 300), made)
+    quantize(found["FP32"], small, small.input.shape, PLAIN, calibration_images(small, None, 300), made)
     assert made.read_bytes() == found["INT8"].read_bytes()
     assert made.with_suffix(".bin").read_bytes() == found["INT8"].with_suffix(".bin").read_bytes()
 
@@ -241,7 +242,8 @@ def test_a_process_that_dies_is_an_error() -> None:
 
 def test_a_picture_that_goes_away_is_an_error(small: ModelCard, quantized: Path, tmp_path: Path) -> None:
     with pytest.raises(QuantizationError, match=r"gone\.jpg"):
-        quantize(irs(quantized)["FP32"], small, small.input.shape, [tmp_path / "gone.jpg"], tmp_path / "int8.xml")
+        gone = [tmp_path / "gone.jpg"]
+        quantize(irs(quantized)["FP32"], small, small.input.shape, PLAIN, gone, tmp_path / "int8.xml")
 
 
 def test_segment_takes_the_int8_ir_or_says_how_to_make_it(
@@ -266,7 +268,7 @@ def test_too_little_agreement_fails(cli: Cli, small: ModelCard, copied: Path) ->
 
 
 def check(found: dict[str, Path], card: ModelCard, images: Sequence[Path]) -> dict[str, Any]:
-    return check_int8(found, card, card.input.shape, images, min_agreement=0.95)
+    return check_int8(found, card, card.input.shape, PLAIN, images, min_agreement=0.95)
 
 
 def test_another_models_answers_fail(small: ModelCard, copied: Path) -> None:
@@ -287,7 +289,7 @@ def test_another_models_answers_fail(small: ModelCard, copied: Path) -> None:
 
 def test_an_ir_of_another_size_breaks_the_contract(small: ModelCard, quantized: Path) -> None:
     with pytest.raises(ContractError, match="its input is"):
-        check_int8(irs(quantized), small, (1, 3, 64, 64), calibration_images(small, None, 1), min_agreement=0)
+        check_int8(irs(quantized), small, (1, 3, 64, 64), PLAIN, calibration_images(small, None, 1), min_agreement=0)
 
 
 def prediction(logits: NDArray[np.float32]) -> Prediction:

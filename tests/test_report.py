@@ -222,8 +222,21 @@ def test_a_picture_that_is_not_as_verify_left_it_is_not_shown(
     assert 'id="samples"' not in page_of(folder)
 
 
-def test_the_snippet_runs_and_sees_what_the_ir_sees(demo_run: Path, tmp_path: Path) -> None:
-    shutil.copytree(demo_run / "public" / "demo", tmp_path / "demo")
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--batch", "2", "--input-type", "u8", "--input-layout", "NHWC"],
+        ["--batch", "dynamic", "--input-type", "u8"],
+    ],
+    ids=" ".join,
+)
+def test_the_snippet_runs_and_sees_what_the_ir_sees(
+    cli: Cli, demo_run: Path, tmp_path: Path, options: list[str]
+) -> None:
+    shutil.copytree(demo_run / "public" / "demo", tmp_path / "public" / "demo")
+    assert cli("run", "demo", "-o", tmp_path, *options).exit_code == 0
+    (tmp_path / "public" / "demo").rename(tmp_path / "demo")
     card = find_card("demo")
     picture = sorted((card.folder / "voc" / "JPEGImages").glob("*.jpg"))[0]
     shutil.copy(picture, tmp_path / "demo" / "picture.jpg")
@@ -235,10 +248,11 @@ def test_the_snippet_runs_and_sees_what_the_ir_sees(demo_run: Path, tmp_path: Pa
     )
     assert done.returncode == 0, done.stderr
     told = {name: float(share) for name, share in re.findall(r"^(\w+): ([\d.]+)%$", done.stdout, flags=re.MULTILINE)}
-    labels = OpenVinoBackend(tmp_path / "demo" / "FP32" / "demo.xml", card).run(to_bgr(read_image(picture))).labels
+    backend = OpenVinoBackend(demo_run / "public" / "demo" / "FP32" / "demo.xml", card)
+    (seen,) = backend.run([to_bgr(read_image(picture))])
     for number, name in enumerate(card.class_names):
         # The snippet runs at the processor's own precision.
-        assert told.get(name, 0) == pytest.approx(100 * (labels == number).mean(), abs=0.3)
+        assert told.get(name, 0) == pytest.approx(100 * (seen.labels == number).mean(), abs=0.3)
 
 
 # Figures of parts that may be missing

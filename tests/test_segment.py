@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from pspnet_convert.backends import Image, OpenVinoBackend, Prediction
+from pspnet_convert.backends import OpenVinoBackend, Prediction
 from pspnet_convert.card import ModelCard
 from pspnet_convert.images import to_bgr
+from pspnet_convert.input_form import Image
 from pspnet_convert.segment import palette_image, segment
 
 SHAPE = (1, 3, 72, 64)
@@ -29,9 +31,10 @@ class Given:
         self.labels = labels
         self.shown: list[Image] = []
 
-    def run(self, image: Image) -> Prediction:
-        self.shown.append(image)
-        return Prediction(self.labels, np.zeros((5, *self.labels.shape), np.float32))
+    def run(self, images: Iterable[Image]) -> Iterator[Prediction]:
+        for image in images:
+            self.shown.append(image)
+            yield Prediction(self.labels, np.zeros((5, *self.labels.shape), np.float32))
 
 
 def photo(path: Path, width: int, height: int) -> Path:
@@ -92,7 +95,7 @@ def test_the_labels_are_the_irs(
     result = cli("segment", picture, "--model", small.folder, "-o", workspace, "--precision", precision)
     assert result.exit_code == 0, result.stderr
     backend = OpenVinoBackend(folder / precision / "small-standin.xml", small)
-    expected = backend.run(to_bgr(read(picture))).labels
+    expected = next(backend.run([to_bgr(read(picture))])).labels
     assert len(np.unique(expected)) > 1
     assert np.array_equal(read(folder / "segmented" / "a.labels.png"), expected)
 
@@ -190,7 +193,7 @@ def test_an_ir_at_another_shape_than_the_cards_is_fed_at_its_own(
     shutil.rmtree(folder / "FP16")
     shape = ["--input-shape", "1,3,40,104"]
     assert cli("run", small.folder, "-o", workspace, "--precision", "FP32", *shape).exit_code == 0
-    assert OpenVinoBackend(path, small).shape == (1, 3, 40, 104)
+    assert OpenVinoBackend(path, small, (1, 3, 40, 104)).slots == 1
     assert cli("segment", photo(tmp_path / "a.png", 104, 40), "--model", small.folder, "-o", workspace).exit_code == 0
     assert read(folder / "segmented" / "a.labels.png").shape == (40, 104)
 

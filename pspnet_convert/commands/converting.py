@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Literal, Optional
 
 import click
 
@@ -14,7 +14,7 @@ from pspnet_convert.commands.options import FILE, FOLDER, job_of, together
 from pspnet_convert.commands.output import print_int8, print_outcomes, print_verified, remove_earlier
 
 if TYPE_CHECKING:
-    from pspnet_convert.contract import ImageShape
+    from pspnet_convert.input_form import ImageShape
 
 # Labels change where the two best classes are close: at 0.1 % of the demo's pixels. Eight bits badly spent (ranges from
 # pictures of another kind, a layer that does not bear it) change them in whole regions.
@@ -54,6 +54,7 @@ def export_onnx(
     checkpoint: Optional[Path],
     allow_unknown_checkpoint: bool,
     shape: Optional[ImageShape],
+    batch: int,
     opset: int,
     int32: bool,
     fold_pyramid: bool,
@@ -70,18 +71,21 @@ def export_onnx(
     from pspnet_convert.stages import export
 
     with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, config=config, force=force) as job:
-        print_outcomes(job, [export.export_onnx(job, shape, opset, int32=int32, fold_pyramid=fold_pyramid)], as_json)
+        outcome = export.export_onnx(job, shape, batch, opset, int32=int32, fold_pyramid=fold_pyramid)
+        print_outcomes(job, [outcome], as_json)
 
 
 @command
 @together(options.model, options.output_dir, options.config, options.own_checkpoint)
-@together(options.precision, options.mo_arg, options.force, options.progress)
+@together(options.precision, options.input_form, options.mo_arg, options.force, options.progress)
 def to_ir(
     model: str,
     output_dir: Path,
     config: Optional[Path],
     checkpoint: Optional[Path],
     precisions: Sequence[str],
+    input_type: Literal["f32", "u8"],
+    input_layout: Literal["NCHW", "NHWC"],
     mo_args: Sequence[tuple[str, Any]],
     force: bool,
     progress: str,
@@ -93,18 +97,21 @@ def to_ir(
     Example:
       pspnet-convert to-ir demo --precision FP16
     """
+    from pspnet_convert.input_form import InputForm
     from pspnet_convert.stages import conversion
 
     if checkpoint is not None and config is None:
         raise click.UsageError("--checkpoint is for --config here: the ONNX of MODEL has been exported.")
+    form = InputForm(input_type, input_layout)
     with job_of(model, output_dir, progress, checkpoint, config=config, force=force) as job:
-        print_outcomes(job, [conversion.to_ir(job, precisions, dict(mo_args))], as_json)
+        print_outcomes(job, [conversion.to_ir(job, precisions, dict(mo_args), form)], as_json)
 
 
 @command
 @together(options.model, options.output_dir, options.config, options.checkpoint, options.images)
 @click.option("--onnx", "onnx_files", type=FILE, multiple=True, help="Compare this ONNX from elsewhere. Repeatable.")
 @click.option("--ir", "ir_files", type=FILE, multiple=True, help="Compare this IR (.xml) from elsewhere. Repeatable.")
+@together(options.batch, options.input_form)
 @click.option(
     "--at-default-precision", is_flag=True, help="Tell as well how the IRs answer as this processor runs them."
 )
@@ -119,6 +126,9 @@ def verify(
     images: Sequence[Path],
     onnx_files: Sequence[Path],
     ir_files: Sequence[Path],
+    batch: int,
+    input_type: Literal["f32", "u8"],
+    input_layout: Literal["NCHW", "NHWC"],
     at_default_precision: bool,
     save_diff: Optional[Path],
     junit: Optional[Path],
@@ -128,7 +138,8 @@ def verify(
 ) -> None:
     """Compare ONNX and IR with the PyTorch original, pixel by pixel.
 
-    With --onnx or --ir, those files are compared instead of the workspace's, and the manifest stays as it is.
+    With --onnx or --ir, those files are compared instead of the workspace's, and the manifest stays as it is. Such
+    files must take what --batch, --input-type and --input-layout say; the workspace's own, what they were made for.
 
     Exit code 0: the same answers; 9: a converted model is wrong; 10: inconclusive, the images could not show it.
 
@@ -136,19 +147,30 @@ def verify(
     Example:
       pspnet-convert verify demo --images photo.jpg
     """
+    from pspnet_convert.input_form import InputForm
     from pspnet_convert.stages import verification
 
+    if not (onnx_files or ir_files):
+        options.refuse("batch", "input_type", "input_layout", because="is for files from elsewhere (--onnx, --ir)")
     remove_earlier(junit)
     with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, config=config, force=force) as job:
         outcome = verification.verify(
-            job, images, onnx_files, ir_files, at_default_precision=at_default_precision, save_diff=save_diff
+            job,
+            images,
+            onnx_files,
+            ir_files,
+            batch=batch,
+            form=InputForm(input_type, input_layout),
+            at_default_precision=at_default_precision,
+            save_diff=save_diff,
         )
         print_verified(job, [outcome], as_json, junit)
 
 
 @command
 @together(options.model, options.output_dir, options.source, options.config, options.checkpoint, options.export)
-@together(options.precision, options.mo_arg, options.images, options.junit, options.force, options.progress)
+@together(options.precision, options.input_form, options.mo_arg, options.images, options.junit)
+@together(options.force, options.progress)
 def run(
     model: str,
     output_dir: Path,
@@ -158,10 +180,13 @@ def run(
     checkpoint: Optional[Path],
     allow_unknown_checkpoint: bool,
     shape: Optional[ImageShape],
+    batch: int,
     opset: int,
     int32: bool,
     fold_pyramid: bool,
     precisions: Sequence[str],
+    input_type: Literal["f32", "u8"],
+    input_layout: Literal["NCHW", "NHWC"],
     mo_args: Sequence[tuple[str, Any]],
     images: Sequence[Path],
     junit: Optional[Path],
@@ -178,6 +203,7 @@ def run(
       pspnet-convert run demo -o models
     """
     from pspnet_convert import pipeline
+    from pspnet_convert.input_form import InputForm
 
     remove_earlier(junit)
     with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, config=config, force=force) as job:
@@ -186,11 +212,13 @@ def run(
             sources=sources,
             allow_http_redirect=allow_http_redirect,
             shape=shape,
+            batch=batch,
             opset=opset,
             int32=int32,
             fold_pyramid=fold_pyramid,
             precisions=precisions,
             mo_args=dict(mo_args),
+            form=InputForm(input_type, input_layout),
             images=images,
             download=checkpoint is None,
         )

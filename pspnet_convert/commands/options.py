@@ -16,13 +16,14 @@ from pspnet_convert.progress import MODES
 
 if TYPE_CHECKING:
     from pspnet_convert.card import ModelCard
-    from pspnet_convert.contract import ImageShape
+    from pspnet_convert.input_form import ImageShape
     from pspnet_convert.job import Job
 
-# What others say too (workspace.py, card.py, quantize.py), but --help would wait for what they import.
+# What others say too (workspace.py, card.py, input_form.py, quantize.py), but --help would wait for what they import.
 PRECISIONS = ("FP32", "FP16")
 INT8 = "INT8"
 MAX_SIDE = 8192
+MAX_BATCH = 64
 SUBSET = 300
 
 
@@ -34,9 +35,23 @@ class _Shape(click.ParamType):
             batch, channels, height, width = (int(part) for part in str(value).strip("[]").split(","))
         except ValueError:
             self.fail(f"{value!r} is not four numbers: 1,3,HEIGHT,WIDTH", param, ctx)
+        if channels == 3 and batch > 1:
+            self.fail(f"{value!r} is of several images: say 1,3,{height},{width} and --batch {batch}", param, ctx)
         if (batch, channels) != (1, 3) or not all(8 <= side <= MAX_SIDE for side in (height, width)):
             self.fail(f"{value!r} is not 1,3,HEIGHT,WIDTH with sides of 8 to {MAX_SIDE}", param, ctx)
         return 1, 3, height, width
+
+
+class _Batch(click.ParamType):
+    name = "N|dynamic"
+
+    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> int:
+        if value == "dynamic":
+            return -1  # input_form.DYNAMIC
+        text = str(value)
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_BATCH:
+            self.fail(f"{value!r} is neither a number from 1 to {MAX_BATCH} nor dynamic", param, ctx)
+        return int(text)
 
 
 class _MoArgument(click.ParamType):
@@ -47,6 +62,17 @@ class _MoArgument(click.ParamType):
         if not name:
             self.fail("has no name", param, ctx)
         return name, text if equals else True
+
+
+def together(*decorators: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """All `decorators` as one, in the order in which --help shows them."""
+
+    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
 
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -79,6 +105,25 @@ precision = click.option(
     show_default="both",
     help="FP16 compresses the weights. Repeatable.",
 )
+batch = click.option(
+    "--batch", type=_Batch(), default=1, show_default=True, help="Images at a time; dynamic: as many as one likes."
+)
+input_form = together(
+    click.option(
+        "--input-type",
+        type=click.Choice(["u8", "f32"]),
+        default="f32",
+        show_default=True,
+        help="What the IR takes: bytes, or float32 of 0..255.",
+    ),
+    click.option(
+        "--input-layout",
+        type=click.Choice(["NCHW", "NHWC"]),
+        default="NCHW",
+        show_default=True,
+        help="NHWC: the channels last, as in a picture.",
+    ),
+)
 mo_arg = click.option(
     "--mo-arg",
     "mo_args",
@@ -86,17 +131,6 @@ mo_arg = click.option(
     multiple=True,
     help="A further argument of Model Optimizer, by its Python name. Repeatable.",
 )
-
-
-def together(*decorators: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """All `decorators` as one, in the order in which --help shows them."""
-
-    def apply(function: Callable[..., Any]) -> Callable[..., Any]:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return apply
 
 
 source = together(
@@ -127,6 +161,7 @@ checkpoint = together(
 )
 export = together(
     click.option("--input-shape", "shape", type=_Shape(), show_default="the card's", help="The image's shape."),
+    batch,
     click.option("--opset", type=int, default=18, show_default=True, help="ONNX opset, 18 to 23."),
     click.option("--int32", is_flag=True, help="A label map of int32 instead of int64."),
     click.option(
@@ -136,6 +171,14 @@ export = together(
         help="Export the pyramid head folded (faster, the same logits), or as written.",
     ),
 )
+
+
+def refuse(*names: str, because: str) -> None:
+    """UsageError if one of these options of the command at work was given."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        if parameter.name in names and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{parameter.opts[0]} {because}.")
 
 
 @contextmanager

@@ -94,16 +94,13 @@ def segment(images: Sequence[Path], model: str, precision: str, output_dir: Path
       pspnet-convert segment photo.jpg --model demo
     """
     from pspnet_convert.backends import OpenVinoBackend
-    from pspnet_convert.catalog import find_card
     from pspnet_convert.printing import print_table, segment_table
     from pspnet_convert.segment import segment as segment_images
-    from pspnet_convert.workspace import Workspace
 
-    card = find_card(model)
-    workspace = Workspace(output_dir, card.name)
-    with workspace.locked():
-        backend = OpenVinoBackend(workspace.ir(precision), card)
-        done = list(segment_images(backend, card, backend.shape, images, workspace.folder / "segmented"))
+    with job_of(model, output_dir, "none", force=False) as job:
+        shape = job.exported_shape()
+        backend = OpenVinoBackend(job.workspace.ir(precision), job.card, shape, job.input_form())
+        done = list(segment_images(backend, job.card, shape, images, job.workspace.folder / "segmented"))
     if as_json:
         print_json(
             [

@@ -67,6 +67,7 @@ def _render(manifest: Mapping[str, Any], folder: Path, digest_of: DigestOf) -> s
         latencies=charts.latencies(stages),
         ir=facts.first_ir(stages),
         shape=facts.image_shape(manifest),
+        form=facts.input_form(stages),
         label_type=facts.label_type(stages),
         steps=facts.steps(stages),
         versions=facts.versions(stages),

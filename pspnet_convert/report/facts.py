@@ -12,6 +12,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Optional
 
+from pspnet_convert.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.report.words import percent, scientific
 
 Stages = Mapping[str, Mapping[str, Any]]
@@ -194,7 +195,14 @@ def label_type(stages: Stages) -> str:
     return "int32" if stages.get("export-onnx", _NONE)["options"].get("int32") else "int64"
 
 
-def image_shape(manifest: Mapping[str, Any]) -> Sequence[int]:
-    """[1, 3, height, width] as exported; the card's where that is not known."""
-    exported = manifest["stages"].get("export-onnx")
-    return exported["options"]["input_shape"] if exported else manifest["model"]["input"]["shape"]
+def image_shape(manifest: Mapping[str, Any]) -> ImageShape:
+    """[batch, 3, height, width] as exported; the card's where that is not known."""
+    options = manifest["stages"].get("export-onnx", _NONE)["options"]
+    batch, channels, height, width = options["input_shape"] if options else manifest["model"]["input"]["shape"]
+    return batch, channels, height, width
+
+
+def input_form(stages: Stages) -> InputForm:
+    """How the IR takes images; the plain form where there is no IR."""
+    options = stages.get("to-ir", _NONE)["options"]
+    return InputForm(options["input_type"], options["input_layout"]) if options else PLAIN

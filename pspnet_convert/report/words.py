@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
+
+from pspnet_convert.input_form import DYNAMIC
 
 
 def percent(share: float) -> str:
@@ -47,8 +49,14 @@ def plain(value: Any) -> str:
     return str(value)
 
 
+def dimensions(shape: Sequence[int]) -> str:
+    """(-1, 3, 72, 64) -> N x 3 x 72 x 64."""
+    return " x ".join("N" if size == DYNAMIC else str(size) for size in shape)
+
+
 FILTERS: Mapping[str, Callable[[Any], str]] = {
     "bytes": in_bytes,
+    "dimensions": dimensions,
     "moment": moment,
     "part": part,
     "percent": percent,

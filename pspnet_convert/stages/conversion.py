@@ -9,27 +9,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from pspnet_convert.input_form import InputForm
 from pspnet_convert.ir import convert_to_ir
 from pspnet_convert.job import Job, Outcome, require
 from pspnet_convert.stages import tools
 from pspnet_convert.workspace import PRECISIONS, ir_files
 
 
-def to_ir(job: Job, precisions: Sequence[str], mo_args: Mapping[str, Any]) -> Outcome:
-    """The workspace's ONNX as IR, at each of `precisions`."""
+def to_ir(job: Job, precisions: Sequence[str], mo_args: Mapping[str, Any], form: InputForm) -> Outcome:
+    """The workspace's ONNX as IR that takes images in `form`, at each of `precisions`."""
     onnx = job.workspace.onnx
     require([onnx], "export-onnx")
     targets = {precision: job.workspace.ir(precision) for precision in PRECISIONS if precision in precisions}
 
     def work() -> dict[str, Any]:
         with job.replacing_irs(list(targets.values())) as made:
-            convert_to_ir(onnx, job.card, dict(zip(targets, made)), mo_args)
+            convert_to_ir(onnx, job.card, dict(zip(targets, made)), mo_args, job.exported_shape(), form)
         return {}
 
     return job.stage(
         "to-ir",
         inputs={"onnx": asdict(job.record(onnx)), "card": job.converted_card()},
-        options={"precisions": list(targets), "mo_args": dict(mo_args)},
+        options={
+            "precisions": list(targets),
+            "mo_args": dict(mo_args),
+            "input_type": form.type,
+            "input_layout": form.layout,
+        },
         tools=tools.IR,
         outputs=[file for path in targets.values() for file in ir_files(path)],
         work=work,

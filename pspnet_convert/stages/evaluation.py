@@ -38,7 +38,7 @@ def evaluate(job: Job, choice: Choice, stage: str = "evaluate") -> Outcome:
         depends_on = {**common, **options, "tools": versions(*tools.EVALUATION)}
         kept = job.workspace.folder / "evaluation"
         partials = Partials(kept, depends_on, models, images, resume=choice.resume)
-        task = Task(job.card, job.exported_shape(), protocol, choice.skip_bad)
+        task = Task(job.card, job.exported_shape(), protocol, choice.skip_bad, job.input_form())
         return _measure(job, task, subjects, listed, choice, partials)
 
     dataset = {"name": folder.name, "split": choice.split, "listed": len(listed), "images": digest_of(images)}

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
-from pspnet_convert.contract import ImageShape
+from pspnet_convert.input_form import ImageShape
 from pspnet_convert.job import Job, Outcome
 from pspnet_convert.stages import tools
 
 
-def export_onnx(job: Job, shape: Optional[ImageShape], opset: int, *, int32: bool, fold_pyramid: bool) -> Outcome:
-    """The checkpoint's network as ONNX; at the card's shape where None is given."""
-    shape = shape or job.card.input.shape
+def export_onnx(
+    job: Job, shape: Optional[ImageShape], batch: int, opset: int, *, int32: bool, fold_pyramid: bool
+) -> Outcome:
+    """The checkpoint's network as ONNX for `batch` images, or any number (DYNAMIC), of the height and width of
+    `shape`; the card's where None is given."""
+    shape = (batch, *(shape or job.card.input.shape)[1:])
     target = job.workspace.onnx
 
     def work() -> dict[str, Any]:

@@ -27,7 +27,7 @@ def quantize(job: Job, calibration: Optional[Path], subset_size: int) -> Outcome
     def work() -> dict[str, Any]:
         calibrating = steps(job.progress, len(images), "calibrating", stage="quantize")
         with calibrating as note, job.replacing_irs([target]) as (made,):
-            write_int8(ir, job.card, job.exported_shape(), images, made, note)
+            write_int8(ir, job.card, job.exported_shape(), job.input_form(), images, made, note)
         return {}
 
     return job.stage(
@@ -50,7 +50,7 @@ def verify_int8(job: Job, calibration: Optional[Path], min_agreement: float) -> 
 
     def work() -> dict[str, Any]:
         with steps(job.progress, 2 * len(images), "verifying", stage="verify-int8") as note:
-            return check_int8(irs, job.card, job.exported_shape(), images, min_agreement, note)
+            return check_int8(irs, job.card, job.exported_shape(), job.input_form(), images, min_agreement, note)
 
     return job.stage(
         "verify-int8",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pspnet_convert.benchmark import GRAPHS, Timing, subjects
 from pspnet_convert.benchmark import benchmark as time_in_turns
+from pspnet_convert.input_form import PLAIN
 from pspnet_convert.ir import convert_to_ir
 from pspnet_convert.job import Job
 from pspnet_convert.progress import steps
@@ -58,5 +59,5 @@ def _convert_into(job: Job, folder: Path, graph: str) -> tuple[Path, dict[str, P
 def _quantize_beside(job: Job, ir: Path) -> Path:
     target = ir.with_name(f"{INT8}.xml")
     images = calibration_images(job.card, None, DEFAULT_SUBSET)
-    quantize(ir, job.card, job.card.input.shape, images, target)
+    quantize(ir, job.card, job.card.input.shape, PLAIN, images, target)
     return target

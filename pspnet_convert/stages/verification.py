@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from pspnet_convert.candidates import ModelFile, candidates
-from pspnet_convert.contract import ImageShape
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.evidence import save_differences, slug, write_pictures
 from pspnet_convert.images import free_name
+from pspnet_convert.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.job import Job, Outcome, require, tell
 from pspnet_convert.manifest import StageRecord, versions
 from pspnet_convert.progress import steps
@@ -38,14 +38,17 @@ def verify(
     onnx: Sequence[Path] = (),
     irs: Sequence[Path] = (),
     *,
+    batch: int = 1,
+    form: InputForm = PLAIN,
     at_default_precision: bool = False,
     save_diff: Optional[Path] = None,
 ) -> Outcome:
     """Compare the workspace's ONNX and IRs with the reference; the verdict is in the record's result.
 
     What each model saw lies in the workspace's `verification` folder afterwards. With `onnx` or `irs`, files from
-    elsewhere, those are compared, at the card's shape, and workspace and manifest stay as they are. Pictures of
-    what differs go to the folder `save_diff`.
+    elsewhere, those are compared, and workspace and manifest stay as they are: they must take `batch` images of the
+    card's size, an IR in `form`; the workspace's own what they were made for. Pictures of what differs go to the folder
+    `save_diff`.
     """
     if not (onnx or irs):
         outcome = _verify_own(job, images, at_default_precision)
@@ -53,7 +56,8 @@ def verify(
             save_differences(job.workspace.verification, outcome.record.result, save_diff)
         return outcome
     with temporary_folder(job.workspace.folder) as folder:
-        outcome = _verify_others(job, _from_elsewhere(onnx, irs), images, at_default_precision, folder)
+        files, shape = _from_elsewhere(onnx, irs), (batch, *job.card.input.shape[1:])
+        outcome = _verify_others(job, files, shape, form, images, at_default_precision, folder)
         if save_diff is not None:
             save_differences(folder, outcome.record.result, save_diff)
         return outcome
@@ -69,7 +73,7 @@ def _verify_own(job: Job, images: Sequence[Path], at_default_precision: bool) ->
     pictures: list[Path] = []
 
     def work() -> dict[str, Any]:
-        result = _compare(job, files, job.exported_shape(), images, at_default_precision)
+        result = _compare(job, files, job.exported_shape(), job.input_form(), images, at_default_precision)
         pictures.extend(write_pictures(result, job.card, job.workspace.verification, job.replacing))
         return result.as_dict()
 
@@ -107,12 +111,18 @@ def _from_elsewhere(onnx: Sequence[Path], irs: Sequence[Path]) -> list[ModelFile
 
 
 def _verify_others(
-    job: Job, files: Sequence[ModelFile], images: Sequence[Path], at_default_precision: bool, folder: Path
+    job: Job,
+    files: Sequence[ModelFile],
+    shape: ImageShape,
+    form: InputForm,
+    images: Sequence[Path],
+    at_default_precision: bool,
+    folder: Path,
 ) -> Outcome:
     options = {"at_default_precision": at_default_precision}
     planned = StageRecord(_inputs(job, files, images), options, versions(*tools.VERIFICATION))
     started = time.monotonic()
-    result = _compare(job, files, job.card.input.shape, images, at_default_precision)
+    result = _compare(job, files, shape, form, images, at_default_precision)
     write_pictures(result, job.card, folder)
     return tell(Outcome("verify", job.finish(planned, started, [], result.as_dict()), skipped=False))
 
@@ -127,10 +137,15 @@ def _inputs(job: Job, files: Sequence[ModelFile], images: Sequence[Path]) -> dic
 
 
 def _compare(
-    job: Job, files: Sequence[ModelFile], shape: ImageShape, images: Sequence[Path], at_default_precision: bool
+    job: Job,
+    files: Sequence[ModelFile],
+    shape: ImageShape,
+    form: InputForm,
+    images: Sequence[Path],
+    at_default_precision: bool,
 ) -> Verification:
     inputs = verification_inputs(job.card, shape, images)
-    compared = candidates(files, job.card, shape, at_default_precision=at_default_precision)
+    compared = candidates(files, job.card, shape, form, at_default_precision=at_default_precision)
     with steps(job.progress, len(inputs) * (1 + len(compared)), "verifying", stage="verify") as note:
         return compare_with_reference(
             # Its weights go before the converted models come.
@@ -139,4 +154,5 @@ def _compare(
             inputs,
             len(job.card.classes),
             note,
+            batch=shape[0],
         )
