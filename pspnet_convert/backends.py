@@ -19,6 +19,7 @@ from pspnet_convert.card import Input, ModelCard
 from pspnet_convert.contract import ImageShape, check_ports, image_shape, ir_ports, onnx_ports, read_onnx
 from pspnet_convert.errors import ArtifactError, ContractError, first_line
 from pspnet_convert.logits_tap import argmax_nodes, ir_logits, ir_tail, onnx_tail
+from pspnet_convert.runtime import require_openvino
 
 _BEGINS_AS_IR = re.compile(r"\s*(<\?xml[^>]*>)?\s*<net\s")
 Image = Union[NDArray[np.uint8], NDArray[np.float32]]
@@ -119,6 +120,7 @@ class OpenVinoBackend:
     def __init__(
         self, path: Path, card: ModelCard, shape: Optional[ImageShape] = None, *, at_default_precision: bool = False
     ) -> None:
+        require_openvino()
         import openvino
 
         core = openvino.Core()

@@ -1,59 +1,37 @@
-"""From ONNX to OpenVINO IR, by Model Optimizer: the IR takes plain BGR 0..255 under the ONNX's names.
+"""From ONNX to OpenVINO IR: the IR takes plain BGR 0..255 under the ONNX's names.
 
-Model Optimizer runs in a process of its own (mo_process.py).
+By which front-end is front_ends.py's business; it works in a process of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Union
 
-from pspnet_convert.card import Input, ModelCard
+from pspnet_convert.card import ModelCard
 from pspnet_convert.contract import check_ports, image_shape, onnx_ports, read_onnx
 from pspnet_convert.errors import ConversionError
+from pspnet_convert.front_ends import FrontEnd
 from pspnet_convert.own_process import ask
 
-MoArguments = Mapping[str, Union[str, bool]]
 
-
-def convert_to_ir(onnx_path: Path, card: ModelCard, targets: Mapping[str, Path], mo_args: MoArguments) -> None:
+def convert_to_ir(onnx_path: Path, card: ModelCard, targets: Mapping[str, Path], front_end: FrontEnd) -> None:
     """Convert once and save at each precision of `targets` (FP32, or FP16: weights compressed) as .xml and .bin.
 
-    `mo_args` are further arguments of Model Optimizer, by their Python names. Raises ArtifactError for an ONNX
-    without the card's names, ConversionError with Model Optimizer's own words where it refuses, OSError where the
-    disk does.
+    Raises ArtifactError for an ONNX without the card's names, ConversionError with the front-end's own words where it
+    refuses, OSError where the disk does.
     """
     ports = onnx_ports(read_onnx(onnx_path))
     check_ports(onnx_path, ports, card, image_shape(ports, card))
-    arguments: dict[str, Any] = model_optimizer_arguments(card.input, card.output.name)
-    known = sorted(set(arguments) & set(mo_args))
-    if known:
-        raise ConversionError(
-            f"--mo-arg {known[0]}: is set from the card ({arguments[known[0]]!r})", "Change the card instead."
-        )
     request = {
-        "input_model": str(onnx_path),
-        "arguments": {**arguments, **mo_args},
+        "onnx": str(onnx_path),
+        "arguments": front_end.arguments(card),
         "model_info": model_api_settings(card),
         "targets": {precision: str(path) for precision, path in targets.items()},
     }
-    error = ask("mo_process", request, "Model Optimizer")
+    error = ask(front_end.module, request, front_end.label)
     if error:
-        raise ConversionError(f"{onnx_path}: Model Optimizer refuses: {error}", "--debug shows all that it says.")
-
-
-def model_optimizer_arguments(card_input: Input, output: str) -> dict[str, Any]:
-    """What the card says, in Model Optimizer's terms. Mean and scale are in the ONNX's own colour order."""
-    name = card_input.name
-    return {
-        "input": name,
-        "layout": f"{name}({card_input.layout})",
-        "mean_values": f"{name}[{','.join(str(value) for value in card_input.mean)}]",
-        "scale_values": f"{name}[{','.join(str(value) for value in card_input.scale)}]",
-        "reverse_input_channels": card_input.color_order != card_input.converted_color_order,
-        "output": output,
-    }
+        raise ConversionError(f"{onnx_path}: {front_end.label} refuses: {error}", "--debug shows all that it says.")
 
 
 def model_api_settings(card: ModelCard) -> dict[str, str]:

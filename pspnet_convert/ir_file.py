@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 if TYPE_CHECKING:
     import openvino
+
+
+def save_all(model: openvino.Model, request: dict[str, Any], note: Callable[[], None]) -> None:
+    """Save a converted model at each precision of `targets`, `model_info` in it; `note` after each."""
+    for name, value in request["model_info"].items():
+        model.set_rt_info(value, ["model_info", name])
+    for precision, path in request["targets"].items():
+        save(model, Path(path), compress_to_fp16=precision == "FP16")
+        note()
 
 
 def save(model: openvino.Model, path: Path, *, compress_to_fp16: bool) -> None:

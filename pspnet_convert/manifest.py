@@ -18,7 +18,7 @@ from pspnet_convert import __version__
 from pspnet_convert.card import ModelCard
 from pspnet_convert.workspace import sha256_of, write_json
 
-MANIFEST_VERSION = 2
+MANIFEST_VERSION = 3
 log = logging.getLogger(__name__)
 
 

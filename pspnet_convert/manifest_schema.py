@@ -57,7 +57,7 @@ class Tool(Part):
 class ManifestDocument(Part):
     """What pspnet-convert made, from what, with what, and its digests."""
 
-    manifest_version: Literal[2]
+    manifest_version: Literal[3]
     tool: Tool
     model: ModelCard
     stages: Stages

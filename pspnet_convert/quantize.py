@@ -18,6 +18,7 @@ from pspnet_convert.card import ModelCard
 from pspnet_convert.contract import ImageShape, check_ports, ir_ports
 from pspnet_convert.errors import DependencyError, ImageError, QuantizationError
 from pspnet_convert.own_process import ask
+from pspnet_convert.runtime import require_openvino
 from pspnet_convert.verification_inputs import SAMPLES
 
 DEFAULT_SUBSET = 300
@@ -70,6 +71,7 @@ def quantize(
     for each picture that NNCF has been shown. DependencyError without NNCF, ArtifactError for an IR without the
     card's names and shapes, QuantizationError with NNCF's own words where it refuses.
     """
+    require_openvino()
     if find_spec("nncf") is None:
         raise DependencyError("nncf is not installed", "Install it with pip install 'pspnet-convert[int8]'.")
     import openvino

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from pspnet_convert.errors import ArtifactError, CheckpointError, DifferenceError, DigestError
+from pspnet_convert.front_ends import find_front_end
 from pspnet_convert.job import CheckpointChoice, Job, Outcome, open_job
 from pspnet_convert.manifest_schema import ManifestDocument, read_manifest
 from pspnet_convert.manifest_stages import CheckpointRecord, ExportOnnx, Stage, ToIr
@@ -153,7 +154,8 @@ def _convert(job: Job, manifest: ManifestDocument) -> Iterator[tuple[Stage, Outc
     yield recorded, export_onnx(job, shape, opset, int32=options.int32, fold_pyramid=options.fold_pyramid)
     if "to-ir" in manifest.stages:
         converted: ToIr = manifest.stages["to-ir"]
-        yield converted, to_ir(job, converted.options.precisions, converted.options.mo_args)
+        front_end = find_front_end(converted.options.front_end, converted.options.mo_args)
+        yield converted, to_ir(job, converted.options.precisions, front_end)
 
 
 def _compare_files(recorded: Stage, outcome: Outcome) -> Iterator[RebuiltFile]:

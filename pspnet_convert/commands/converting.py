@@ -72,11 +72,12 @@ def export_onnx(
 
 
 @command
-@together(options.model, options.output_dir, options.precision, options.mo_arg, options.force, options.progress)
+@together(options.model, options.output_dir, options.precision, options.front_end, options.force, options.progress)
 def to_ir(
     model: str,
     output_dir: Path,
     precisions: Sequence[str],
+    front_end: str,
     mo_args: Sequence[tuple[str, Any]],
     force: bool,
     progress: str,
@@ -88,10 +89,12 @@ def to_ir(
     Example:
       pspnet-convert to-ir demo --precision FP16
     """
+    from pspnet_convert.front_ends import find_front_end
     from pspnet_convert.stages import conversion
 
     with job_of(model, output_dir, progress, force=force) as job:
-        print_outcomes(job, [conversion.to_ir(job, precisions, dict(mo_args))], as_json)
+        chosen = find_front_end(front_end, dict(mo_args))
+        print_outcomes(job, [conversion.to_ir(job, precisions, chosen)], as_json)
 
 
 @command
@@ -140,7 +143,7 @@ def verify(
 
 @command
 @together(options.model, options.output_dir, options.source, options.checkpoint, options.export)
-@together(options.precision, options.mo_arg, options.images, options.junit, options.force, options.progress)
+@together(options.precision, options.front_end, options.images, options.junit, options.force, options.progress)
 def run(
     model: str,
     output_dir: Path,
@@ -153,6 +156,7 @@ def run(
     int32: bool,
     fold_pyramid: bool,
     precisions: Sequence[str],
+    front_end: str,
     mo_args: Sequence[tuple[str, Any]],
     images: Sequence[Path],
     junit: Optional[Path],
@@ -181,6 +185,7 @@ def run(
             int32=int32,
             fold_pyramid=fold_pyramid,
             precisions=precisions,
+            front_end=front_end,
             mo_args=dict(mo_args),
             images=images,
             download=checkpoint is None,

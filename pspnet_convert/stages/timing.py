@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pspnet_convert.benchmark import GRAPHS, Timing, subjects
 from pspnet_convert.benchmark import benchmark as time_in_turns
+from pspnet_convert.front_ends import FrontEnd, find_front_end
 from pspnet_convert.ir import convert_to_ir
 from pspnet_convert.job import Job
 from pspnet_convert.progress import steps
@@ -21,13 +22,14 @@ log = logging.getLogger(__name__)
 
 def benchmark(job: Job, rounds: int, *, int8: bool = False) -> list[Timing]:
     """Time each graph, converted anew, so that nothing in the workspace changes; `int8`: and the folded in INT8."""
+    front_end = find_front_end("auto", {})
     job.original.identify()
     with temporary_folder(job.workspace.folder) as folder:
         models = {}
         for graph in GRAPHS:
             log.info("benchmark: converting the %s graph", graph)
             with writing(job.workspace.folder):
-                models[graph] = _convert_into(job, folder / graph, graph)
+                models[graph] = _convert_into(job, folder / graph, graph, front_end)
         if int8:
             log.info("benchmark: quantizing the folded graph")
             _, irs = models["folded"]
@@ -40,7 +42,7 @@ def benchmark(job: Job, rounds: int, *, int8: bool = False) -> list[Timing]:
             return time_in_turns(job.card, job.card.input.shape, chosen, graphs, rounds, note)
 
 
-def _convert_into(job: Job, folder: Path, graph: str) -> tuple[Path, dict[str, Path]]:
+def _convert_into(job: Job, folder: Path, graph: str, front_end: FrontEnd) -> tuple[Path, dict[str, Path]]:
     from pspnet_convert.onnx_export import ExportOptions, export_onnx, export_plainly
 
     folder.mkdir()
@@ -51,7 +53,7 @@ def _convert_into(job: Job, folder: Path, graph: str) -> tuple[Path, dict[str, P
     else:
         options = ExportOptions(job.card.input.shape, fold_pyramid=graph == "folded")
         export_onnx(job.original.network, job.card, onnx, options, job.original.provenance())
-    convert_to_ir(onnx, job.card, irs, {})
+    convert_to_ir(onnx, job.card, irs, front_end)
     return onnx, irs
 
 
