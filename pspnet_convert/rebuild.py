@@ -94,7 +94,7 @@ def rebuild(path: Path, checkpoint: Optional[Path], progress: Progress) -> Rebui
 
     The checkpoint is `checkpoint`, or the one that lies beside the manifest. Raises ArtifactError for a manifest that
     cannot be read, has no export-onnx, or has Model Optimizer read files; CheckpointError or DigestError for a
-    checkpoint that is missing or another.
+    checkpoint that is missing or another; DependencyError for a front-end that is not installed.
     """
     manifest = read_manifest(path)
     if "export-onnx" not in manifest.stages:
@@ -148,13 +148,14 @@ def _find_checkpoint(path: Path, recorded: CheckpointRecord, given: Optional[Pat
 
 
 def _convert(job: Job, manifest: ManifestDocument) -> Iterator[tuple[Stage, Outcome]]:
+    converted: Optional[ToIr] = manifest.stages.get("to-ir")
+    # First, as it may not be installed.
+    front_end = find_front_end(converted.options.front_end, converted.options.mo_args) if converted else None
     recorded: ExportOnnx = manifest.stages["export-onnx"]
     options = recorded.options
     shape, opset = options.input_shape, options.opset
     yield recorded, export_onnx(job, shape, opset, int32=options.int32, fold_pyramid=options.fold_pyramid)
-    if "to-ir" in manifest.stages:
-        converted: ToIr = manifest.stages["to-ir"]
-        front_end = find_front_end(converted.options.front_end, converted.options.mo_args)
+    if converted and front_end:
         yield converted, to_ir(job, converted.options.precisions, front_end)
 
 

@@ -30,6 +30,7 @@ from pspnet_convert.int8_check import Int8Check, check_int8
 from pspnet_convert.nncf_process import fits_float16
 from pspnet_convert.own_process import ask
 from pspnet_convert.quantize import calibration_images, quantize
+from pspnet_convert.runtime import operations
 
 
 @pytest.fixture
@@ -278,7 +279,7 @@ def test_another_models_answers_fail(small: ModelCard, copied: Path) -> None:
     model = read(found["FP32"])
     last = [op for op in model.get_ordered_ops() if op.get_type_name() == "Convolution"][-1]
     weights = last.input_value(1).get_node()
-    last.input(1).replace_source_output(openvino.runtime.opset13.constant(-weights.data).output(0))
+    last.input(1).replace_source_output(operations().constant(-weights.data).output(0))
     openvino.save_model(model, str(found["INT8"]), compress_to_fp16=False)
     result = check(found, small, images)
     assert result["verdict"] == "mismatch"
