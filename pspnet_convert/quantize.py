@@ -6,6 +6,7 @@ NNCF runs in a process of its own (nncf_process.py); whether the INT8 model is g
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Optional
@@ -57,6 +58,17 @@ def checked_images(card: ModelCard, folder: Optional[Path]) -> list[Path]:
     return images
 
 
+def _require_nncf() -> None:
+    if find_spec("nncf") is None:
+        raise DependencyError("nncf is not installed", "Install it with pip install 'pspnet-convert[int8]'.")
+    # The extra cannot say so: openvino-dev does not ask for NNCF, and NNCF not for OpenVINO.
+    nncf, openvino = version("nncf"), version("openvino")
+    if openvino.startswith("2024.") and tuple(int(part) for part in nncf.split(".")[:2]) > (2, 16):
+        raise DependencyError(
+            f"nncf {nncf} does not work with openvino {openvino}", "Install an earlier one: pip install 'nncf<2.17'."
+        )
+
+
 def quantize(
     ir: Path,
     card: ModelCard,
@@ -72,8 +84,7 @@ def quantize(
     card's names and shapes, QuantizationError with NNCF's own words where it refuses.
     """
     require_openvino()
-    if find_spec("nncf") is None:
-        raise DependencyError("nncf is not installed", "Install it with pip install 'pspnet-convert[int8]'.")
+    _require_nncf()
     import openvino
 
     check_ports(ir, ir_ports(read_ir(openvino.Core(), ir)), card, shape)

@@ -72,7 +72,7 @@ def test_model_api_needs_no_settings(demo_run: Path, precision: str) -> None:
     card = find_card("demo")
     path = demo_run / "public" / "demo" / precision / "demo.xml"
     model = in_model_api(path)
-    assert model.labels == card.class_names
+    assert getattr(model, "params", model).labels == card.class_names  # `params` since 0.3
     backend = OpenVinoBackend(path, card)
     for picture in sorted((card.folder / "voc" / "JPEGImages").glob("*.jpg"))[:3]:
         image = to_bgr(read_image(picture))
