@@ -21,6 +21,7 @@ from pspnet_convert.contract import check_ports, ir_ports, onnx_ports, read_onnx
 from pspnet_convert.errors import ArtifactError, ContractError, first_line
 from pspnet_convert.input_form import DYNAMIC, PLAIN, Image, ImageShape, InputForm, filled, groups, turns
 from pspnet_convert.logits_tap import argmax_nodes, ir_logits, ir_tail, onnx_tail
+from pspnet_convert.runtime import require_openvino
 
 _BEGINS_AS_IR = re.compile(r"\s*(<\?xml[^>]*>)?\s*<net\s")
 
@@ -133,6 +134,7 @@ class OpenVinoBackend:
         *,
         at_default_precision: bool = False,
     ) -> None:
+        require_openvino()
         import openvino
 
         core = openvino.Core()

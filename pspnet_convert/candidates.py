@@ -14,6 +14,7 @@ from typing import Optional
 from pspnet_convert.backends import OnnxBackend, OpenVinoBackend, read_ir
 from pspnet_convert.card import ModelCard
 from pspnet_convert.input_form import PLAIN, ImageShape, InputForm
+from pspnet_convert.runtime import require_openvino
 from pspnet_convert.tolerances import Precision
 from pspnet_convert.verify import Candidate
 
@@ -44,6 +45,8 @@ def candidates(
 
     With `at_default_precision` each IR comes a second time, as this processor runs it unasked.
     """
+    if any(file.path.suffix == ".xml" for file in files):
+        require_openvino()
     found = []
     for file in files:
         if file.path.suffix != ".xml":

@@ -116,7 +116,7 @@ def _by_palette(picture: Pillow.Image, card: ModelCard) -> tuple[NDArray[np.uint
     if None in found or len(set(found)) < len(found):
         return _by_number(numbers, card)
     table = np.full(256, VOID, np.uint8)
-    table[used] = found
+    table[used] = np.array(found, np.uint8)
     return table[numbers], 0
 
 

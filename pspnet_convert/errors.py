@@ -64,7 +64,7 @@ class ExportError(ConvertError):
 
 
 class ConversionError(ConvertError):
-    """Model Optimizer did not turn the ONNX into IR."""
+    """The front-end did not turn the ONNX into IR."""
 
     exit_code = 8
 

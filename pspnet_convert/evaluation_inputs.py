@@ -13,6 +13,7 @@ from pspnet_convert.dataset import Entry
 from pspnet_convert.errors import ArtifactError, CardError, DatasetError
 from pspnet_convert.labelling import ONNX, PYTORCH
 from pspnet_convert.protocols import PROTOCOLS
+from pspnet_convert.runtime import require_openvino
 from pspnet_convert.workspace import Workspace
 
 IRS = ("FP32", "FP16", "INT8")
@@ -53,18 +54,20 @@ def find_dataset(choice: Choice, card: ModelCard) -> Path:
 
 
 def find_subjects(choice: Choice, workspace: Workspace, checkpoint: Path) -> list[ModelFile]:
-    """The chosen models, or all that the workspace has; ArtifactError if one is not there."""
+    """The chosen models, or all that the workspace has; ArtifactError if one is not there.
+
+    DependencyError if there are IRs among them and no OpenVINO.
+    """
     paths = {PYTORCH: checkpoint, ONNX: workspace.onnx, **{name: workspace.ir(name) for name in IRS}}
     there = [name for name, path in paths.items() if path.is_file()]
     missing = [name for name in choice.backends if name not in there]
     if missing or not there:
         path = paths[missing[0]] if missing else workspace.folder
         raise ArtifactError(f"{path}: there is no such model", "Run the stage that makes it, or run, which does all.")
-    return [
-        ModelFile(f"IR {name}" if name in IRS else name, paths[name])
-        for name in there
-        if name in choice.backends or not choice.backends
-    ]
+    chosen = [name for name in there if name in choice.backends or not choice.backends]
+    if set(chosen) & set(IRS):
+        require_openvino()
+    return [ModelFile(f"IR {name}" if name in IRS else name, paths[name]) for name in chosen]
 
 
 def image_digests(entries: Sequence[Entry], digest: Callable[[Path], str]) -> dict[str, list[Optional[str]]]:

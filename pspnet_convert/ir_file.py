@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
+
+from pspnet_convert.input_form import InputForm
+from pspnet_convert.ir_input import in_form
 
 if TYPE_CHECKING:
     import openvino
+
+_BYTES_OF_NODE = 4096  # of an .xml, and seldom a fifth of that
+_CHUNK = 1 << 20
+
+
+def save_all(model: openvino.Model, request: dict[str, Any], note: Callable[[], None]) -> None:
+    """Save a converted model at each precision of `targets`, its input in `form` and with `model_info` in it.
+
+    `note` is called after each.
+    """
+    model = in_form(model, InputForm(**request["form"]))
+    for name, value in request["model_info"].items():
+        model.set_rt_info(value, ["model_info", name])
+    for precision, path in request["targets"].items():
+        save(model, Path(path), compress_to_fp16=precision == "FP16")
+        note()
 
 
 def save(model: openvino.Model, path: Path, *, compress_to_fp16: bool) -> None:
@@ -21,18 +42,24 @@ def save(model: openvino.Model, path: Path, *, compress_to_fp16: bool) -> None:
         # What a full disk cut off, save_model does not notice.
         openvino.Core().read_model(str(path))
     except RuntimeError as error:
-        number = _refusal(path)
+        number = _refusal(model, path)
         if number is None:
             raise
         raise OSError(number, os.strerror(number)) from error
 
 
-def _refusal(path: Path) -> Optional[int]:
-    """The system's error number for one more byte in either file, which a full disk refuses; None if it does not."""
+def _refusal(model: openvino.Model, path: Path) -> Optional[int]:
+    """The system's error number for as many bytes as both files take; None where there is room for them.
+
+    What refused OpenVINO's own, it does not say, and since 2025 it has removed them by then.
+    """
+    constants = [node for node in model.get_ops() if node.get_type_name() == "Constant"]
+    weights = sum(math.prod(one.get_output_shape(0)) * one.get_output_element_type(0).size for one in constants)
     try:
-        for part in (path, path.with_suffix(".bin")):
-            with part.open("ab") as file:
-                file.write(b"\0")
+        for part, size in ((path.with_suffix(".bin"), weights), (path, _BYTES_OF_NODE * len(model.get_ops()))):
+            with part.open("wb") as file:
+                for start in range(0, size, _CHUNK):
+                    file.write(bytes(min(_CHUNK, size - start)))
     except OSError as error:
         return error.errno
     return None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.errors import ContractError
+from pspnet_convert.runtime import operations
 
 if TYPE_CHECKING:
     import onnx
@@ -71,7 +72,7 @@ def ir_tail(model: openvino.Model, path: Path) -> openvino.Model:
     copy = model.clone()
     topk = _topk(copy)
     logits = topk.input_value(0)
-    given = openvino.runtime.op.Parameter(logits.get_element_type(), logits.get_partial_shape())
+    given = operations().parameter(logits.get_partial_shape(), logits.get_element_type())
     topk.input(0).replace_source_output(given.output(0))
     try:
         return openvino.Model([result.get_node() for result in copy.outputs], [given])

@@ -110,9 +110,10 @@ class ToIrInputs(Part):
 
 
 class ToIrOptions(Part):
-    """`mo_args`: Model Optimizer's further arguments, by their Python names."""
+    """`front_end`: the one that was used. `mo_args`: Model Optimizer's further arguments, by their Python names."""
 
     precisions: list[Literal["FP32", "FP16"]] = Field(min_length=1)
+    front_end: Literal["mo", "ovc"]
     mo_args: dict[str, Union[bool, str]]
     input_type: Literal["f32", "u8"]
     input_layout: Literal["NCHW", "NHWC"]

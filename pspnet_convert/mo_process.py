@@ -6,29 +6,17 @@ Knows nothing of cards and workspaces.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from pspnet_convert.input_form import InputForm
-from pspnet_convert.ir_file import save
-from pspnet_convert.ir_input import in_form
+from pspnet_convert.ir_file import save_all
 from pspnet_convert.own_process import answer
 
 
 def convert(request: dict[str, Any], note: Callable[[], None]) -> None:
-    """Convert `input_model` with `arguments` and save it at each precision of `targets`, its input in `form`.
-
-    `model_info` is in it.
-    """
+    """Convert `onnx` with `arguments`, and save it as ir_file.save_all is asked to."""
     from openvino.tools import mo
 
-    model = mo.convert_model(request["input_model"], **request["arguments"])
-    model = in_form(model, InputForm(**request["form"]))
-    for name, value in request["model_info"].items():
-        model.set_rt_info(value, ["model_info", name])
-    for precision, path in request["targets"].items():
-        save(model, Path(path), compress_to_fp16=precision == "FP16")
-        note()
+    save_all(mo.convert_model(request["onnx"], **request["arguments"]), request, note)
 
 
 if __name__ == "__main__":

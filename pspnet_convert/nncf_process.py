@@ -17,6 +17,7 @@ from pspnet_convert.images import fit, read_image, to_bgr
 from pspnet_convert.input_form import Image, InputForm, filled, groups
 from pspnet_convert.ir_file import save
 from pspnet_convert.own_process import answer
+from pspnet_convert.runtime import operations
 
 if TYPE_CHECKING:
     import openvino
@@ -57,8 +58,7 @@ def compress_matrices(model: openvino.Model) -> None:
 
     Not one whose values are too small for float16: a pool over a huge map.
     """
-    from openvino.runtime import opset13
-
+    opset13 = operations()
     products = [node for node in model.get_ops() if node.get_type_name() == "MatMul"]
     for factor in [factor for product in products for factor in product.inputs()]:
         constant = factor.get_source_output().get_node()

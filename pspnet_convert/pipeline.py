@@ -5,11 +5,12 @@ Each is skipped when the manifest says that it has done the same work and its fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Optional
 
 from pspnet_convert.contract import DEFAULT_OPSET
+from pspnet_convert.front_ends import MoArguments, find_front_end
 from pspnet_convert.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.job import Job, Outcome
 from pspnet_convert.stages import conversion, export, verification
@@ -28,15 +29,17 @@ def run(
     int32: bool = False,
     fold_pyramid: bool = True,
     precisions: Sequence[str] = PRECISIONS,
-    mo_args: Optional[Mapping[str, Any]] = None,
+    front_end: str = "auto",
+    mo_args: Optional[MoArguments] = None,
     form: InputForm = PLAIN,
     images: Sequence[Path] = (),
     download: bool = True,
 ) -> list[Outcome]:
     """All stages and the page; `download` is False where the user has given a checkpoint."""
+    converter = find_front_end(front_end, mo_args or {})  # what is not installed is told of before all work
     outcomes = [fetching.download(job, sources, allow_http_redirect=allow_http_redirect)] if download else []
     outcomes.append(export.export_onnx(job, shape, batch, opset, int32=int32, fold_pyramid=fold_pyramid))
-    outcomes.append(conversion.to_ir(job, precisions, mo_args or {}, form))
+    outcomes.append(conversion.to_ir(job, precisions, converter, form))
     outcomes.append(verification.verify(job, images))
     job.write_page()
     return outcomes

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Optional
@@ -20,6 +21,7 @@ from pspnet_convert.contract import check_ports, ir_ports
 from pspnet_convert.errors import DependencyError, ImageError, QuantizationError
 from pspnet_convert.input_form import ImageShape, InputForm
 from pspnet_convert.own_process import ask
+from pspnet_convert.runtime import require_openvino
 from pspnet_convert.verification_inputs import SAMPLES
 
 DEFAULT_SUBSET = 300
@@ -58,6 +60,17 @@ def checked_images(card: ModelCard, folder: Optional[Path]) -> list[Path]:
     return images
 
 
+def _require_nncf() -> None:
+    if find_spec("nncf") is None:
+        raise DependencyError("nncf is not installed", "Install it with pip install 'pspnet-convert[int8]'.")
+    # The extra cannot say so: openvino-dev does not ask for NNCF, and NNCF not for OpenVINO.
+    nncf, openvino = version("nncf"), version("openvino")
+    if openvino.startswith("2024.") and tuple(int(part) for part in nncf.split(".")[:2]) > (2, 16):
+        raise DependencyError(
+            f"nncf {nncf} does not work with openvino {openvino}", "Install an earlier one: pip install 'nncf<2.17'."
+        )
+
+
 def quantize(
     ir: Path,
     card: ModelCard,
@@ -73,8 +86,8 @@ def quantize(
     picture that NNCF has been shown. DependencyError without NNCF, ArtifactError for an IR without the
     card's names and shapes, QuantizationError with NNCF's own words where it refuses.
     """
-    if find_spec("nncf") is None:
-        raise DependencyError("nncf is not installed", "Install it with pip install 'pspnet-convert[int8]'.")
+    require_openvino()
+    _require_nncf()
     import openvino
 
     check_ports(ir, ir_ports(read_ir(openvino.Core(), ir)), card, shape, form)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from pspnet_convert.errors import ArtifactError, CheckpointError, DifferenceError, DigestError
+from pspnet_convert.front_ends import find_front_end
 from pspnet_convert.input_form import InputForm
 from pspnet_convert.job import CheckpointChoice, Job, Outcome, open_job
 from pspnet_convert.manifest_schema import ManifestDocument, read_manifest
@@ -94,7 +95,7 @@ def rebuild(path: Path, checkpoint: Optional[Path], progress: Progress) -> Rebui
 
     The checkpoint is `checkpoint`, or the one that lies beside the manifest. Raises ArtifactError for a manifest that
     cannot be read, has no export-onnx, or has Model Optimizer read files; CheckpointError or DigestError for a
-    checkpoint that is missing or another.
+    checkpoint that is missing or another; DependencyError for a front-end that is not installed.
     """
     manifest = read_manifest(path)
     if "export-onnx" not in manifest.stages:
@@ -148,15 +149,16 @@ def _find_checkpoint(path: Path, recorded: CheckpointRecord, given: Optional[Pat
 
 
 def _convert(job: Job, manifest: ManifestDocument) -> Iterator[tuple[Stage, Outcome]]:
+    converted: Optional[ToIr] = manifest.stages.get("to-ir")
+    # First, as it may not be installed.
+    front_end = find_front_end(converted.options.front_end, converted.options.mo_args) if converted else None
     recorded: ExportOnnx = manifest.stages["export-onnx"]
     options = recorded.options
     shape, opset = options.input_shape, options.opset
     yield recorded, export_onnx(job, shape, shape[0], opset, int32=options.int32, fold_pyramid=options.fold_pyramid)
-    if "to-ir" in manifest.stages:
-        converted: ToIr = manifest.stages["to-ir"]
+    if converted and front_end:
         asked = converted.options
-        form = InputForm(asked.input_type, asked.input_layout)
-        yield converted, to_ir(job, asked.precisions, asked.mo_args, form)
+        yield converted, to_ir(job, asked.precisions, front_end, InputForm(asked.input_type, asked.input_layout))
 
 
 def _compare_files(recorded: Stage, outcome: Outcome) -> Iterator[RebuiltFile]:

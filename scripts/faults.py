@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Optional
 
@@ -19,9 +20,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from pspnet_convert.card import ModelCard
+from pspnet_convert.front_ends import find_front_end
 from pspnet_convert.input_form import PLAIN, InputForm
-from pspnet_convert.ir import model_optimizer_arguments
-from pspnet_convert.mo_process import convert
 from pspnet_convert.pyramid import _TAPS, shifted, stretching_matrix
 
 Edit = Callable[[onnx.ModelProto], None]
@@ -56,16 +56,17 @@ def make(fault: Fault, card: ModelCard, onnx_path: Path, folder: Path, form: Inp
     wrong = card.input.model_copy(update=fault.preprocessing or {})
     path = folder / "faulty.xml"
     precision = fault.file.split()[1]
-    arguments = {**model_optimizer_arguments(wrong, card.output.name), "input": None, "output": None}
+    front_end = find_front_end("auto", {})
+    arguments = front_end.arguments(card.model_copy(update={"input": wrong}))
     targets = {precision: str(path)}
     request = {
-        "input_model": str(onnx_path),
+        "onnx": str(onnx_path),
         "arguments": arguments,
         "form": asdict(fault.form or form),
         "model_info": {},
         "targets": targets,
     }
-    convert(request, lambda: None)
+    import_module(f"pspnet_convert.{front_end.module}").convert(request, lambda: None)
     if fault.ir is not None:
         changed = fault.ir(openvino.Core().read_model(str(path)))
         path = folder / "faulty-too.xml"

@@ -25,6 +25,7 @@ from click.testing import CliRunner
 from pspnet_convert.card import ModelCard, load_card
 from pspnet_convert.catalog import find_card
 from pspnet_convert.cli import cli as command_line
+from pspnet_convert.runtime import has_model_optimizer
 
 SMALL = {
     "model.backbone.base_channels": 8,
@@ -36,6 +37,9 @@ SMALL = {
     "model.auxiliary_head.channels": 8,
     "model.auxiliary_head.num_classes": 5,
 }
+needs_mo = pytest.mark.skipif(
+    not has_model_optimizer(), reason="needs openvino-dev (Model Optimizer), which ended with OpenVINO 2024.6"
+)
 # Its weights are random: its pixels are less decided than a trained one's.
 LENIENT = ("--min-agreement", 0.5)
 

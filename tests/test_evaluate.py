@@ -372,7 +372,9 @@ def test_a_complete_evaluation_leaves_what_another_may_go_on_from(
     others = partials_in(workspace)
     evaluate_many(cli, small, workspace, many, "--limit", "2")
     assert partials_in(workspace) == others != []
-    assert cli("to-ir", small.folder, "-o", workspace, "--mo-arg", "static_shape").exit_code == 0
+    for suffix in (".xml", ".bin"):  # another IR of the same ONNX
+        folder = folder_of(workspace)
+        shutil.copy(folder / "FP16" / f"small-standin{suffix}", folder / "FP32" / f"small-standin{suffix}")
     evaluate_many(cli, small, workspace, many, "--limit", "2")
     (of_the_onnx,) = partials_in(workspace)
     assert of_the_onnx in others

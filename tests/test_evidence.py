@@ -15,6 +15,7 @@ from PIL import Image
 
 from pspnet_convert.card import ModelCard
 from pspnet_convert.evidence import slug
+from pspnet_convert.runtime import operations
 
 
 def pictures(folder: Path) -> set[str]:
@@ -138,7 +139,7 @@ def test_a_last_step_that_takes_other_logits_is_a_fault(
     """Channels last before the argmax: the same labels, but not by a step that can be tried by itself."""
     model = openvino.Core().read_model(str(elsewhere / "right.xml"))
     topk = next(node for node in model.get_ops() if node.get_type_name() == "TopK")
-    ops = openvino.runtime.opset13
+    ops = operations()
     logits = topk.input_value(0)
     moved = ops.transpose(logits, ops.constant([0, 2, 3, 1]))
     best = ops.topk(moved, ops.constant(1), 3, "max", "none", index_element_type="i64")

@@ -1,4 +1,4 @@
-"""The IR: plain BGR in, the ONNX's names, two precisions; and Model Optimizer's words where it refuses."""
+"""The IR: plain BGR in, the ONNX's names, two precisions; and the front-end's words where it refuses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import openvino
 import pytest
-from conftest import Cli
+from conftest import Cli, needs_mo
 from model_api.adapters import OpenvinoAdapter, create_core
 from model_api.models import Model, SegmentationModel
 from PIL import Image as Pillow
@@ -18,9 +18,11 @@ from PIL import Image as Pillow
 from pspnet_convert.backends import OnnxBackend, OpenVinoBackend
 from pspnet_convert.card import ClassLabel, ModelCard
 from pspnet_convert.catalog import find_card
+from pspnet_convert.front_ends import find_front_end
 from pspnet_convert.images import read_image, to_bgr
 from pspnet_convert.input_form import DYNAMIC, ImageShape, InputForm
 from pspnet_convert.ir import convert_to_ir, model_api_settings
+from pspnet_convert.runtime import has_model_optimizer
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def test_model_api_needs_no_settings(demo_run: Path, precision: str) -> None:
     card = find_card("demo")
     path = demo_run / "public" / "demo" / precision / "demo.xml"
     model = in_model_api(path)
-    assert model.labels == card.class_names
+    assert getattr(model, "params", model).labels == card.class_names  # `params` since 0.3
     backend = OpenVinoBackend(path, card)
     for picture in sorted((card.folder / "voc" / "JPEGImages").glob("*.jpg"))[:3]:
         image = to_bgr(read_image(picture))
@@ -147,9 +149,11 @@ def test_chatter_is_for_the_debug_log(cli: Cli, small: ModelCard, workspace: Pat
     quiet = cli("to-ir", small.folder, "-o", workspace, "--force")
     assert quiet.stderr.splitlines() == ["to-ir: small-standin", quiet.stderr.splitlines()[-1]]
     loud = cli("to-ir", small.folder, "-o", workspace, "--force", "--debug")
-    assert "Model Optimizer: " in loud.stderr
+    assert "Traceback" not in loud.stderr
+    assert "Model Optimizer: " in loud.stderr or not has_model_optimizer()
 
 
+@needs_mo
 def test_mo_arg_reaches_model_optimizer(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
     result = cli("to-ir", small.folder, "-o", workspace, "--mo-arg", "static_shape", "--json")
     assert result.exit_code == 0, result.stderr
@@ -157,6 +161,7 @@ def test_mo_arg_reaches_model_optimizer(cli: Cli, small: ModelCard, workspace: P
     assert "<static_shape value" in (folder / "FP32" / "small-standin.xml").read_text()
 
 
+@needs_mo
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
@@ -235,7 +240,9 @@ def test_a_broken_ir(cli: Cli, small: ModelCard, workspace: Path, folder: Path) 
 
 
 def test_a_folder_that_was_swept_away_is_not_made_anew(small: ModelCard, folder: Path, tmp_path: Path) -> None:
-    """As by a Model Optimizer whose parent was killed, and whose folder the next run has cleared away."""
+    """As by a front-end whose parent was killed, and whose folder the next run has cleared away."""
     with pytest.raises(FileNotFoundError):
-        convert_to_ir(folder / "small-standin.onnx", small, {"FP32": tmp_path / "swept" / "small.xml"}, {})
+        convert_to_ir(
+            folder / "small-standin.onnx", small, {"FP32": tmp_path / "swept" / "small.xml"}, find_front_end("auto", {})
+        )
     assert list(tmp_path.glob("swept")) == []

@@ -14,7 +14,7 @@ import onnx
 import onnx.numpy_helper
 import pytest
 import voc
-from conftest import LENIENT, Cli
+from conftest import LENIENT, Cli, needs_mo
 from jsonschema import Draft202012Validator, ValidationError
 
 from pspnet_convert.card import ModelCard
@@ -51,11 +51,12 @@ def test_a_runs_manifest_is_valid(small_run: Path) -> None:
     assert_valid(small_run / "public" / "small-standin")
 
 
-def test_one_with_an_own_picture_a_model_argument_and_figures_at_default_precision_is_valid(
-    cli: Cli, small: ModelCard, workspace: Path, folder: Path
+@pytest.mark.parametrize("front_end", [pytest.param(["mo", "--mo-arg", "static_shape"], marks=needs_mo), ["ovc"]])
+def test_one_with_an_own_picture_a_front_end_and_figures_at_default_precision_is_valid(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path, front_end: list[str]
 ) -> None:
     photo = Path(shutil.copy(shipped("samples") / "chelsea.jpg", workspace / "..photo of a cat.jpg"))
-    assert cli("to-ir", small.folder, "-o", workspace, "--mo-arg", "static_shape").exit_code == 0
+    assert cli("to-ir", small.folder, "-o", workspace, "--front-end", *front_end).exit_code == 0
     command = ["verify", small.folder, "-o", workspace, "--images", photo, "--at-default-precision"]
     assert cli(*command).exit_code == 0
     assert_valid(folder)

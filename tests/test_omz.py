@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cli
+from conftest import Cli, needs_mo
 
 from pspnet_convert.catalog import find_card
 
@@ -23,6 +23,7 @@ def theirs() -> dict[str, Any]:
     return model
 
 
+@needs_mo
 def test_the_keys_are_those_of_omz_info_dumper_and_so_are_the_values(cli: Cli, theirs: dict[str, Any]) -> None:
     result = cli("info", "--omz-json")
     assert result.exit_code == 0, result.stderr

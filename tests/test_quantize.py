@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ import numpy as np
 import openvino
 import pytest
 from click.testing import CliRunner
-from conftest import LENIENT, Cli, Run
+from conftest import LENIENT, Cli, Run, needs_mo
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -31,6 +33,7 @@ from pspnet_convert.int8_check import Int8Check, check_int8
 from pspnet_convert.nncf_process import fits_float16
 from pspnet_convert.own_process import ask
 from pspnet_convert.quantize import calibration_images, quantize
+from pspnet_convert.runtime import operations
 
 
 @pytest.fixture
@@ -267,6 +270,22 @@ def test_too_little_agreement_fails(cli: Cli, small: ModelCard, copied: Path) ->
     assert "IR INT8" in result.stdout
 
 
+@needs_mo
+def test_an_nncf_that_is_not_for_this_openvino(small: ModelCard, small_run: Path, tmp_path: Path) -> None:
+    """By what stands in its metadata: the one that pip takes unless it is told otherwise."""
+    told = tmp_path / "nncf-3.4.0.dist-info" / "METADATA"
+    told.parent.mkdir()
+    told.write_text("Metadata-Version: 2.1\nName: nncf\nVersion: 3.4.0\n")
+    folder = shutil.copytree(small_run, tmp_path / "out")
+    done = subprocess.run(
+        [sys.executable, "-m", "pspnet_convert", "quantize", str(small.folder), "-o", str(folder)],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 14, done.stderr
+    *_, last = done.stderr.splitlines()
+    assert last.startswith("error: nncf 3.4.0 does not work with openvino 2024.6.0. Install an earlier one")
+
+
 def check(found: dict[str, Path], card: ModelCard, images: Sequence[Path]) -> dict[str, Any]:
     return check_int8(found, card, card.input.shape, PLAIN, images, min_agreement=0.95)
 
@@ -280,7 +299,7 @@ def test_another_models_answers_fail(small: ModelCard, copied: Path) -> None:
     model = read(found["FP32"])
     last = [op for op in model.get_ordered_ops() if op.get_type_name() == "Convolution"][-1]
     weights = last.input_value(1).get_node()
-    last.input(1).replace_source_output(openvino.runtime.opset13.constant(-weights.data).output(0))
+    last.input(1).replace_source_output(operations().constant(-weights.data).output(0))
     openvino.save_model(model, str(found["INT8"]), compress_to_fp16=False)
     result = check(found, small, images)
     assert result["verdict"] == "mismatch"

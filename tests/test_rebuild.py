@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import manifests
 import pytest
-from conftest import Cli
-from openvino.tools.mo.utils.cli_parser import get_mo_convert_params
+from conftest import Cli, needs_mo
 
 from pspnet_convert.card import ModelCard
 from pspnet_convert.rebuild import FILE_ARGUMENTS
@@ -25,8 +25,9 @@ def manifest(folder: Path) -> Path:
     return folder / "manifest.json"
 
 
+@pytest.mark.parametrize("front_end", [pytest.param(["mo", "--mo-arg", "static_shape"], marks=needs_mo), ["ovc"]])
 def test_the_manifests_own_options_give_the_same_files(
-    cli: Cli, small: ModelCard, workspace: Path, folder: Path, manifest: Path, tmp_path: Path,
+    front_end: list[str], cli: Cli, small: ModelCard, workspace: Path, folder: Path, manifest: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     own = Path(shutil.copy(small.folder / small.checkpoint.name, tmp_path / "own.pth"))
@@ -35,7 +36,7 @@ def test_the_manifests_own_options_give_the_same_files(
     export = ["--input-shape", "1,3,64,80", "--opset", "20", "--int32", "--no-fold-pyramid", "--checkpoint", own]
     for command in (
         ["export-onnx", *export, "--allow-unknown-checkpoint"],
-        ["to-ir", "--precision", "FP16", "--mo-arg", "static_shape"],
+        ["to-ir", "--precision", "FP16", "--front-end", *front_end],
     ):
         done = cli(command[0], small.folder, "-o", workspace, *command[1:])
         assert done.exit_code == 0, done.stderr
@@ -73,7 +74,7 @@ def test_other_files_are_an_error_and_other_tools_a_warning(cli: Cli, quantized:
     result = cli("rebuild", "--check", manifest)
     assert result.exit_code == 19
     assert f"{manifest}: made again, FP16/small-standin.bin came out otherwise" in result.error
-    assert "openvino: 2023.0.0 in the manifest, 2024.6.0 here" in result.stderr
+    assert f"openvino: 2023.0.0 in the manifest, {version('openvino')} here" in result.stderr
     assert "a-tool-that-is-gone: 1.0 in the manifest, none here" in result.stderr
     rows = [line for line in result.stdout.splitlines() if "small-standin" in line]
     assert len(rows) == 5
@@ -116,7 +117,10 @@ def test_a_manifest_does_not_have_model_optimizer_read_files(
     assert f"{manifest}: has Model Optimizer read files ({name}), which rebuild does not" in result.error
 
 
+@needs_mo
 def test_every_argument_of_model_optimizer_that_says_that_it_is_a_path_is_refused() -> None:
+    from openvino.tools.mo.utils.cli_parser import get_mo_convert_params
+
     known = {name: told for group in get_mo_convert_params().values() for name, told in group.items()}
     paths = {name for name, told in known.items() if re.search(r"\b(path|file|directory)\b", told.description, re.I)}
     assert paths - {"input_model_is_text"} <= FILE_ARGUMENTS

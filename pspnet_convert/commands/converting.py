@@ -76,8 +76,8 @@ def export_onnx(
 
 
 @command
-@together(options.model, options.output_dir, options.config, options.own_checkpoint)
-@together(options.precision, options.input_form, options.mo_arg, options.force, options.progress)
+@together(options.model, options.output_dir, options.config, options.own_checkpoint, options.precision)
+@together(options.input_form, options.front_end, options.force, options.progress)
 def to_ir(
     model: str,
     output_dir: Path,
@@ -86,6 +86,7 @@ def to_ir(
     precisions: Sequence[str],
     input_type: Literal["f32", "u8"],
     input_layout: Literal["NCHW", "NHWC"],
+    front_end: str,
     mo_args: Sequence[tuple[str, Any]],
     force: bool,
     progress: str,
@@ -97,6 +98,7 @@ def to_ir(
     Example:
       pspnet-convert to-ir demo --precision FP16
     """
+    from pspnet_convert.front_ends import find_front_end
     from pspnet_convert.input_form import InputForm
     from pspnet_convert.stages import conversion
 
@@ -104,7 +106,8 @@ def to_ir(
         raise click.UsageError("--checkpoint is for --config here: the ONNX of MODEL has been exported.")
     form = InputForm(input_type, input_layout)
     with job_of(model, output_dir, progress, checkpoint, config=config, force=force) as job:
-        print_outcomes(job, [conversion.to_ir(job, precisions, dict(mo_args), form)], as_json)
+        chosen = find_front_end(front_end, dict(mo_args))
+        print_outcomes(job, [conversion.to_ir(job, precisions, chosen, form)], as_json)
 
 
 @command
@@ -169,7 +172,7 @@ def verify(
 
 @command
 @together(options.model, options.output_dir, options.source, options.config, options.checkpoint, options.export)
-@together(options.precision, options.input_form, options.mo_arg, options.images, options.junit)
+@together(options.precision, options.input_form, options.front_end, options.images, options.junit)
 @together(options.force, options.progress)
 def run(
     model: str,
@@ -187,6 +190,7 @@ def run(
     precisions: Sequence[str],
     input_type: Literal["f32", "u8"],
     input_layout: Literal["NCHW", "NHWC"],
+    front_end: str,
     mo_args: Sequence[tuple[str, Any]],
     images: Sequence[Path],
     junit: Optional[Path],
@@ -217,6 +221,7 @@ def run(
             int32=int32,
             fold_pyramid=fold_pyramid,
             precisions=precisions,
+            front_end=front_end,
             mo_args=dict(mo_args),
             form=InputForm(input_type, input_layout),
             images=images,

@@ -124,13 +124,6 @@ input_form = together(
         help="NHWC: the channels last, as in a picture.",
     ),
 )
-mo_arg = click.option(
-    "--mo-arg",
-    "mo_args",
-    type=_MoArgument(),
-    multiple=True,
-    help="A further argument of Model Optimizer, by its Python name. Repeatable.",
-)
 
 
 source = together(
@@ -158,6 +151,22 @@ own_checkpoint = click.option("--checkpoint", type=FILE, help="The checkpoint th
 checkpoint = together(
     click.option("--checkpoint", type=FILE, help="A checkpoint that is here already, instead of the download."),
     click.option("--allow-unknown-checkpoint", is_flag=True, help="Take it though its digest is not the card's."),
+)
+front_end = together(
+    click.option(
+        "--front-end",
+        type=click.Choice(("auto", "mo", "ovc")),
+        default="auto",
+        show_default=True,
+        help="mo: Model Optimizer; ovc: OpenVINO's own converter; auto: mo where it is installed, else ovc.",
+    ),
+    click.option(
+        "--mo-arg",
+        "mo_args",
+        type=_MoArgument(),
+        multiple=True,
+        help="A further argument of Model Optimizer, by its Python name. Repeatable.",
+    ),
 )
 export = together(
     click.option("--input-shape", "shape", type=_Shape(), show_default="the card's", help="The image's shape."),

@@ -5,18 +5,18 @@ How it is converted is ir.py's business.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from pspnet_convert.front_ends import FrontEnd
 from pspnet_convert.input_form import InputForm
 from pspnet_convert.ir import convert_to_ir
 from pspnet_convert.job import Job, Outcome, require
-from pspnet_convert.stages import tools
 from pspnet_convert.workspace import PRECISIONS, ir_files
 
 
-def to_ir(job: Job, precisions: Sequence[str], mo_args: Mapping[str, Any], form: InputForm) -> Outcome:
+def to_ir(job: Job, precisions: Sequence[str], front_end: FrontEnd, form: InputForm) -> Outcome:
     """The workspace's ONNX as IR that takes images in `form`, at each of `precisions`."""
     onnx = job.workspace.onnx
     require([onnx], "export-onnx")
@@ -24,7 +24,7 @@ def to_ir(job: Job, precisions: Sequence[str], mo_args: Mapping[str, Any], form:
 
     def work() -> dict[str, Any]:
         with job.replacing_irs(list(targets.values())) as made:
-            convert_to_ir(onnx, job.card, dict(zip(targets, made)), mo_args, job.exported_shape(), form)
+            convert_to_ir(onnx, job.card, dict(zip(targets, made)), front_end, job.exported_shape(), form)
         return {}
 
     return job.stage(
@@ -32,11 +32,12 @@ def to_ir(job: Job, precisions: Sequence[str], mo_args: Mapping[str, Any], form:
         inputs={"onnx": asdict(job.record(onnx)), "card": job.converted_card()},
         options={
             "precisions": list(targets),
-            "mo_args": dict(mo_args),
+            "front_end": front_end.name,
+            "mo_args": dict(front_end.mo_args),
             "input_type": form.type,
             "input_layout": form.layout,
         },
-        tools=tools.IR,
+        tools=front_end.tools,
         outputs=[file for path in targets.values() for file in ir_files(path)],
         work=work,
     )

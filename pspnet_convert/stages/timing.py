@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pspnet_convert.benchmark import GRAPHS, Timing, subjects
 from pspnet_convert.benchmark import benchmark as time_in_turns
+from pspnet_convert.front_ends import FrontEnd, find_front_end
 from pspnet_convert.input_form import PLAIN
 from pspnet_convert.ir import convert_to_ir
 from pspnet_convert.job import Job
@@ -22,13 +23,14 @@ log = logging.getLogger(__name__)
 
 def benchmark(job: Job, rounds: int, *, int8: bool = False) -> list[Timing]:
     """Time each graph, converted anew, so that nothing in the workspace changes; `int8`: and the folded in INT8."""
+    front_end = find_front_end("auto", {})
     job.checkpoint_record()
     with temporary_folder(job.workspace.folder) as folder:
         models = {}
         for graph in GRAPHS:
             log.info("benchmark: converting the %s graph", graph)
             with writing(job.workspace.folder):
-                models[graph] = _convert_into(job, folder / graph, graph)
+                models[graph] = _convert_into(job, folder / graph, graph, front_end)
         if int8:
             log.info("benchmark: quantizing the folded graph")
             _, irs = models["folded"]
@@ -41,7 +43,7 @@ def benchmark(job: Job, rounds: int, *, int8: bool = False) -> list[Timing]:
             return time_in_turns(job.card, job.card.input.shape, chosen, graphs, rounds, note)
 
 
-def _convert_into(job: Job, folder: Path, graph: str) -> tuple[Path, dict[str, Path]]:
+def _convert_into(job: Job, folder: Path, graph: str, front_end: FrontEnd) -> tuple[Path, dict[str, Path]]:
     from pspnet_convert.onnx_export import ExportOptions, export_onnx, export_plainly
 
     folder.mkdir()
@@ -52,7 +54,7 @@ def _convert_into(job: Job, folder: Path, graph: str) -> tuple[Path, dict[str, P
     else:
         options = ExportOptions(job.card.input.shape, fold_pyramid=graph == "folded")
         export_onnx(job.original.network, job.card, onnx, options, job.original.provenance())
-    convert_to_ir(onnx, job.card, irs, {})
+    convert_to_ir(onnx, job.card, irs, front_end)
     return onnx, irs
 
 

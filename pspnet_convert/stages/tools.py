@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 NETWORK = ("torch", "mmsegmentation", "mmengine", "mmcv", "mmcv-lite", "numpy")
-IR = ("openvino", "openvino-dev")
 EXPORT = (*NETWORK, "onnx", "onnxscript", "onnx-ir")
 INT8 = ("nncf", "openvino", "numpy", "pillow")
-VERIFICATION = (*NETWORK, "onnxruntime", *IR, "pillow")
-INT8_VERIFICATION = (*IR, "numpy", "pillow")
+VERIFICATION = (*NETWORK, "onnxruntime", "openvino", "pillow")
+INT8_VERIFICATION = ("openvino", "numpy", "pillow")
 EVALUATION = (*VERIFICATION, "opencv-python", "opencv-python-headless")

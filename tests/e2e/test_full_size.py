@@ -10,8 +10,9 @@ from typing import Any
 import onnx
 import pytest
 import torch
-from conftest import Run
+from conftest import Run, needs_mo
 from fault_server import FaultServer, Reply
+from irs import PHOTO, assert_equal_from_outside, assert_equal_label_maps, by_both
 from make_standin_checkpoint import make_standin
 
 from pspnet_convert.card import load_card
@@ -74,6 +75,17 @@ def test_the_graph_is_small_and_has_no_gather(
     nodes = onnx.load(str(path)).graph.node
     assert len(nodes) < 250
     assert "Gather" not in {node.op_type for node in nodes}
+
+
+@needs_mo
+def test_both_front_ends_give_the_same(
+    done: tuple[subprocess.CompletedProcess[str], FaultServer], standin: Path, folder: Path, tmp_path: Path
+) -> None:
+    (path,) = folder.rglob("*.onnx")
+    card = load_card(standin)
+    made = by_both(path, card, tmp_path)
+    assert_equal_from_outside(made["mo"]["FP32"], made["ovc"]["FP32"])
+    assert_equal_label_maps(made["mo"]["FP32"], made["ovc"]["FP32"], card, PHOTO)
 
 
 def test_the_standin_has_the_real_checkpoints_form(standin: Path) -> None:
