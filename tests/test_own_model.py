@@ -359,7 +359,7 @@ class _NoAliases(yaml.SafeDumper):
         ([("backbone.nonsense", 1)], "does not build"),
         ([("backbone.depth", 16384)], "does not build"),
         ([("backbone.widen", "eval")], "does not build"),
-        ([("backbone", {"type": "UNet", "enc_num_convs": [16384] * 5})], "more than 20000 layers"),
+        ([("backbone", {"type": "UNet", "enc_num_convs": [16384] * 5})], "more than 5000 layers"),
         (
             [
                 ("backbone.type", "HRNet"),
