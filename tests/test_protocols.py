@@ -150,7 +150,7 @@ def test_the_mean_iou_is_that_of_the_second_computation(
     assert result.exit_code == 0, result.stderr
     (score,) = result.json()["result"]["scores"]
 
-    backend = OpenVinoBackend(square_run / "public" / small.name / "FP32" / f"{small.name}.xml", small)
+    backend = OpenVinoBackend(square_run / "public" / small.name / "FP32" / f"{small.name}.xml", small, (1, 3, 64, 64))
     hits, union = np.zeros(5), np.zeros(5)
     for name in voc.listed(folder).read_text().split():
         image = np.asarray(Pillow.open(voc.image_of(folder, name)))[:, :, ::-1]
