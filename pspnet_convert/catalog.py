@@ -54,7 +54,7 @@ def find_card(model: str = DEFAULT_MODEL) -> ModelCard:
     if model in cards:
         return load_card(cards[model])
     path = Path(model)
-    if path.is_file() or path.suffix in (".yml", ".yaml"):
+    if path.suffix in (".yml", ".yaml") or (path.exists() and not path.is_dir()):
         return load_card(path)
     models = {one.name: one for one in published()}
     if model in models:
