@@ -200,10 +200,11 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the reference page")
     arguments = parser.parse_args()
     models = published()
+    asked = chosen(models, arguments.names)
     known = read_results(arguments.json, arguments.input_shape)
     rows: list[Checked] = []
     print(line(HEADINGS, "verdict"), flush=True)
-    for row in check_all(chosen(models, arguments.names), arguments.input_shape, arguments.output, known):
+    for row in check_all(asked, arguments.input_shape, arguments.output, known):
         rows.append(row)
         print(line(cells(row), row.verdict), flush=True)
         if arguments.json:

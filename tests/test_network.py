@@ -46,7 +46,7 @@ def test_every_kind_of_network_gives_mmsegmentations_answer_folded_and_not(
 ) -> None:
     torch.manual_seed(0)
     theirs = build_segmentor(config, {}).eval().requires_grad_(False)
-    theirs.test_cfg = {"mode": "whole"}
+    theirs.test_cfg.mode = "whole"
     for name, norm in theirs.named_buffers():
         if name.endswith("running_var"):
             norm.uniform_(0.5, 2)
