@@ -54,7 +54,8 @@ def find_card(model: str = DEFAULT_MODEL) -> ModelCard:
     if model in cards:
         return load_card(cards[model])
     path = Path(model)
-    if path.suffix in (".yml", ".yaml") or (path.exists() and not path.is_dir()):
+    # Not is_file(): a shell's <(...) is a pipe.
+    if (path.exists() and not path.is_dir()) or path.suffix in (".yml", ".yaml"):
         return load_card(path)
     models = {one.name: one for one in published()}
     if model in models:

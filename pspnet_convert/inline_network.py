@@ -58,7 +58,7 @@ def check_network(network: Mapping[str, Any]) -> None:
         for key in place.split("."):
             part = part.get(key) if isinstance(part, dict) else None
         if part is None:
-            raise ValueError(f"{place} is missing: {_one_of(_KINDS[place])}")
+            raise ValueError(f"{place} is missing, which must be {_one_of(_KINDS[place])}")
 
 
 def _values(data: Any, place: str, depth: int) -> Iterator[tuple[str, Any]]:
