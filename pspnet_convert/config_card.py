@@ -30,7 +30,7 @@ def read_config(path: Path) -> Config:
 
     try:
         return Config.fromfile(str(path))
-    except Exception as error:  # whatever the config's own lines raise
+    except (Exception, SystemExit) as error:  # whatever the config's own lines raise
         raise CardError(f"{path}: cannot be read as a config: {first_line(error)}") from error
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import openvino
@@ -13,19 +13,22 @@ from pspnet_convert.backends import OpenVinoBackend
 from pspnet_convert.card import ModelCard
 from pspnet_convert.front_ends import ModelOptimizer, Ovc
 from pspnet_convert.images import fit, read_image, to_bgr
+from pspnet_convert.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.ir import convert_to_ir
 from pspnet_convert.verification_inputs import SAMPLES
 
 
-def by_both(onnx: Path, card: ModelCard, folder: Path) -> dict[str, dict[str, Path]]:
-    """The IRs of `onnx` by mo and ovc, each at FP32 and FP16."""
+def by_both(
+    onnx: Path, card: ModelCard, folder: Path, shape: Optional[ImageShape] = None, form: InputForm = PLAIN
+) -> dict[str, dict[str, Path]]:
+    """The IRs of `onnx`, which is for images of `shape`, by mo and ovc, each at FP32 and FP16."""
     made = {}
     for front_end in (ModelOptimizer(), Ovc()):
         (folder / front_end.name).mkdir()
         made[front_end.name] = {
             precision: folder / front_end.name / f"{precision}.xml" for precision in ("FP32", "FP16")
         }
-        convert_to_ir(onnx, card, made[front_end.name], front_end)
+        convert_to_ir(onnx, card, made[front_end.name], front_end, shape, form)
     return made
 
 
@@ -35,16 +38,23 @@ def assert_equal_from_outside(one: Path, other: Path) -> None:
     assert abs(sizes[0] - sizes[1]) < 200  # the constants before the network are folded by one, and not by the other
 
 
-def assert_equal_label_maps(one: Path, other: Path, card: ModelCard, photo: Path) -> None:
+def assert_equal_label_maps(
+    one: Path,
+    other: Path,
+    card: ModelCard,
+    photo: Path,
+    shape: Optional[ImageShape] = None,
+    form: InputForm = PLAIN,
+) -> None:
     """On `photo` and a flat grey with noise, at f32."""
     height, width = card.input.shape[2:]
     noise = np.random.default_rng(5).integers(90, 160, (height, width, 3), dtype=np.uint8)
-    backends = [OpenVinoBackend(path, card, card.input.shape) for path in (one, other)]
+    images = [to_bgr(fit(read_image(photo), height, width, card.input).image), noise]
+    answers = [OpenVinoBackend(path, card, shape, form).run(images) for path in (one, other)]
     seen: set[int] = set()
-    for image in (to_bgr(fit(read_image(photo), height, width, card.input).image), noise):
-        labels, others = (backend.run(image).labels for backend in backends)
-        assert np.array_equal(labels, others)
-        seen.update(np.unique(labels).tolist())
+    for first, second in zip(*answers):
+        assert np.array_equal(first.labels, second.labels)
+        seen.update(np.unique(first.labels).tolist())
     assert len(seen) > 1
 
 
@@ -57,7 +67,7 @@ def _described(path: Path) -> Mapping[str, Any]:
             given.get_node().get_friendly_name(),
             found.get_node().input_value(0).get_node().get_friendly_name(),
         ],
-        "shapes": [list(given.shape), list(found.shape)],
+        "shapes": [str(given.partial_shape), str(found.partial_shape)],
         "types": [given.get_element_type(), found.get_element_type()],
         "layout": given.get_node().get_layout().to_string(),
         "model_info": {

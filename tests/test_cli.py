@@ -42,6 +42,7 @@ COMMANDS = [
     "evaluate",
     "export-onnx",
     "info",
+    "list",
     "quantize",
     "rebuild",
     "report",

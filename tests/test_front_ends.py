@@ -18,6 +18,7 @@ from make_standin_checkpoint import make_standin
 from pspnet_convert.card import ModelCard, load_card
 from pspnet_convert.catalog import find_card
 from pspnet_convert.checkpoint import load_checkpoint
+from pspnet_convert.input_form import DYNAMIC, InputForm
 from pspnet_convert.network import build_network
 from pspnet_convert.onnx_export import ExportOptions, export_onnx
 from pspnet_convert.runtime import has_model_optimizer
@@ -57,6 +58,21 @@ def test_both_give_the_same_of_the_small_model(small: ModelCard, small_run: Path
     for precision in ("FP32", "FP16"):
         assert_equal_from_outside(made["mo"][precision], made["ovc"][precision])
     assert_equal_label_maps(made["mo"]["FP32"], made["ovc"]["FP32"], small, PHOTO)
+
+
+@needs_mo
+def test_both_give_the_same_in_another_form(cli: Cli, small: ModelCard, tmp_path: Path) -> None:
+    """Bytes, channels last, any number of images."""
+    exported = cli(
+        "export-onnx", small.folder, "--checkpoint", small.folder / "standin.pth", "--batch", "dynamic", "-o", tmp_path
+    )
+    assert exported.exit_code == 0, exported.stderr
+    shape, form = (DYNAMIC, *small.input.shape[1:]), InputForm("u8", "NHWC")
+    onnx_path = tmp_path / "public" / "small-standin" / "small-standin.onnx"
+    made = by_both(onnx_path, small, tmp_path, shape, form)
+    for precision in ("FP32", "FP16"):
+        assert_equal_from_outside(made["mo"][precision], made["ovc"][precision])
+    assert_equal_label_maps(made["mo"]["FP32"], made["ovc"]["FP32"], small, PHOTO, shape, form)
 
 
 @needs_mo

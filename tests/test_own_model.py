@@ -215,6 +215,7 @@ def test_bgr_of_a_config_is_bgr_of_the_card(weights: Path, write: Callable[[str]
     [
         ("model = dict(", "cannot be read as a config"),
         ("raise ValueError('boom')", "boom"),
+        ("raise SystemExit(0)", "cannot be read as a config"),
         ("x = 1", "model.type is missing, which must be EncoderDecoder"),
         (OLD.replace("'EncoderDecoder'", "'CascadeEncoderDecoder'"), "'CascadeEncoderDecoder' is not EncoderDecoder"),
         (OLD.replace("'PSPHead'", "'FCNHead'"), "decode_head.type: 'FCNHead' is not PSPHead"),
