@@ -78,4 +78,4 @@ def answer(work: Work) -> None:
         # The libraries' errors are of many classes (Model Optimizer's own, RuntimeError, argparse's SystemExit).
         except (Exception, SystemExit) as raised:
             words = [line.strip() for line in str(raised).splitlines() if line.strip()]
-            tell({"error": " ".join(words)[:500] or type(raised).__name__, "errno": getattr(raised, "errno", None)})
+            tell({"error": " ".join(words)[:800] or type(raised).__name__, "errno": getattr(raised, "errno", None)})
