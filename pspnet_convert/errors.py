@@ -104,7 +104,7 @@ class ImageError(ConvertError):
 
 
 class DependencyError(ConvertError):
-    """An installed library that this tool cannot work with."""
+    """A library that is missing, or that this tool cannot work with."""
 
     exit_code = 14
 
