@@ -13,13 +13,13 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "ConvertError": "errors",
-    "ModelCard": "card",
-    "load_card": "card",
-    "find_card": "catalog",
-    "load_checkpoint": "checkpoint",
-    "build_network": "network",
-    "export_onnx": "onnx_export",
-    "verify": "verify",
+    "ModelCard": "cards.card",
+    "load_card": "cards.card",
+    "find_card": "cards.catalog",
+    "load_checkpoint": "pytorch.checkpoint",
+    "build_network": "pytorch.network",
+    "export_onnx": "exporting.onnx_export",
+    "verify": "verifying.verify",
     "run": "pipeline",
 }
 

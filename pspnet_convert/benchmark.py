@@ -19,10 +19,10 @@ from typing import Any, Optional
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet_convert.card import ModelCard
+from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.flops import gflops
-from pspnet_convert.input_form import PLAIN, ImageShape, InputForm
+from pspnet_convert.models.input_form import PLAIN, ImageShape, InputForm
 
 # plain: what torch's exporter writes by itself; unfolded: with exact pools (--no-fold-pyramid); folded: the default.
 GRAPHS = ("plain", "unfolded", "folded")
@@ -240,8 +240,8 @@ def _serve(line: Connection, card: ModelCard, shape: ImageShape, subject: Subjec
 def _open_pytorch(card: ModelCard, shape: ImageShape, subject: Subject) -> tuple[Callable[[], Any], str]:
     import torch
 
-    from pspnet_convert.checkpoint import load_checkpoint
-    from pspnet_convert.network import build_network
+    from pspnet_convert.pytorch.checkpoint import load_checkpoint
+    from pspnet_convert.pytorch.network import build_network
 
     network = build_network(card, load_checkpoint(subject.path, card))
     image = torch.from_numpy(_image(shape, subject))

@@ -14,13 +14,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Optional
 
-from pspnet_convert.card import ModelCard
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.pins import pinned, write_pin
 from pspnet_convert.errors import ArtifactError
-from pspnet_convert.input_form import PLAIN, ImageShape, InputForm
-from pspnet_convert.manifest import Digests, FileRecord, Manifest, StageRecord, versions
-from pspnet_convert.original import Original
-from pspnet_convert.pins import pinned, write_pin
+from pspnet_convert.models.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.progress import Progress
+from pspnet_convert.pytorch.original import Original
+from pspnet_convert.recording.manifest import Digests, FileRecord, Manifest, StageRecord, versions
 from pspnet_convert.workspace import Workspace, ir_files, replacing
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class Job:
 
     def pictures(self, images: Sequence[Path]) -> list[dict[str, Any]]:
         """The records of pictures, as plain values; ImageError for a file that is none."""
-        from pspnet_convert.images import read_image
+        from pspnet_convert.models.images import read_image
 
         for path in images:
             read_image(path)

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
-from pspnet_convert.contract import DEFAULT_OPSET
-from pspnet_convert.front_ends import MoArguments, find_front_end
-from pspnet_convert.input_form import PLAIN, ImageShape, InputForm
+from pspnet_convert.converting.front_ends import MoArguments, find_front_end
 from pspnet_convert.job import Job, Outcome
+from pspnet_convert.models.contract import DEFAULT_OPSET
+from pspnet_convert.models.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.stages import conversion, export, verification
 from pspnet_convert.stages import download as fetching
 from pspnet_convert.workspace import INT8, PRECISIONS
@@ -59,7 +59,7 @@ def run_int8(
     With `evaluate`, the mean IoU of both in one pass as well, on `dataset`, or the card's.
     """
     # Late: `run`, which has no part of them, need not wait for them.
-    from pspnet_convert.evaluation_inputs import Choice
+    from pspnet_convert.evaluating.evaluation_inputs import Choice
     from pspnet_convert.stages import evaluation, quantization
 
     outcomes = [

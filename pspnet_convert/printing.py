@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from pspnet_convert.card import ModelCard
+from pspnet_convert.cards.card import ModelCard
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from pspnet_convert.benchmark import Timing
-    from pspnet_convert.bundle import Bundle
-    from pspnet_convert.catalog import Listed
+    from pspnet_convert.cards.catalog import Listed
+    from pspnet_convert.handing_on.bundle import Bundle
+    from pspnet_convert.handing_on.rebuild import Rebuild
     from pspnet_convert.job import Outcome
-    from pspnet_convert.rebuild import Rebuild
 
 _PIPED_WIDTH = 120
 CATALOG_WIDTH = 200  # piped: the longest names in one line

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
-from pspnet_convert.backends import Backend
-from pspnet_convert.card import ModelCard
-from pspnet_convert.images import RGB, Fitted, fit, free_name, read_image, resized_labels, to_bgr
-from pspnet_convert.input_form import Image, ImageShape
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.models.backends import Backend
+from pspnet_convert.models.images import RGB, Fitted, fit, free_name, read_image, resized_labels, to_bgr
+from pspnet_convert.models.input_form import Image, ImageShape
 from pspnet_convert.workspace import replacing
 
 _OPACITY = 0.7

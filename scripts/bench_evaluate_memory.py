@@ -19,9 +19,9 @@ from demo_data import save_annotation
 from PIL import Image
 
 from pspnet_convert import pipeline
-from pspnet_convert.card import ModelCard
-from pspnet_convert.catalog import find_card
-from pspnet_convert.evaluation_inputs import Choice
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.evaluating.evaluation_inputs import Choice
 from pspnet_convert.job import open_job
 from pspnet_convert.progress import Silent
 from pspnet_convert.stages.evaluation import evaluate

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from pspnet_convert.card import ModelCard, load_card
+from pspnet_convert.cards.card import ModelCard, load_card
 
 STAGES = ("export-onnx", "to-ir", "verify")
 
@@ -74,8 +74,8 @@ def export_plainly(card: ModelCard, target: Path) -> None:
     """What a user's own script does: mmsegmentation's network as it is, argmax on top, torch's exporter."""
     import torch
 
-    from pspnet_convert.checkpoint import load_checkpoint
-    from pspnet_convert.network import PSPNet, build_segmentor
+    from pspnet_convert.pytorch.checkpoint import load_checkpoint
+    from pspnet_convert.pytorch.network import PSPNet, build_segmentor
 
     network = PSPNet(build_segmentor(card.config, card.config_overrides))
     checkpoint = load_checkpoint(card.folder / card.checkpoint.name, card)
@@ -131,7 +131,7 @@ def main() -> None:
         if card is None:
             from make_standin_checkpoint import make_standin
 
-            from pspnet_convert.catalog import find_card
+            from pspnet_convert.cards.catalog import find_card
 
             card = make_standin(find_card(), Path(folder))
         compare(card, arguments.rounds)

@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any, Optional
 
 from pspnet_convert import pipeline
-from pspnet_convert.card import load_card
-from pspnet_convert.contract import ImageShape
-from pspnet_convert.derived_card import derived_card
+from pspnet_convert.cards.card import load_card
+from pspnet_convert.cards.derived_card import derived_card
+from pspnet_convert.cards.model_index import Published, published
 from pspnet_convert.errors import ConvertError, first_line
 from pspnet_convert.job import open_job
-from pspnet_convert.model_index import Published, published
+from pspnet_convert.models.contract import ImageShape
 from pspnet_convert.progress import make_progress
 from pspnet_convert.workspace import write_json, write_text
 

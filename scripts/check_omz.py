@@ -30,9 +30,9 @@ from make_standin_checkpoint import make_standin
 from numpy.typing import NDArray
 from PIL import Image
 
-from pspnet_convert.card import ModelCard
-from pspnet_convert.catalog import find_card
-from pspnet_convert.verification_inputs import SAMPLES
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.verifying.verification_inputs import SAMPLES
 
 # The last with the accuracy_checker; the other's own bounds on its dependencies fit no Python of today.
 PROGRAMS = (["openvino-dev==2023.3.0"], ["--no-deps", "openmodelzoo-modelapi==2022.3.0"])

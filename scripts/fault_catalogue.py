@@ -25,17 +25,17 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pspnet_convert.batchnorm import sharing_copy
-from pspnet_convert.candidates import ModelFile, candidates
-from pspnet_convert.card import ModelCard, load_card
-from pspnet_convert.catalog import find_card
-from pspnet_convert.checkpoint import load_checkpoint
-from pspnet_convert.input_form import DYNAMIC, PLAIN, ImageShape, InputForm
-from pspnet_convert.network import PSPNet, build_network
-from pspnet_convert.onnx_export import ExportOptions, export_onnx, export_plainly
-from pspnet_convert.reference import expect
-from pspnet_convert.verification_inputs import verification_inputs
-from pspnet_convert.verify import Comparison, verify
+from pspnet_convert.cards.card import ModelCard, load_card
+from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.exporting.batchnorm import sharing_copy
+from pspnet_convert.exporting.onnx_export import ExportOptions, export_onnx, export_plainly
+from pspnet_convert.models.input_form import DYNAMIC, PLAIN, ImageShape, InputForm
+from pspnet_convert.pytorch.checkpoint import load_checkpoint
+from pspnet_convert.pytorch.network import PSPNet, build_network
+from pspnet_convert.verifying.candidates import ModelFile, candidates
+from pspnet_convert.verifying.reference import expect
+from pspnet_convert.verifying.verification_inputs import verification_inputs
+from pspnet_convert.verifying.verify import Comparison, verify
 
 PRECISIONS = {"ONNX": "f32", "IR FP32": "f32", "IR FP16": "FP16"}
 

@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from pspnet_convert.card import ModelCard
-from pspnet_convert.front_ends import find_front_end
-from pspnet_convert.input_form import PLAIN, InputForm
-from pspnet_convert.pyramid import _TAPS, shifted, stretching_matrix
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.converting.front_ends import find_front_end
+from pspnet_convert.exporting.pyramid import _TAPS, shifted, stretching_matrix
+from pspnet_convert.models.input_form import PLAIN, InputForm
 
 Edit = Callable[[onnx.ModelProto], None]
 Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]

@@ -31,7 +31,7 @@ import mutations
 from mutations import Mutation
 
 if TYPE_CHECKING:
-    from pspnet_convert.card import ModelCard
+    from pspnet_convert.cards.card import ModelCard
 
 SECONDS = 10
 MEGABYTES = 1000
@@ -134,12 +134,12 @@ def load(kind: str, path: Path) -> None:
     """What `run` and `verify` do with such a file; a converted model sees one image."""
     import numpy as np
 
-    from pspnet_convert.backends import OnnxBackend, OpenVinoBackend
-    from pspnet_convert.card import load_card
-    from pspnet_convert.catalog import find_card
-    from pspnet_convert.checkpoint import load_checkpoint
-    from pspnet_convert.network import build_network
-    from pspnet_convert.pins import pinned
+    from pspnet_convert.cards.card import load_card
+    from pspnet_convert.cards.catalog import find_card
+    from pspnet_convert.cards.pins import pinned
+    from pspnet_convert.models.backends import OnnxBackend, OpenVinoBackend
+    from pspnet_convert.pytorch.checkpoint import load_checkpoint
+    from pspnet_convert.pytorch.network import build_network
 
     card = find_card("demo")
     image = np.zeros((card.input.height, card.input.width, 3), np.uint8)
@@ -162,9 +162,9 @@ def make_seeds(folder: Path, canary: Path) -> list[Seed]:
     import torch
     from mmengine.logging import MessageHub
 
-    from pspnet_convert.catalog import built_in, find_card
+    from pspnet_convert.cards.catalog import built_in, find_card
+    from pspnet_convert.cards.pins import LOCK_FILE
     from pspnet_convert.cli import cli
-    from pspnet_convert.pins import LOCK_FILE
 
     with redirect_stdout(io.StringIO()):
         for command in (["download"], ["export-onnx"], ["to-ir", "--precision", "FP32"]):
@@ -212,8 +212,8 @@ def _own_card(card: ModelCard, folder: Path) -> Path:
     import mmseg
     from mmengine.config import Config
 
-    from pspnet_convert.card_yaml import as_yaml
-    from pspnet_convert.own_model import own_card
+    from pspnet_convert.cards.card_yaml import as_yaml
+    from pspnet_convert.pytorch.own_model import own_card
 
     config = Config.fromfile(Path(mmseg.__file__).parent / ".mim" / "configs" / str(card.config))
     config.merge_from_dict(card.config_overrides)
@@ -224,7 +224,7 @@ def _own_card(card: ModelCard, folder: Path) -> Path:
 
 
 def _lock_file(card: ModelCard, folder: Path) -> Path:
-    from pspnet_convert.pins import LOCK_FILE, write_pin
+    from pspnet_convert.cards.pins import LOCK_FILE, write_pin
 
     file = card.checkpoint
     write_pin(card, folder, str(file.sha256), file.size or 0)

@@ -14,8 +14,8 @@ import openvino
 from faults import Edit, Fault, replaced_by
 from onnx import helper, numpy_helper
 
-from pspnet_convert.card import ModelCard
-from pspnet_convert.input_form import InputForm
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.models.input_form import InputForm
 
 BATCH = 3
 FORM = InputForm("u8", "NHWC")

@@ -26,14 +26,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from pspnet_convert.candidates import ModelFile
-from pspnet_convert.card import Input, load_card
-from pspnet_convert.catalog import find_card
-from pspnet_convert.chunks import Tally, Task, Work, here
-from pspnet_convert.dataset import read_split
-from pspnet_convert.evaluate import Score, evaluation
-from pspnet_convert.labelling import PYTORCH
-from pspnet_convert.network import PSPNet, build_segmentor
+from pspnet_convert.cards.card import Input, load_card
+from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.evaluating.chunks import Tally, Task, Work, here
+from pspnet_convert.evaluating.dataset import read_split
+from pspnet_convert.evaluating.evaluate import Score, evaluation
+from pspnet_convert.evaluating.labelling import PYTORCH
+from pspnet_convert.pytorch.network import PSPNet, build_segmentor
+from pspnet_convert.verifying.candidates import ModelFile
 
 DEMO = Path(__file__).resolve().parent.parent / "pspnet_convert" / "demo"
 CONFIG = "pspnet/pspnet_r18-d8_4xb4-80k_potsdam-512x512.py"

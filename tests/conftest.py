@@ -22,8 +22,8 @@ import yaml
 from bundles import unpacked
 from click.testing import CliRunner
 
-from pspnet_convert.card import ModelCard, load_card
-from pspnet_convert.catalog import find_card
+from pspnet_convert.cards.card import ModelCard, load_card
+from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.cli import cli as command_line
 from pspnet_convert.runtime import has_model_optimizer
 

@@ -9,13 +9,13 @@ from typing import Any, Optional
 import numpy as np
 import openvino
 
-from pspnet_convert.backends import OpenVinoBackend
-from pspnet_convert.card import ModelCard
-from pspnet_convert.front_ends import ModelOptimizer, Ovc
-from pspnet_convert.images import fit, read_image, to_bgr
-from pspnet_convert.input_form import PLAIN, ImageShape, InputForm
-from pspnet_convert.ir import convert_to_ir
-from pspnet_convert.verification_inputs import SAMPLES
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.converting.front_ends import ModelOptimizer, Ovc
+from pspnet_convert.converting.ir import convert_to_ir
+from pspnet_convert.models.backends import OpenVinoBackend
+from pspnet_convert.models.images import fit, read_image, to_bgr
+from pspnet_convert.models.input_form import PLAIN, ImageShape, InputForm
+from pspnet_convert.verifying.verification_inputs import SAMPLES
 
 
 def by_both(

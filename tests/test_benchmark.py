@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pspnet_convert.card import ModelCard
-from pspnet_convert.catalog import find_card
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.flops import gflops
 
 
@@ -52,8 +52,8 @@ def test_the_plain_graph_has_the_cards_gflops(name: str, tmp_path: Path) -> None
     """And the folded graph of the full size a fifth less: at most 285."""
     import torch
 
-    from pspnet_convert.network import PSPNet, build_segmentor
-    from pspnet_convert.onnx_export import ExportOptions, export_onnx
+    from pspnet_convert.exporting.onnx_export import ExportOptions, export_onnx
+    from pspnet_convert.pytorch.network import PSPNet, build_segmentor
 
     card = find_card(name)
     torch.manual_seed(0)

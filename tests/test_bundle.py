@@ -16,8 +16,8 @@ import yaml
 from bundles import IRS, LICENCE, sha256, unpacked
 from conftest import Cli, write_small_card
 
-from pspnet_convert.card import ModelCard, load_card
-from pspnet_convert.catalog import shipped
+from pspnet_convert.cards.card import ModelCard, load_card
+from pspnet_convert.cards.catalog import shipped
 
 TEXTS = ["manifest.json", "model.yml", "provenance.json", "report.html", "sbom.cdx.json"]
 

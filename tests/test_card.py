@@ -12,9 +12,9 @@ from conftest import Cli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pspnet_convert.card import ModelCard, load_card
-from pspnet_convert.card_yaml import MAX_CARD_BYTES
-from pspnet_convert.catalog import find_card, shipped
+from pspnet_convert.cards.card import ModelCard, load_card
+from pspnet_convert.cards.card_yaml import MAX_CARD_BYTES
+from pspnet_convert.cards.catalog import find_card, shipped
 from pspnet_convert.errors import CardError
 
 FILE = "pspnet_r50-d8_512x512_20k_voc12aug_20200617_101958-ed5dfbd9.pth"
@@ -320,7 +320,7 @@ def test_further_faults_are_counted(refused: Callable[[Any], str], data: dict[st
         ("---\na: 1\n---\nb: 2\n", "not valid YAML: line 3, column 1: but found another document"),
         ("a: &x [1]\nb: *x\n", "YAML aliases (*name) are not allowed in a card"),
         ("a: !!python/object/apply:os.system [id]\n", "not valid YAML: line 1, column 4: could not determine a constr"),
-        ("!!python/object:pspnet_convert.card.ModelCard {}\n", "could not determine a constructor for the tag"),
+        ("!!python/object:pspnet_convert.cards.card.ModelCard {}\n", "could not determine a constructor for the tag"),
         ("name: !!bool maybe\n", "not valid YAML: "),
         ('name: !!int ""\n', "not valid YAML: "),
         ("name: !!timestamp soon\n", "not valid YAML: "),

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import Cli
 
-from pspnet_convert.card import load_card
-from pspnet_convert.catalog import DEFAULT_MODEL, built_in, find_card, shipped
+from pspnet_convert.cards.card import load_card
+from pspnet_convert.cards.catalog import DEFAULT_MODEL, built_in, find_card, shipped
 
 ROOT = Path(__file__).parent.parent
 
@@ -142,7 +142,7 @@ def test_list_says_where_nothing_fits(cli: Cli) -> None:
 
 def test_list_needs_neither_torch_nor_mmsegmentation(tmp_path: Path) -> None:
     program = (
-        "import sys; from pspnet_convert.catalog import listed; assert len(listed()) == 72; "
+        "import sys; from pspnet_convert.cards.catalog import listed; assert len(listed()) == 72; "
         "print(sorted({'torch', 'mmseg', 'mmengine', 'mmcv', 'openvino'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
@@ -182,8 +182,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # What a model is verified on, as digests: made of the samples and of the card's dataset.
 INPUTS = """
 import hashlib, json
-from pspnet_convert import catalog
-from pspnet_convert.verification_inputs import verification_inputs
+from pspnet_convert.cards import catalog
+from pspnet_convert.verifying.verification_inputs import verification_inputs
 print(json.dumps({
     "paths": [str(catalog.shipped(name)) for name in ("model.yml", "licenses", "schemas")]
     + [str(path) for path in catalog.built_in().values()],

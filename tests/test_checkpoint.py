@@ -14,8 +14,8 @@ import pytest
 import torch
 from conftest import Cli
 
-from pspnet_convert.card import ModelCard
-from pspnet_convert.checkpoint import AUXILIARY_HEAD, load_checkpoint
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.pytorch.checkpoint import AUXILIARY_HEAD, load_checkpoint
 
 Content = dict[str, Any]
 
@@ -226,7 +226,7 @@ def test_another_order_of_classes_is_a_warning(
 
 
 def test_half_precision_weights_become_float32(small: ModelCard, content: Content, tmp_path: Path) -> None:
-    from pspnet_convert.network import build_network
+    from pspnet_convert.pytorch.network import build_network
 
     path = tmp_path / "half.pth"
     state = {n: t.half() if t.is_floating_point() else t for n, t in content["state_dict"].items()}

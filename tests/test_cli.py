@@ -16,10 +16,10 @@ import pytest
 from conftest import Cli, write_small_card
 
 from pspnet_convert import __version__, workspace
-from pspnet_convert.card import MAX_SIDE, ModelCard
+from pspnet_convert.cards.card import MAX_SIDE, ModelCard
 from pspnet_convert.cli import cli as command_line
 from pspnet_convert.commands import options
-from pspnet_convert.quantize import DEFAULT_SUBSET
+from pspnet_convert.quantizing.quantize import DEFAULT_SUBSET
 
 HEAVY = [
     "torch",
@@ -294,7 +294,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def find_card(model: str) -> ModelCard:
         raise error
 
-    monkeypatch.setattr("pspnet_convert.catalog.find_card", find_card)
+    monkeypatch.setattr("pspnet_convert.cards.catalog.find_card", find_card)
 
 
 @pytest.mark.parametrize("command", ["info", *STAGES])
@@ -314,7 +314,7 @@ def test_an_unexpected_exception_is_one_line_and_exit_1(
 
 def test_debug_shows_where_an_unexpected_exception_comes_from() -> None:
     script = (
-        "import pspnet_convert.catalog as catalog\n"
+        "import pspnet_convert.cards.catalog as catalog\n"
         "from pspnet_convert.cli import main\n"
         "def find_card(model): raise RuntimeError('odd')\n"
         "catalog.find_card = find_card\n"

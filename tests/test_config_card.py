@@ -8,7 +8,7 @@ from typing import Any, Callable
 import pytest
 from mmengine.config import Config
 
-from pspnet_convert import config_card
+from pspnet_convert.cards import config_card
 from pspnet_convert.errors import CardError
 
 PREPROCESSOR = {"mean": [1, 2, 3], "std": [4, 5, 6], "bgr_to_rgb": True}

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 
-from pspnet_convert.card import ModelCard
-from pspnet_convert.dataset import VOID_COLOUR, read_annotation, read_entry, read_split
+from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import DatasetError
-from pspnet_convert.miou import VOID
+from pspnet_convert.evaluating.dataset import VOID_COLOUR, read_annotation, read_entry, read_split
+from pspnet_convert.evaluating.miou import VOID
 
 HEIGHT, WIDTH = 30, 44
 

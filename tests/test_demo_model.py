@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pspnet_convert.card import ModelCard
-from pspnet_convert.catalog import find_card
-from pspnet_convert.checkpoint import load_checkpoint
-from pspnet_convert.network import PSPNet, build_network
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.pytorch.checkpoint import load_checkpoint
+from pspnet_convert.pytorch.network import PSPNet, build_network
 
 VOID = 255
 MAX_CHECKPOINT_BYTES = 4_000_000

@@ -17,21 +17,21 @@ import yaml
 from conftest import Cli
 from numpy.typing import NDArray
 
-from pspnet_convert.backends import TorchBackend
-from pspnet_convert.candidates import ModelFile
-from pspnet_convert.card import ModelCard
-from pspnet_convert.checkpoint import load_checkpoint
-from pspnet_convert.chunks import Tally, Task, Work, count_chunk
-from pspnet_convert.cluster import on_cluster
-from pspnet_convert.dataset import read_split
+from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ArtifactError, ClusterError
-from pspnet_convert.evaluate import CHUNK, count
-from pspnet_convert.evaluation_inputs import Choice
+from pspnet_convert.evaluating.chunks import Tally, Task, Work, count_chunk
+from pspnet_convert.evaluating.cluster import on_cluster
+from pspnet_convert.evaluating.dataset import read_split
+from pspnet_convert.evaluating.evaluate import CHUNK, count
+from pspnet_convert.evaluating.evaluation_inputs import Choice
+from pspnet_convert.evaluating.partials import Partials
 from pspnet_convert.job import open_job
-from pspnet_convert.network import build_network
-from pspnet_convert.partials import Partials
+from pspnet_convert.models.backends import TorchBackend
 from pspnet_convert.progress import Silent
+from pspnet_convert.pytorch.checkpoint import load_checkpoint
+from pspnet_convert.pytorch.network import build_network
 from pspnet_convert.stages.evaluation import evaluate
+from pspnet_convert.verifying.candidates import ModelFile
 
 SHAPE = (1, 3, 72, 64)
 MANY = 2 * CHUNK + 10

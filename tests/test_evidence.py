@@ -13,9 +13,9 @@ from conftest import Cli
 from faults import Fault, make
 from PIL import Image
 
-from pspnet_convert.card import ModelCard
-from pspnet_convert.evidence import slug
+from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.runtime import operations
+from pspnet_convert.verifying.evidence import slug
 
 
 def pictures(folder: Path) -> set[str]:

@@ -16,9 +16,9 @@ import yaml
 from conftest import Cli
 from PIL import Image
 
-from pspnet_convert.backends import OpenVinoBackend
-from pspnet_convert.catalog import find_card
+from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.cli import cli as command_line
+from pspnet_convert.models.backends import OpenVinoBackend
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 JOBS = sorted((EXAMPLES / "ci").glob("*.yml"))

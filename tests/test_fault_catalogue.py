@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fault_catalogue import Caught, catalogue, right_conversions
 
-from pspnet_convert.card import ModelCard
+from pspnet_convert.cards.card import ModelCard
 
 
 @pytest.fixture(scope="module")

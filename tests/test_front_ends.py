@@ -15,12 +15,12 @@ from conftest import Cli, needs_mo, write_small_card
 from irs import PHOTO, assert_equal_from_outside, assert_equal_label_maps, by_both
 from make_standin_checkpoint import make_standin
 
-from pspnet_convert.card import ModelCard, load_card
-from pspnet_convert.catalog import find_card
-from pspnet_convert.checkpoint import load_checkpoint
-from pspnet_convert.input_form import DYNAMIC, InputForm
-from pspnet_convert.network import build_network
-from pspnet_convert.onnx_export import ExportOptions, export_onnx
+from pspnet_convert.cards.card import ModelCard, load_card
+from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.exporting.onnx_export import ExportOptions, export_onnx
+from pspnet_convert.models.input_form import DYNAMIC, InputForm
+from pspnet_convert.pytorch.checkpoint import load_checkpoint
+from pspnet_convert.pytorch.network import build_network
 from pspnet_convert.runtime import has_model_optimizer
 
 # The environment with Model Optimizer, which scripts/test makes.

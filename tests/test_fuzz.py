@@ -9,7 +9,7 @@ import fuzz
 import pytest
 from fuzz import Seed, attempt, make_seeds, run_cases, table
 
-from pspnet_convert.card import load_card
+from pspnet_convert.cards.card import load_card
 from pspnet_convert.errors import CardError
 
 

@@ -22,10 +22,10 @@ from conftest import Cli, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pspnet_convert.card import ModelCard
-from pspnet_convert.checkpoint import load_checkpoint
+from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import CheckpointError
-from pspnet_convert.network import build_network
+from pspnet_convert.pytorch.checkpoint import load_checkpoint
+from pspnet_convert.pytorch.network import build_network
 
 Content = dict[str, Any]
 FORMATS = pytest.mark.parametrize("in_zip", [False, True], ids=["legacy", "zip"])
@@ -303,10 +303,10 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 import torch
-from pspnet_convert.catalog import find_card
-from pspnet_convert.checkpoint import load_checkpoint
+from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.errors import CheckpointError
-from pspnet_convert.network import build_network
+from pspnet_convert.pytorch.network import build_network
 card = find_card("demo")
 load_checkpoint(card.folder / "demo.pth", card)
 limits = resource.getrlimit(resource.RLIMIT_AS)

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from pspnet_convert.backends import OnnxBackend, OpenVinoBackend
-from pspnet_convert.card import ModelCard
-from pspnet_convert.contract import read_onnx
+from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ArtifactError
+from pspnet_convert.models.backends import OnnxBackend, OpenVinoBackend
+from pspnet_convert.models.contract import read_onnx
 
 SHAPE = (1, 3, 72, 64)
 

@@ -21,18 +21,18 @@ from manifests import read as read_manifest
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from pspnet_convert.backends import OnnxBackend, OpenVinoBackend
-from pspnet_convert.candidates import ModelFile
-from pspnet_convert.card import ModelCard
-from pspnet_convert.checkpoint import load_checkpoint
+from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cli import cli as command_line
-from pspnet_convert.contract import DEFAULT_OPSET, onnx_ports
 from pspnet_convert.errors import ArtifactError, ContractError
-from pspnet_convert.input_form import DYNAMIC, MAX_BATCH, PLAIN, InputForm, filled, groups, turns
-from pspnet_convert.labelling import open_labeller
-from pspnet_convert.network import PSPNet, build_network
-from pspnet_convert.onnx_export import ExportOptions, export_onnx
-from pspnet_convert.verification_inputs import sheet, verification_inputs
+from pspnet_convert.evaluating.labelling import open_labeller
+from pspnet_convert.exporting.onnx_export import ExportOptions, export_onnx
+from pspnet_convert.models.backends import OnnxBackend, OpenVinoBackend
+from pspnet_convert.models.contract import DEFAULT_OPSET, onnx_ports
+from pspnet_convert.models.input_form import DYNAMIC, MAX_BATCH, PLAIN, InputForm, filled, groups, turns
+from pspnet_convert.pytorch.checkpoint import load_checkpoint
+from pspnet_convert.pytorch.network import PSPNet, build_network
+from pspnet_convert.verifying.candidates import ModelFile
+from pspnet_convert.verifying.verification_inputs import sheet, verification_inputs
 
 SIZE = (3, 72, 64)
 BYTES_LAST = InputForm("u8", "NHWC")

@@ -15,13 +15,13 @@ from model_api.adapters import OpenvinoAdapter, create_core
 from model_api.models import Model, SegmentationModel
 from PIL import Image as Pillow
 
-from pspnet_convert.backends import OnnxBackend, OpenVinoBackend
-from pspnet_convert.card import ClassLabel, ModelCard
-from pspnet_convert.catalog import find_card
-from pspnet_convert.front_ends import find_front_end
-from pspnet_convert.images import read_image, to_bgr
-from pspnet_convert.input_form import DYNAMIC, ImageShape, InputForm
-from pspnet_convert.ir import convert_to_ir, model_api_settings
+from pspnet_convert.cards.card import ClassLabel, ModelCard
+from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.converting.front_ends import find_front_end
+from pspnet_convert.converting.ir import convert_to_ir, model_api_settings
+from pspnet_convert.models.backends import OnnxBackend, OpenVinoBackend
+from pspnet_convert.models.images import read_image, to_bgr
+from pspnet_convert.models.input_form import DYNAMIC, ImageShape, InputForm
 from pspnet_convert.runtime import has_model_optimizer
 
 

@@ -12,9 +12,9 @@ from conftest import Cli
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pspnet_convert.card import ModelCard
-from pspnet_convert.junit import junit_xml
-from pspnet_convert.verify import CHECKS, Comparison, Verification
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.verifying.junit import junit_xml
+from pspnet_convert.verifying.verify import CHECKS, Comparison, Verification
 
 
 def cases(path: Path) -> dict[str, dict[str, str]]:

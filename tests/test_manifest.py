@@ -18,11 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pspnet_convert import __version__
-from pspnet_convert.card import ModelCard
-from pspnet_convert.catalog import shipped
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.catalog import shipped
 from pspnet_convert.commands.guard import INTERRUPTED
-from pspnet_convert.front_ends import find_front_end
-from pspnet_convert.manifest import MANIFEST_VERSION, FileRecord, Manifest
+from pspnet_convert.converting.front_ends import find_front_end
+from pspnet_convert.recording.manifest import MANIFEST_VERSION, FileRecord, Manifest
 
 STAGES = ["download", "export-onnx", "to-ir", "verify"]
 RUN_AGAIN = "all stages run again"

@@ -17,11 +17,11 @@ import voc
 from conftest import LENIENT, Cli, needs_mo
 from jsonschema import Draft202012Validator, ValidationError
 
-from pspnet_convert.card import ModelCard
-from pspnet_convert.catalog import shipped
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.catalog import shipped
 from pspnet_convert.errors import ArtifactError
-from pspnet_convert.manifest import MANIFEST_VERSION
-from pspnet_convert.manifest_schema import json_schema, read_manifest
+from pspnet_convert.recording.manifest import MANIFEST_VERSION
+from pspnet_convert.recording.manifest_schema import json_schema, read_manifest
 
 SCHEMA = json.loads((shipped("schemas") / "manifest.schema.json").read_text(encoding="utf-8"))
 
@@ -42,7 +42,7 @@ def assert_valid(folder: Path) -> None:
 
 def test_the_file_is_what_the_types_say() -> None:
     Draft202012Validator.check_schema(SCHEMA)
-    assert json_schema() == SCHEMA, "python -m pspnet_convert.manifest_schema > schemas/manifest.schema.json"
+    assert json_schema() == SCHEMA, "python -m pspnet_convert.recording.manifest_schema > schemas/manifest.schema.json"
     assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert SCHEMA["properties"]["manifest_version"]["const"] == MANIFEST_VERSION
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from pspnet_convert.card import ModelCard
-from pspnet_convert.catalog import find_card
-from pspnet_convert.config_text import ConfigTexts
-from pspnet_convert.derived_card import derived_card
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.cards.config_text import ConfigTexts
+from pspnet_convert.cards.derived_card import derived_card
+from pspnet_convert.cards.model_index import Published, package_folder, published
 from pspnet_convert.errors import DependencyError
-from pspnet_convert.evaluation_inputs import Choice, find_protocol, stated_figure
-from pspnet_convert.model_index import Published, package_folder, published
+from pspnet_convert.evaluating.evaluation_inputs import Choice, find_protocol, stated_figure
 
 HOST = "https://download.openmmlab.com"
 

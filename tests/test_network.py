@@ -10,13 +10,13 @@ import pytest
 import torch
 from conftest import SMALL, Cli, write_small_card
 
-from pspnet_convert.batchnorm import fold_batchnorms
-from pspnet_convert.card import ModelCard
-from pspnet_convert.catalog import find_card
-from pspnet_convert.checkpoint import load_checkpoint
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.errors import DependencyError
-from pspnet_convert.network import PSPNet, build_network, build_segmentor
-from pspnet_convert.pyramid import with_folded_pyramid
+from pspnet_convert.exporting.batchnorm import fold_batchnorms
+from pspnet_convert.exporting.pyramid import with_folded_pyramid
+from pspnet_convert.pytorch.checkpoint import load_checkpoint
+from pspnet_convert.pytorch.network import PSPNet, build_network, build_segmentor
 
 
 def test_logits_are_those_of_mmsegmentation_in_test_mode_whole(small: ModelCard) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import Cli, needs_mo
 
-from pspnet_convert.catalog import find_card
+from pspnet_convert.cards.catalog import find_card
 
 
 @pytest.fixture(scope="module")

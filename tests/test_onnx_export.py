@@ -14,10 +14,10 @@ import torch
 from conftest import Cli
 from numpy.typing import NDArray
 
-from pspnet_convert.card import ModelCard
-from pspnet_convert.checkpoint import load_checkpoint
-from pspnet_convert.contract import OPSETS
-from pspnet_convert.network import PSPNet, build_network
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.models.contract import OPSETS
+from pspnet_convert.pytorch.checkpoint import load_checkpoint
+from pspnet_convert.pytorch.network import PSPNet, build_network
 
 
 @pytest.fixture(scope="module")

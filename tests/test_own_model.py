@@ -12,11 +12,11 @@ import torch
 import yaml
 from conftest import SMALL, Cli
 
-from pspnet_convert.card import ModelCard, load_card
-from pspnet_convert.catalog import find_card
-from pspnet_convert.inline_network import BACKBONES, LAYERS, NECKS
-from pspnet_convert.network import PSPNet, build_inline, build_segmentor
-from pspnet_convert.own_model import own_card, voc_palette
+from pspnet_convert.cards.card import ModelCard, load_card
+from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.cards.inline_network import BACKBONES, LAYERS, NECKS
+from pspnet_convert.pytorch.network import PSPNet, build_inline, build_segmentor
+from pspnet_convert.pytorch.own_model import own_card, voc_palette
 
 OLD = """
 norm_cfg = dict(type='SyncBN', requires_grad=True)
@@ -156,7 +156,7 @@ def test_the_stages_one_by_one(
 
 
 def test_the_card_loads_back_equal(weights: Path, write: Callable[[str], Path], tmp_path: Path) -> None:
-    from pspnet_convert.own_model import keep_card
+    from pspnet_convert.pytorch.own_model import keep_card
 
     card = own_card(write(OLD), weights)
     keep_card(card, tmp_path)

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from pspnet_convert.backends import OpenVinoBackend
-from pspnet_convert.card import ModelCard
-from pspnet_convert.catalog import find_card
-from pspnet_convert.checkpoint import load_checkpoint
-from pspnet_convert.images import read_image, to_bgr
-from pspnet_convert.labelling import TorchLabeller
-from pspnet_convert.network import build_network
-from pspnet_convert.protocols import PROTOCOLS, crop, pad, whole
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.evaluating.labelling import TorchLabeller
+from pspnet_convert.evaluating.protocols import PROTOCOLS, crop, pad, whole
+from pspnet_convert.models.backends import OpenVinoBackend
+from pspnet_convert.models.images import read_image, to_bgr
+from pspnet_convert.pytorch.checkpoint import load_checkpoint
+from pspnet_convert.pytorch.network import build_network
 
 Bytes = NDArray[np.uint8]
 FILL = np.array([104, 116, 124], np.uint8)  # the cards' mean colour, BGR, as whole numbers
@@ -179,7 +179,7 @@ def test_whole_is_what_mmsegmentation_does(small: ModelCard, height: int, width:
     import torch
     from mmseg.structures import SegDataSample
 
-    from pspnet_convert.network import build_segmentor
+    from pspnet_convert.pytorch.network import build_segmentor
 
     image = voc.drawing(height, width, 1)
     sample = whole(image, voc.blocks(height, width, 5, 2), (64, 64), FILL)

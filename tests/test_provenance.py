@@ -14,7 +14,7 @@ from conftest import Cli
 from packageurl import PackageURL
 
 from pspnet_convert import __version__
-from pspnet_convert.card import ModelCard
+from pspnet_convert.cards.card import ModelCard
 
 
 @pytest.fixture

@@ -9,11 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import adaptive_avg_pool2d
 
-from pspnet_convert.card import ModelCard
-from pspnet_convert.checkpoint import load_checkpoint
-from pspnet_convert.mmcv_ops import provide_mmcv_ops
-from pspnet_convert.network import PSPNet, build_network
-from pspnet_convert.pyramid import (
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.exporting.pyramid import (
     CellPool,
     FoldedPyramid,
     MatrixPool,
@@ -23,6 +20,9 @@ from pspnet_convert.pyramid import (
     with_folded_pyramid,
     with_matrix_pools,
 )
+from pspnet_convert.mmcv_ops import provide_mmcv_ops
+from pspnet_convert.pytorch.checkpoint import load_checkpoint
+from pspnet_convert.pytorch.network import PSPNet, build_network
 
 sides = st.integers(1, 14)
 all_bins = st.lists(st.integers(1, 8), min_size=1, max_size=5).map(tuple)

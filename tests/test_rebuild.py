@@ -11,8 +11,8 @@ import manifests
 import pytest
 from conftest import Cli, needs_mo
 
-from pspnet_convert.card import ModelCard
-from pspnet_convert.rebuild import FILE_ARGUMENTS
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.handing_on.rebuild import FILE_ARGUMENTS
 
 
 @pytest.fixture

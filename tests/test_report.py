@@ -20,10 +20,10 @@ from conftest import Cli, needs_mo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pspnet_convert.backends import OpenVinoBackend
-from pspnet_convert.card import ModelCard
-from pspnet_convert.catalog import find_card
-from pspnet_convert.images import read_image, to_bgr
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.models.backends import OpenVinoBackend
+from pspnet_convert.models.images import read_image, to_bgr
 from pspnet_convert.report import charts, words
 from pspnet_convert.report.samples import marks_picture
 from pspnet_convert.workspace import sha256_of

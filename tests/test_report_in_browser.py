@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from pspnet_convert.card import ModelCard
-from pspnet_convert.catalog import find_card
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.cli import cli as command_line
 
 WINDOWS = [(scheme, width) for scheme in ("light", "dark") for width in (1280, 360)]

@@ -11,7 +11,7 @@ from typing import Any
 import manifests
 import pytest
 
-from pspnet_convert.card import ModelCard
+from pspnet_convert.cards.card import ModelCard
 
 ARTIFACTS = {".pth", ".onnx", ".xml", ".bin"}
 

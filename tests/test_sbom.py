@@ -13,7 +13,7 @@ from conftest import Cli
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from pspnet_convert.card import ModelCard
+from pspnet_convert.cards.card import ModelCard
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from pspnet_convert.backends import OpenVinoBackend, Prediction
-from pspnet_convert.card import ModelCard
-from pspnet_convert.images import to_bgr
-from pspnet_convert.input_form import Image
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.models.backends import OpenVinoBackend, Prediction
+from pspnet_convert.models.images import to_bgr
+from pspnet_convert.models.input_form import Image
 from pspnet_convert.segment import palette_image, segment
 
 SHAPE = (1, 3, 72, 64)

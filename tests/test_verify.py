@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openvino.preprocess import PrePostProcessor
 
-from pspnet_convert.backends import Prediction
-from pspnet_convert.card import ModelCard
-from pspnet_convert.catalog import find_card
-from pspnet_convert.reference import FINE_FAULTS, Expected
-from pspnet_convert.tolerances import Error
-from pspnet_convert.verify import Comparison, UnexplainedPixel, Verification, compare, margin
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.models.backends import Prediction
+from pspnet_convert.verifying.reference import FINE_FAULTS, Expected
+from pspnet_convert.verifying.tolerances import Error
+from pspnet_convert.verifying.verify import Comparison, UnexplainedPixel, Verification, compare, margin
 
 MEAN, SCALE = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 

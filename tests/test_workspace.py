@@ -17,7 +17,7 @@ from conftest import Cli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pspnet_convert.card import ModelCard
+from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import WorkspaceError
 from pspnet_convert.workspace import Workspace, replacing, sha256_of, write_json
 

@@ -10,7 +10,7 @@ from demo_data import save_annotation
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from pspnet_convert.card import ModelCard
+from pspnet_convert.cards.card import ModelCard
 
 Bytes = NDArray[np.uint8]
 

@@ -14,7 +14,7 @@ from pspnet_convert.commands.options import FILE, FOLDER, job_of, together
 from pspnet_convert.commands.output import print_int8, print_outcomes, print_verified, remove_earlier
 
 if TYPE_CHECKING:
-    from pspnet_convert.input_form import ImageShape
+    from pspnet_convert.models.input_form import ImageShape
 
 # Labels change where the two best classes are close: at 0.1 % of the demo's pixels. Eight bits badly spent (ranges from
 # pictures of another kind, a layer that does not bear it) change them in whole regions.
@@ -98,8 +98,8 @@ def to_ir(
     Example:
       pspnet-convert to-ir demo --precision FP16
     """
-    from pspnet_convert.front_ends import find_front_end
-    from pspnet_convert.input_form import InputForm
+    from pspnet_convert.converting.front_ends import find_front_end
+    from pspnet_convert.models.input_form import InputForm
     from pspnet_convert.stages import conversion
 
     if checkpoint is not None and config is None:
@@ -150,7 +150,7 @@ def verify(
     Example:
       pspnet-convert verify demo --images photo.jpg
     """
-    from pspnet_convert.input_form import InputForm
+    from pspnet_convert.models.input_form import InputForm
     from pspnet_convert.stages import verification
 
     if not (onnx_files or ir_files):
@@ -207,7 +207,7 @@ def run(
       pspnet-convert run demo -o models
     """
     from pspnet_convert import pipeline
-    from pspnet_convert.input_form import InputForm
+    from pspnet_convert.models.input_form import InputForm
 
     remove_earlier(junit)
     with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, config=config, force=force) as job:

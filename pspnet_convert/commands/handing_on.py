@@ -27,10 +27,10 @@ def rebuild(manifest: Path, checkpoint: Optional[Path], progress: str, as_json: 
     Example:
       pspnet-convert rebuild --check public/pspnet-pytorch/manifest.json
     """
+    from pspnet_convert.handing_on.rebuild import check_same
+    from pspnet_convert.handing_on.rebuild import rebuild as convert_again
     from pspnet_convert.printing import print_table, rebuild_table
     from pspnet_convert.progress import make_progress
-    from pspnet_convert.rebuild import check_same
-    from pspnet_convert.rebuild import rebuild as convert_again
 
     result = convert_again(manifest, checkpoint, make_progress(progress, sys.stderr))
     if as_json:
@@ -64,8 +64,8 @@ def bundle(
     Example:
       pspnet-convert bundle demo -o demo.tar.gz
     """
-    from pspnet_convert.bundle import bundle as pack
-    from pspnet_convert.catalog import find_card
+    from pspnet_convert.cards.catalog import find_card
+    from pspnet_convert.handing_on.bundle import bundle as pack
     from pspnet_convert.printing import bundle_table, print_table
     from pspnet_convert.progress import make_progress
     from pspnet_convert.workspace import Workspace

@@ -15,9 +15,9 @@ from click.core import ParameterSource
 from pspnet_convert.progress import MODES
 
 if TYPE_CHECKING:
-    from pspnet_convert.card import ModelCard
-    from pspnet_convert.input_form import ImageShape
+    from pspnet_convert.cards.card import ModelCard
     from pspnet_convert.job import Job
+    from pspnet_convert.models.input_form import ImageShape
 
 # What others say too (workspace.py, card.py, input_form.py, quantize.py), but --help would wait for what they import.
 PRECISIONS = ("FP32", "FP16")
@@ -209,7 +209,7 @@ def job_of(
     card = _card_of(model, config, checkpoint)
     with open_job(card, output_dir, make_progress(progress, sys.stderr), choice, force=force) as job:
         if config is not None:
-            from pspnet_convert.own_model import keep_card
+            from pspnet_convert.pytorch.own_model import keep_card
 
             keep_card(job.card, job.workspace.folder)
         yield job
@@ -217,13 +217,13 @@ def job_of(
 
 def _card_of(model: str, config: Optional[Path], checkpoint: Optional[Path]) -> ModelCard:
     if config is None:
-        from pspnet_convert.catalog import find_card
+        from pspnet_convert.cards.catalog import find_card
 
         return find_card(model)
     if click.get_current_context().get_parameter_source("model") is not ParameterSource.DEFAULT:
         raise click.UsageError(f"MODEL ({model}) and --config say two things; give one of them.")
     if checkpoint is None:
         raise click.UsageError("--config needs the checkpoint that goes with it: --checkpoint FILE.")
-    from pspnet_convert.own_model import own_card
+    from pspnet_convert.pytorch.own_model import own_card
 
     return own_card(config, checkpoint)

@@ -44,7 +44,7 @@ def print_verified(job: Job, outcomes: Sequence[Outcome], as_json: bool, junit: 
 
     result = outcomes[-1].record.result
     if junit is not None:
-        from pspnet_convert.junit import junit_xml
+        from pspnet_convert.verifying.junit import junit_xml
         from pspnet_convert.workspace import write_text
 
         write_text(junit, junit_xml(job.card.name, result))
@@ -65,8 +65,8 @@ def print_int8(job: Job, outcomes: Sequence[Outcome], max_drop: Optional[float],
 
     MismatchError or InconclusiveError where the verdict is that, AccuracyError where more than `max_drop` is lost.
     """
-    from pspnet_convert.int8_check import check_drop
     from pspnet_convert.printing import evaluation_table, int8_table, print_table, stage_table
+    from pspnet_convert.quantizing.int8_check import check_drop
 
     _, verified, *evaluated = outcomes
     result = verified.record.result
@@ -85,7 +85,7 @@ def print_int8(job: Job, outcomes: Sequence[Outcome], max_drop: Optional[float],
 
 def print_evaluated(outcome: Outcome, max_drop: Optional[float], as_json: bool) -> None:
     """What evaluate measured; AccuracyError where a model is more than `max_drop` points down."""
-    from pspnet_convert.evaluate import check_drop
+    from pspnet_convert.evaluating.evaluate import check_drop
     from pspnet_convert.printing import class_table, evaluation_notes, evaluation_table, print_table
 
     result = outcome.record.result

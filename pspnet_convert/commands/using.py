@@ -24,8 +24,8 @@ def info(model: str, omz_json: bool, as_json: bool) -> None:
     Example:
       pspnet-convert info demo --json
     """
-    from pspnet_convert.catalog import find_card
-    from pspnet_convert.omz import omz_info
+    from pspnet_convert.cards.catalog import find_card
+    from pspnet_convert.handing_on.omz import omz_info
     from pspnet_convert.printing import card_table, print_table
 
     card = find_card(model)
@@ -50,7 +50,7 @@ def list_(dataset: str, backbone: str, search: str, as_json: bool) -> None:
     Example:
       pspnet-convert list --dataset cityscapes --backbone r-50
     """
-    from pspnet_convert.catalog import listed
+    from pspnet_convert.cards.catalog import listed
     from pspnet_convert.printing import CATALOG_WIDTH, catalog_table, print_table
 
     models = listed(dataset, backbone, search)
@@ -93,7 +93,7 @@ def segment(images: Sequence[Path], model: str, precision: str, output_dir: Path
     Example:
       pspnet-convert segment photo.jpg --model demo
     """
-    from pspnet_convert.backends import OpenVinoBackend
+    from pspnet_convert.models.backends import OpenVinoBackend
     from pspnet_convert.printing import print_table, segment_table
     from pspnet_convert.segment import segment as segment_images
 
@@ -199,7 +199,7 @@ def evaluate(
     Example:
       pspnet-convert evaluate --dataset VOCdevkit/VOC2012 --protocol pad --max-drop 0.5
     """
-    from pspnet_convert.evaluation_inputs import Choice
+    from pspnet_convert.evaluating.evaluation_inputs import Choice
     from pspnet_convert.stages import evaluation
 
     asked = Choice(**choice)

@@ -12,7 +12,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Optional
 
-from pspnet_convert.input_form import PLAIN, ImageShape, InputForm
+from pspnet_convert.models.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.report.words import percent, scientific
 
 Stages = Mapping[str, Mapping[str, Any]]

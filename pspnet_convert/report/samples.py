@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageFilter
 
-from pspnet_convert.evidence import slug
-from pspnet_convert.images import read_image
+from pspnet_convert.models.images import read_image
 from pspnet_convert.report.facts import DigestOf
+from pspnet_convert.verifying.evidence import slug
 
 Labels = NDArray[np.uint8]
 

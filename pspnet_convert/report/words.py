@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Optional
 
-from pspnet_convert.input_form import DYNAMIC
+from pspnet_convert.models.input_form import DYNAMIC
 
 
 def percent(share: float) -> str:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pspnet_convert.front_ends import FrontEnd
-from pspnet_convert.input_form import InputForm
-from pspnet_convert.ir import convert_to_ir
+from pspnet_convert.converting.front_ends import FrontEnd
+from pspnet_convert.converting.ir import convert_to_ir
 from pspnet_convert.job import Job, Outcome, require
+from pspnet_convert.models.input_form import InputForm
 from pspnet_convert.workspace import PRECISIONS, ir_files
 
 

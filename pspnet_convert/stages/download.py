@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
-from pspnet_convert.fetch import fetch, sources_of
+from pspnet_convert.fetching.fetch import fetch, sources_of
 from pspnet_convert.job import Job, Outcome, tell
-from pspnet_convert.manifest import StageRecord
+from pspnet_convert.recording.manifest import StageRecord
 
 
 def download(job: Job, sources: Sequence[str], *, allow_http_redirect: bool = False) -> Outcome:

@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pspnet_convert import evaluation_inputs as asked
-from pspnet_convert.candidates import ModelFile
-from pspnet_convert.chunks import Task, here
-from pspnet_convert.cluster import on_cluster
-from pspnet_convert.dataset import Entry, read_split
-from pspnet_convert.evaluate import count, evaluation
-from pspnet_convert.evaluation_inputs import Choice
+from pspnet_convert.evaluating import evaluation_inputs as asked
+from pspnet_convert.evaluating.chunks import Task, here
+from pspnet_convert.evaluating.cluster import on_cluster
+from pspnet_convert.evaluating.dataset import Entry, read_split
+from pspnet_convert.evaluating.evaluate import count, evaluation
+from pspnet_convert.evaluating.evaluation_inputs import Choice
+from pspnet_convert.evaluating.partials import Partials
 from pspnet_convert.job import Job, Outcome, require
-from pspnet_convert.manifest import digest_of, versions
-from pspnet_convert.partials import Partials
 from pspnet_convert.progress import steps
+from pspnet_convert.recording.manifest import digest_of, versions
 from pspnet_convert.stages import tools
+from pspnet_convert.verifying.candidates import ModelFile
 
 
 def evaluate(job: Job, choice: Choice, stage: str = "evaluate") -> Outcome:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
-from pspnet_convert.input_form import ImageShape
 from pspnet_convert.job import Job, Outcome
+from pspnet_convert.models.input_form import ImageShape
 from pspnet_convert.stages import tools
 
 
@@ -22,7 +22,7 @@ def export_onnx(
 
     def work() -> dict[str, Any]:
         # Late, for torch: a stage that is skipped need not wait for it.
-        from pspnet_convert.onnx_export import ExportOptions, export_onnx
+        from pspnet_convert.exporting.onnx_export import ExportOptions, export_onnx
 
         options = ExportOptions(shape, opset, int32, fold_pyramid)
         network = job.original.network

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Optional
 
 from pspnet_convert.errors import ArtifactError
-from pspnet_convert.int8_check import check_int8
 from pspnet_convert.job import Job, Outcome, require
 from pspnet_convert.progress import steps
-from pspnet_convert.quantize import calibration_images, checked_images
-from pspnet_convert.quantize import quantize as write_int8
+from pspnet_convert.quantizing.int8_check import check_int8
+from pspnet_convert.quantizing.quantize import calibration_images, checked_images
+from pspnet_convert.quantizing.quantize import quantize as write_int8
 from pspnet_convert.stages import tools
 from pspnet_convert.workspace import INT8, ir_files
 

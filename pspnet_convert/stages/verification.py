@@ -11,23 +11,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
-from pspnet_convert.candidates import ModelFile, candidates
 from pspnet_convert.errors import ArtifactError
-from pspnet_convert.evidence import save_differences, slug, write_pictures
-from pspnet_convert.images import free_name
-from pspnet_convert.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.job import Job, Outcome, require, tell
-from pspnet_convert.manifest import StageRecord, versions
+from pspnet_convert.models.images import free_name
+from pspnet_convert.models.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.progress import steps
-from pspnet_convert.reference import expect
+from pspnet_convert.recording.manifest import StageRecord, versions
 from pspnet_convert.stages import tools
-from pspnet_convert.verification_inputs import picture_files, verification_inputs
-from pspnet_convert.verify import Verification
-from pspnet_convert.verify import verify as compare_with_reference
+from pspnet_convert.verifying.candidates import ModelFile, candidates
+from pspnet_convert.verifying.evidence import save_differences, slug, write_pictures
+from pspnet_convert.verifying.reference import expect
+from pspnet_convert.verifying.verification_inputs import picture_files, verification_inputs
+from pspnet_convert.verifying.verify import Verification
+from pspnet_convert.verifying.verify import verify as compare_with_reference
 from pspnet_convert.workspace import PRECISIONS, temporary_folder
 
 if TYPE_CHECKING:
-    from pspnet_convert.tolerances import Precision
+    from pspnet_convert.verifying.tolerances import Precision
 
 log = logging.getLogger(__name__)
 

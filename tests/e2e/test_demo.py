@@ -10,7 +10,7 @@ import pytest
 from conftest import Run
 from PIL import Image
 
-from pspnet_convert.catalog import find_card
+from pspnet_convert.cards.catalog import find_card
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from conftest import Cli
 from undisturbed import assert_manifest_is_true, assert_undisturbed, digests
 
 from pspnet_convert.benchmark import Timing
-from pspnet_convert.card import ModelCard
+from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import WorkspaceError
 from pspnet_convert.printing import plot_benchmark
 from pspnet_convert.workspace import replacing

@@ -15,8 +15,8 @@ from fault_server import FaultServer, Reply
 from irs import PHOTO, assert_equal_from_outside, assert_equal_label_maps, by_both
 from make_standin_checkpoint import make_standin
 
-from pspnet_convert.card import load_card
-from pspnet_convert.catalog import find_card
+from pspnet_convert.cards.card import load_card
+from pspnet_convert.cards.catalog import find_card
 
 PIECE = 100_000_000
 
@@ -90,7 +90,7 @@ def test_both_front_ends_give_the_same(
 
 def test_the_standin_has_the_real_checkpoints_form(standin: Path) -> None:
     """Keys and shapes are those of mmsegmentation's config; the file is torch's legacy format."""
-    from pspnet_convert.network import build_segmentor
+    from pspnet_convert.pytorch.network import build_segmentor
 
     path = standin.parent / "standin.pth"
     assert path.read_bytes()[:2] == b"\x80\x02"

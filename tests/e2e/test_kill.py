@@ -24,7 +24,7 @@ from conftest import Cli
 from fault_server import FaultServer, Reply
 from undisturbed import assert_manifest_is_true, assert_undisturbed, digests
 
-from pspnet_convert.card import ModelCard
+from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cli import cli as command_line
 
 # Seconds that each command may take, at first; cut down to what it is seen to take.

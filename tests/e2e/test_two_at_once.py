@@ -11,7 +11,7 @@ from conftest import Cli
 from PIL import Image
 from undisturbed import assert_undisturbed
 
-from pspnet_convert.card import ModelCard
+from pspnet_convert.cards.card import ModelCard
 
 PHOTO = Path(__file__).parents[2] / "pspnet_convert" / "samples" / "chelsea.jpg"
 

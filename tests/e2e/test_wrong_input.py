@@ -10,7 +10,7 @@ import yaml
 from conftest import Cli, Run
 from fault_server import ENDLESS, FaultServer, Reply
 
-from pspnet_convert.card import ModelCard
+from pspnet_convert.cards.card import ModelCard
 
 
 @pytest.fixture

@@ -1,0 +1,315 @@
+"""The model card: the schema of `model.yml`, checked when it is read.
+
+Says what is to be converted and what came with it; where a name's card lies is the catalog's business, and what
+YAML it may be written in card_yaml.py's.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Optional, Union
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from pspnet_convert.cards.card_yaml import read_yaml
+from pspnet_convert.cards.inline_network import check_network
+from pspnet_convert.errors import CardError
+
+MAX_SIDE = 8192
+MODEL_NAME = r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*$"
+FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*$"
+# Model Optimizer gives brackets, commas, arrows and colons in a name a meaning of their own.
+_PORT_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$"
+_MAX_FAULT = 500  # characters of an error
+Colour = tuple[int, int, int]
+# Large enough for any PSPNet, and too small to ask for a network of many gigabytes in one line.
+_MAX_OVERRIDE, _MAX_OVERRIDES = 16384, 100
+
+
+def _without_control_characters(text: str) -> str:
+    """Texts are printed and written into the converted files: no ESC, and nothing else that rules a terminal."""
+    for character in text:
+        is_blank = character in "\n\t" or (character.isspace() and character > "\x9f")
+        if not is_blank and not character.isprintable():
+            raise ValueError(f"has the control character {character!r}")
+    return text
+
+
+Text = Annotated[str, Field(max_length=2000), AfterValidator(_without_control_characters)]
+Label = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_without_control_characters)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class CheckpointFile(_Part):
+    """The checkpoint: its digests (lower-case hex), size in bytes, and where it can be had, best first.
+
+    Of one that is not `pinned` size and SHA-256 are not known, but how the SHA-256 begins: `digest_prefix`, the eight
+    digits with which mmsegmentation ends a checkpoint's name.
+    """
+
+    name: str = Field(pattern=FILE_NAME, max_length=200)
+    size: Optional[int] = Field(default=None, gt=0, lt=2**40)
+    sha256: Optional[str] = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    digest_prefix: Optional[str] = Field(default=None, pattern=r"^[0-9a-f]{8}$")
+    sha384: Optional[str] = Field(default=None, pattern=r"^[0-9a-f]{96}$")
+    sources: list[Text] = Field(min_length=1, max_length=20)
+
+    @field_validator("sources")
+    @classmethod
+    def _known_kind(cls, sources: list[str]) -> list[str]:
+        for source in sources:
+            is_url = re.fullmatch(r"https?://[^\s/]+/\S+", source)
+            is_file_name = re.fullmatch(FILE_NAME, source) and len(source) <= 200
+            if not is_url and not is_file_name:
+                raise ValueError(f"{source!r} is neither an http(s) URL nor the name of a file beside the card")
+        return sources
+
+    @model_validator(mode="after")
+    def _identified(self) -> CheckpointFile:
+        if (self.size is None) != (self.sha256 is None):
+            raise ValueError("size and sha256 go together: one is missing")
+        if self.sha256 is None and self.digest_prefix is None:
+            raise ValueError("neither size and sha256 nor digest_prefix says which file it is")
+        if self.sha256 is not None and not self.sha256.startswith(self.digest_prefix or ""):
+            raise ValueError(f"sha256 {self.sha256} does not begin with the digest_prefix {self.digest_prefix}")
+        return self
+
+    @property
+    def pinned(self) -> bool:
+        """Whether one file alone will do."""
+        return self.sha256 is not None
+
+    @property
+    def digest(self) -> str:
+        """All that is known of the SHA-256, from its beginning on."""
+        return self.sha256 or self.digest_prefix or ""
+
+    def accepts(self, sha256: str) -> bool:
+        """Whether a file of this SHA-256 (lower-case hex) may be the checkpoint."""
+        return sha256.startswith(self.digest)
+
+
+class Input(_Part):
+    """The image input of the PyTorch and ONNX models: `(colour - mean) / scale`, channels as `color_order`."""
+
+    name: str = Field(pattern=_PORT_NAME, max_length=100)
+    shape: tuple[int, int, int, int]
+    layout: Literal["NCHW"]
+    color_order: Literal["RGB", "BGR"]
+    mean: tuple[float, float, float]
+    scale: tuple[float, float, float]
+    converted_color_order: Literal["BGR"]
+
+    @field_validator("shape")
+    @classmethod
+    def _image_batch(cls, shape: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+        if shape[:2] != (1, 3) or not all(8 <= side <= MAX_SIDE for side in shape[2:]):
+            raise ValueError(f"must be [1, 3, height, width] with sides of 8 to {MAX_SIDE}, is {list(shape)}")
+        return shape
+
+    @field_validator("mean")
+    @classmethod
+    def _colour(cls, mean: tuple[float, float, float]) -> tuple[float, float, float]:
+        if not all(0 <= value <= 255 for value in mean):
+            raise ValueError("each value must be 0 to 255, as an image's are")
+        return mean
+
+    @field_validator("scale")
+    @classmethod
+    def _positive(cls, scale: tuple[float, float, float]) -> tuple[float, float, float]:
+        if not all(1e-6 < value < 1e6 for value in scale):
+            raise ValueError("each value must be positive, and neither tiny nor huge")
+        return scale
+
+    @property
+    def height(self) -> int:
+        return self.shape[2]
+
+    @property
+    def width(self) -> int:
+        return self.shape[3]
+
+
+class Output(_Part):
+    """The label map: integers from `values[0]` to `values[1]`, both included."""
+
+    name: str = Field(pattern=_PORT_NAME, max_length=100)
+    shape: tuple[int, int, int, int]
+    layout: Literal["NCHW"]
+    values: tuple[int, int]
+
+
+class ClassLabel(_Part):
+    name: Label
+    color: Colour
+
+    @field_validator("color")
+    @classmethod
+    def _byte(cls, color: Colour) -> Colour:
+        if not all(0 <= value <= 255 for value in color):
+            raise ValueError("each value must be 0 to 255")
+        return color
+
+
+class Accuracy(_Part):
+    """A published figure (per cent) and how it was taken: by one of protocols.py's, or by one that it does not have.
+
+    Those are `slide`, the mean of windows that slide over the image, and `full_size`, whole images at a scale that is
+    not the model's.
+    """
+
+    metric: Literal["mean_iou", "mean_dice"]
+    value: float = Field(ge=0, le=100)
+    dataset: Text
+    protocol: Literal["crop", "pad", "whole", "full_size", "slide"]
+    measured_by: Text
+    description: Optional[Text] = None
+
+
+class License(_Part):
+    name: Text
+    file: Optional[str] = Field(default=None, pattern=FILE_NAME, max_length=200)
+    url: Optional[Text] = None
+
+
+class ModelCard(_Part):
+    """One `model.yml`. `path` is where it was read from; local sources and the dataset lie beside it, in `folder`."""
+
+    name: str = Field(pattern=MODEL_NAME, max_length=100)
+    description: Text
+    task_type: Literal["semantic_segmentation"]
+    framework: Literal["pytorch"]
+    references: list[Text] = []
+    files: list[CheckpointFile] = Field(min_length=1, max_length=1)
+    # The network: one of mmsegmentation's configs, or a config's `model` section as plain data.
+    config: Optional[str] = Field(default=None, pattern=r"^[A-Za-z0-9_][\w.+/-]*\.py$", max_length=200)
+    network: Optional[dict[str, Any]] = None
+    # Numbers only: a string could name a class for the registry to build.
+    config_overrides: dict[str, Union[bool, int, float, list[Union[int, float]]]] = {}
+    input: Input
+    output: Output
+    classes: list[ClassLabel] = Field(min_length=2, max_length=255)
+    gflops: Optional[float] = Field(default=None, gt=0)
+    mparams: Optional[float] = Field(default=None, gt=0)
+    accuracy: list[Accuracy] = []
+    dataset: Optional[str] = Field(default=None, pattern=FILE_NAME, max_length=200)
+    license: License
+
+    _path: Path = PrivateAttr(default=Path())
+
+    @field_validator("config")
+    @classmethod
+    def _inside(cls, config: Optional[str]) -> Optional[str]:
+        if ".." in (config or "").split("/"):
+            raise ValueError("must stay inside mmsegmentation's configs")
+        return config
+
+    @field_validator("network")
+    @classmethod
+    def _plain(cls, network: Optional[dict[str, Any]]) -> Optional[dict[str, Any]]:
+        if network is not None:
+            check_network(network)
+        return network
+
+    @field_validator("config_overrides")
+    @classmethod
+    def _of_sane_size(cls, overrides: dict[str, Any]) -> dict[str, Any]:
+        if len(overrides) > _MAX_OVERRIDES:
+            raise ValueError(f"{len(overrides)} are too many (at most {_MAX_OVERRIDES})")
+        for key, value in overrides.items():
+            numbers = value if isinstance(value, list) else [value]
+            if not re.fullmatch(r"[A-Za-z_][\w.]*", key) or len(key) > 100:
+                raise ValueError(f"{key[:100]!r} is no key of a config")
+            if len(numbers) > _MAX_OVERRIDES or any(abs(number) > _MAX_OVERRIDE for number in numbers):
+                raise ValueError(f"{key}: too large (numbers up to {_MAX_OVERRIDE}, lists up to {_MAX_OVERRIDES})")
+        return overrides
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelCard:
+        if (self.config is None) == (self.network is None):
+            raise ValueError("exactly one of config and network must say what is built")
+        if self.network is not None and self.config_overrides:
+            raise ValueError("config_overrides are of a config, not of a network")
+        if self.output.shape != (1, 1, self.input.height, self.input.width):
+            raise ValueError(f"output.shape {list(self.output.shape)} does not fit the input's height and width")
+        if self.output.values != (0, len(self.classes) - 1):
+            raise ValueError(f"output.values {list(self.output.values)} does not fit {len(self.classes)} classes")
+        if self.input.name == self.output.name:
+            raise ValueError("input and output have the same name")
+        names = [label.name for label in self.classes]
+        if len(set(names)) != len(names):
+            raise ValueError("two classes have the same name")
+        return self
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    @property
+    def folder(self) -> Path:
+        return self._path.parent
+
+    @property
+    def checkpoint(self) -> CheckpointFile:
+        return self.files[0]
+
+    def at(self, path: Path) -> ModelCard:
+        """The card as one that lies at `path`."""
+        card = self.model_copy()
+        card._path = path
+        return card
+
+    @property
+    def class_names(self) -> list[str]:
+        return [label.name for label in self.classes]
+
+    @property
+    def palette(self) -> list[Colour]:
+        """RGB, 0..255, one a class."""
+        return [label.color for label in self.classes]
+
+
+def load_card(path: Path) -> ModelCard:
+    """Read and check a `model.yml`; raises CardError with one line that names the place and the fault."""
+    data = read_yaml(path)
+    if not isinstance(data, dict):
+        raise CardError(f"{path}: a card is a mapping of keys to values, this is {type(data).__name__}")
+    try:
+        card = ModelCard.model_validate(data)
+    except ValidationError as error:
+        raise CardError(f"{path}: {explain(error)}", "Compare with the model.yml that comes with the tool.") from error
+    return card.at(path)
+
+
+def explain(error: ValidationError) -> str:
+    """The first fault in words, and how many more there are."""
+    faults = error.errors()
+    # An unknown key is usually a misspelt one, and explains the "missing" beside it: say it first.
+    first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
+    place = ".".join(str(part) for part in first["loc"]) or "card"
+    if first["type"] == "extra_forbidden":
+        missing = [
+            str(fault["loc"][-1])
+            for fault in faults
+            if fault["type"] == "missing" and fault["loc"][:-1] == first["loc"][:-1]
+        ]
+        guess = difflib.get_close_matches(str(first["loc"][-1]), missing or list(ModelCard.model_fields), n=1)
+        text = f"unknown key {place[:_MAX_FAULT]!r}" + (f", did you mean {guess[0]!r}?" if guess else "")
+    else:
+        text = f"{place}: {first['msg']}"[:_MAX_FAULT]
+    more = len(faults) - 1
+    return text + (f" (and {more} more)" if more else "")

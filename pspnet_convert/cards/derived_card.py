@@ -1,0 +1,76 @@
+"""The card of a model that mmsegmentation publishes, from its index and its config: nothing in it is copied by hand.
+
+Which models there are is model_index.py's business. Size and SHA-256 of the checkpoint are not known: the card has
+the digest's first eight digits.
+"""
+
+from __future__ import annotations
+
+import logging
+from urllib.parse import urlsplit
+
+from pspnet_convert.cards import config_card
+from pspnet_convert.cards.card import Accuracy, CheckpointFile, License, ModelCard
+from pspnet_convert.cards.model_index import Published, package_folder
+
+# The index's names of per cent figures for whole images, without flips and scales, and the card's.
+_METRICS = {"mIoU": "mean_iou", "mDice": "mean_dice"}
+_LICENCES = {
+    "Apache License 2.0": License(
+        name="Apache-2.0",
+        file="APACHE-2.0-MMSegmentation-Models.txt",
+        url="https://raw.githubusercontent.com/open-mmlab/mmsegmentation/master/LICENSE",
+    )
+}
+log = logging.getLogger(__name__)
+
+
+def derived_card(model: Published) -> ModelCard:
+    """The model's card; CardError where its config does not say what a card needs."""
+    path = package_folder() / "configs" / model.config
+    config = config_card.read_config(path)
+    card_input = config_card.input_of(config)
+    classes = config_card.dataset_labels(config)
+    protocol, how = config_card.test_protocol(config, card_input)
+    return ModelCard(
+        name=model.name,
+        description=_description(model, len(classes)),
+        task_type="semantic_segmentation",
+        framework="pytorch",
+        references=[*model.papers, "https://github.com/open-mmlab/mmsegmentation"],
+        files=[CheckpointFile(name=model.file_name, digest_prefix=model.digest_prefix, sources=[model.url])],
+        config=model.config,
+        input=card_input,
+        output=config_card.output_of(card_input, len(classes)),
+        classes=classes,
+        accuracy=[
+            Accuracy(
+                metric=_METRICS[name],
+                value=value,
+                dataset=model.dataset,
+                protocol=protocol,
+                measured_by="mmsegmentation, PyTorch model",
+                description=how,
+            )
+            for name, value in model.metrics.items()
+            if name in _METRICS
+        ],
+        license=licence_of(model),
+    ).at(path)
+
+
+def licence_of(model: Published) -> License:
+    """By its SPDX identifier and with its text, where it is one that this tool knows; else in the index's words."""
+    return _LICENCES.get(model.licence) or License(name=model.licence)
+
+
+def _description(model: Published, classes: int) -> str:
+    text = (
+        f"PSPNet's pyramid head on a {model.backbone} backbone, trained on {model.dataset} by mmsegmentation: "
+        f"for every pixel, one of {classes} classes."
+    )
+    stated, usual = (urlsplit(url).netloc for url in (model.stated_url, model.url))
+    if stated == usual:
+        return text
+    log.warning("%s: its URL in the index has the host %s; %s, as of the others, is asked", model.name, stated, usual)
+    return f"{text} (In mmsegmentation's index its URL has the host {stated}, which is taken for a misspelling.)"

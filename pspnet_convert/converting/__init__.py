@@ -1,0 +1,1 @@
+"""From ONNX to IR, by Model Optimizer or ovc."""

@@ -1,0 +1,1 @@
+"""How accurate the models are on annotated images, on one machine or many."""

@@ -1,0 +1,1 @@
+"""From the network to one ONNX file, its pyramid head folded."""

@@ -1,0 +1,204 @@
+"""From a checkpoint file to a checked state dict and its metadata, without running any code in the file.
+
+How the file is read is checkpoint_file.py's business; which keys and shapes are right is the network's: it calls
+`check_state` with what it expects.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from pspnet_convert.cards.card import CheckpointFile, ModelCard
+from pspnet_convert.errors import CheckpointError, DigestError
+from pspnet_convert.pytorch.checkpoint_file import ADVICE, read_values
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+AUXILIARY_HEAD = "auxiliary_head."
+_LISTED = 3
+_MAX_NAME = 500  # characters of a tensor's or class's name
+_MAX_TEXT = 2**20  # characters of the config in the metadata
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What the checkpoint says of itself; None where it says nothing."""
+
+    classes: Optional[list[str]] = None
+    palette: Optional[list[list[int]]] = None
+    mmseg_version: Optional[str] = None
+    config: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors by mmsegmentation's names (float32, on the CPU), and what was left out on purpose."""
+
+    path: Path
+    state_dict: Mapping[str, Tensor]
+    metadata: Metadata
+    dropped_keys: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def identify(
+    path: Path, expected: CheckpointFile, sha256_of: Callable[[Path], str], *, allow_unknown: bool = False
+) -> None:
+    """DigestError if the file is not the card's, unless `allow_unknown`; CheckpointError if there is none."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such checkpoint", "Run download first, or give --checkpoint.")
+    digest = sha256_of(path)
+    if not expected.accepts(digest):
+        if not allow_unknown:
+            raise DigestError(
+                f"{path}: sha256 is {digest}, the card's file has {expected.digest}",
+                "Download it again, or convert it all the same with --allow-unknown-checkpoint.",
+            )
+        log.warning("%s is not the card's checkpoint (sha256 %s)", path, digest)
+
+
+def read_metadata(path: Path) -> Metadata:
+    """What the checkpoint says of itself; CheckpointError for a file that is none, or asks for more than tensors."""
+    return _metadata(_items(_items(read_values(path)).get("meta")))
+
+
+def load_checkpoint(path: Path, card: ModelCard) -> Checkpoint:
+    """Read `path` (torch's zip or legacy format; a zip is memory-mapped) and compare its metadata with the card.
+
+    The auxiliary head's tensors are left out. Raises CheckpointError for a file that is no checkpoint, asks for
+    anything but tensors, claims larger ones than it holds, or was trained for another number of classes.
+    """
+    content = _items(read_values(path))
+    state = _items(content.get("state_dict", content))
+    _refuse_odd_tensors(path, state)
+    metadata = _metadata(_items(content.get("meta")))
+    warnings = _compare(path, metadata, card)
+    for warning in warnings:
+        log.warning("%s", warning)
+    return Checkpoint(
+        path=path,
+        # A pickle can give its tensors hooks; detached they have none.
+        state_dict={name: tensor.detach() for name, tensor in state.items() if not name.startswith(AUXILIARY_HEAD)},
+        metadata=metadata,
+        dropped_keys=tuple(name for name in state if name.startswith(AUXILIARY_HEAD)),
+        warnings=tuple(warnings),
+    )
+
+
+def check_state(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict for a network whose own is `expected`, floating point as float32.
+
+    Raises CheckpointError that lists missing, unexpected and misshapen keys, or those with NaN or infinity.
+    """
+    state = checkpoint.state_dict
+    faults = {
+        "missing": [name for name in expected if name not in state],
+        "unexpected": [name for name in state if name not in expected],
+        "of another shape": [
+            f"{name} {list(state[name].shape)} instead of {list(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in state and state[name].shape != tensor.shape
+        ],
+        "of another kind of number": [
+            f"{name} {state[name].dtype}"
+            for name, tensor in expected.items()
+            if name in state and state[name].is_floating_point() != tensor.is_floating_point()
+        ],
+    }
+    if any(faults.values()):
+        listed = "; ".join(f"{kind}: {_first_of(names)}" for kind, names in faults.items() if names)
+        raise CheckpointError(f"{checkpoint.path}: not of this card's network: {listed}", ADVICE)
+    converted = {name: _as(state[name], tensor) for name, tensor in expected.items()}
+    bad = [name for name, tensor in converted.items() if not bool(tensor.isfinite().all())]
+    if bad:
+        raise CheckpointError(
+            f"{checkpoint.path}: NaN or infinite values in {_first_of(bad)}",
+            "The training diverged or the file is damaged; take another checkpoint.",
+        )
+    return converted
+
+
+def _as(tensor: Tensor, model: Tensor) -> Tensor:
+    return tensor.to(model.dtype).contiguous()
+
+
+def _first_of(names: Sequence[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (f", … ({len(names)} in all)" if len(names) > _LISTED else "")
+
+
+def _items(value: Any) -> dict[Any, Any]:
+    """The entries of a dict; none where it is no dict."""
+    # A pickle can give an OrderedDict an attribute `get` or `items` of its own choice, so that its methods are dict's.
+    return dict(dict.items(value)) if isinstance(value, dict) else {}
+
+
+def _refuse_odd_tensors(path: Path, state: Mapping[Any, Any]) -> None:
+    import torch
+
+    if not state or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise CheckpointError(f"{path}: holds no state dict of tensors", ADVICE)
+    for name, tensor in state.items():
+        if not _is_name(name):
+            raise CheckpointError(f"{path}: calls a tensor {_quoted(name)}, which is no name", ADVICE)
+        if tensor.is_neg():
+            raise CheckpointError(f"{path}: {name} is stored with its sign to be turned, which this tool does not do")
+    # A stride of 0 makes any size of one number, and many tensors can share one storage: copies would not.
+    claimed, size = sum(tensor.numel() * tensor.element_size() for tensor in state.values()), path.stat().st_size
+    if claimed > size:
+        raise CheckpointError(f"{path}: claims tensors of {claimed} bytes, and is of {size} bytes", ADVICE)
+
+
+def _metadata(meta: Mapping[Any, Any]) -> Metadata:
+    """mmcv's meta has CLASSES and PALETTE, mmengine's has dataset_meta; both are kept as plain lists."""
+    dataset = _items(meta.get("dataset_meta"))
+    classes = meta.get("CLASSES", dataset.get("classes"))
+    palette = meta.get("PALETTE", dataset.get("palette"))
+    return Metadata(
+        classes=list(classes) if isinstance(classes, (list, tuple)) and all(map(_is_name, classes)) else None,
+        palette=[list(colour) for colour in palette] if _is_palette(palette) else None,
+        mmseg_version=_text(meta.get("mmseg_version")),
+        config=_text(meta.get("config", meta.get("cfg"))),
+    )
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and 0 < len(value) <= _MAX_NAME
+
+
+def _quoted(value: Any) -> str:
+    return f"{value[:_MAX_NAME]!r}" if isinstance(value, str) else f"a {type(value).__name__}"
+
+
+def _is_palette(palette: Any) -> bool:
+    return isinstance(palette, (list, tuple)) and all(
+        isinstance(colour, (list, tuple)) and len(colour) == 3 and all(type(value) is int for value in colour)
+        for colour in palette
+    )
+
+
+def _text(value: Any) -> Optional[str]:
+    """The text if it is one of a sane length; what UTF-8 cannot say (lone surrogates) becomes a question mark."""
+    if not isinstance(value, str) or len(value) > _MAX_TEXT:
+        return None
+    return value.encode("utf-8", "replace").decode("utf-8")
+
+
+def _compare(path: Path, metadata: Metadata, card: ModelCard) -> list[str]:
+    theirs, ours = metadata.classes, card.class_names
+    if theirs is None:
+        return []
+    if len(theirs) != len(ours):
+        raise CheckpointError(f"{path}: was trained for {len(theirs)} classes, the card has {len(ours)}", ADVICE)
+    warnings = []
+    different = [f"{a!r} (card: {b!r})" for a, b in zip(theirs, ours) if a != b]
+    if different:
+        warnings.append(f"{path.name}: class names differ from the card's: {_first_of(different)}")
+    if metadata.palette is not None and metadata.palette != [list(colour) for colour in card.palette]:
+        warnings.append(f"{path.name}: its palette differs from the card's")
+    return warnings

@@ -1,0 +1,182 @@
+"""From a card to the reference: mmsegmentation's own PSPNet, RGB normalised in, logits at the input's size out.
+
+Builds and fills the network; what is in the checkpoint file is checkpoint.py's business.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torch.nn.modules.module import register_module_module_registration_hook
+
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.errors import CardError, first_line
+from pspnet_convert.mmcv_ops import provide_mmcv_ops
+from pspnet_convert.pytorch.checkpoint import Checkpoint, check_state
+
+if TYPE_CHECKING:
+    from mmengine.config import ConfigDict
+    from mmseg.models import EncoderDecoder
+
+_MAX_MODULES = 5000  # of the networks that mmsegmentation publishes with this head the largest has 530
+_MAX_CELLS = 1024  # of all bins; PSPNet's pyramid has 50, and what is computed from them grows with their number
+log = logging.getLogger(__name__)
+
+
+class PSPNet(nn.Module):
+    """Backbone, neck (if any) and pyramid head in test mode `whole`, as mmsegmentation's EncoderDecoder runs them.
+
+    Input: float32 [N, 3, H, W], RGB, normalised. Output: logits, float32 [N, classes, H, W].
+    """
+
+    def __init__(self, segmentor: EncoderDecoder) -> None:
+        super().__init__()
+        self.backbone = segmentor.backbone
+        self.neck = segmentor.neck if segmentor.with_neck else nn.Identity()
+        self.decode_head = segmentor.decode_head
+        # mmseg/models/segmentors/encoder_decoder.py resizes with this flag of the main head.
+        self.align_corners: bool = segmentor.align_corners
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = self.decode_head(self.neck(self.backbone(image)))
+        return interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=self.align_corners)
+
+
+def build_segmentor(config: str, overrides: Mapping[str, Any], *, auxiliary_head: bool = False) -> EncoderDecoder:
+    """mmsegmentation's network of a shipped config, freshly initialised, SyncBN turned into BN.
+
+    `config` is a file name below mmsegmentation's configs; `overrides` has dotted keys, as mmengine's
+    `--cfg-options`. Nothing is downloaded. Raises CardError if there is no such config, it does not build, or
+    it is no PSPNet.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of missing optional packages, at import
+        provide_mmcv_ops()
+        import mmseg
+        from mmengine.config import Config
+
+        path = Path(mmseg.__file__).parent / ".mim" / "configs" / config
+        if not path.is_file():
+            raise CardError(
+                f"config: mmsegmentation {mmseg.__version__} ships no {config!r}",
+                "Name a file below its configs folder.",
+            )
+        try:
+            parsed = Config.fromfile(str(path))
+            parsed.merge_from_dict(dict(overrides))
+            parsed.model.pretrained = None
+            if not auxiliary_head:
+                parsed.model.auxiliary_head = None
+        except Exception as error:  # mmengine's, of many kinds, for keys that do not fit the config
+            raise CardError(
+                f"config: {config} does not build: {first_line(error)}", "Check config_overrides."
+            ) from error
+    return _build(parsed.model, f"config: {config}", "Check config_overrides.")
+
+
+def build_inline(network: Mapping[str, Any]) -> EncoderDecoder:
+    """The network of a card's own data (inline_network.py), as build_segmentor; CardError if it does not build."""
+    from mmengine.config import ConfigDict
+
+    parts = {key: _with_tuples(part) if _is_jpu(part) else part for key, part in network.items()}
+    return _build(ConfigDict(parts), "network: the card's", "Compare it with the config it came from.")
+
+
+def _is_jpu(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "JPU"
+
+
+def _with_tuples(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain data has no tuples, and mmsegmentation's JPU takes nothing else (as its FPN takes nothing but lists)."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in part.items()}
+
+
+def _build(model: ConfigDict, named: str, advice: str) -> EncoderDecoder:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as above
+        provide_mmcv_ops()
+        from mmengine.model import revert_sync_batchnorm
+        from mmengine.registry import DefaultScope
+        from mmseg.models import EncoderDecoder
+        from mmseg.models.decode_heads import PSPHead
+        from mmseg.registry import MODELS
+
+        try:
+            with DefaultScope.overwrite_default_scope("mmseg"), _limited_modules():
+                segmentor = MODELS.build(model)
+        # The classes that are named raise what they like for arguments that they did not expect.
+        except Exception as error:
+            raise CardError(f"{named} does not build: {first_line(error)}", advice) from error
+    if not isinstance(segmentor, EncoderDecoder):
+        raise CardError(f"{named} is a {type(segmentor).__name__}, not an EncoderDecoder")
+    if not isinstance(segmentor.decode_head, PSPHead):
+        raise CardError(f"{named} is no PSPNet, its head is a {type(segmentor.decode_head).__name__}")
+    return revert_sync_batchnorm(segmentor)
+
+
+@contextmanager
+def _limited_modules() -> Iterator[None]:
+    """RuntimeError from a network of more than _MAX_MODULES: one number in a card may ask for millions."""
+    built = 0
+
+    def count(*_: Any) -> None:
+        nonlocal built
+        built += 1
+        if built > _MAX_MODULES:
+            raise RuntimeError(f"it has more than {_MAX_MODULES} layers")
+
+    hook = register_module_module_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def build_network(card: ModelCard, checkpoint: Checkpoint) -> PSPNet:
+    """The reference with the checkpoint's weights, in eval mode.
+
+    Raises CheckpointError that lists the keys that are missing, unexpected or of another shape, CardError for a
+    network that does not run on the card's images or gives them another number of classes.
+    """
+    with torch.device("meta"):  # no memory for, and no time in, weights that are about to be replaced
+        network = PSPNet(_segmentor(card))
+    _try_out(network.eval(), card)
+    network.load_state_dict(check_state(checkpoint, network.state_dict()), assign=True)
+    log.debug("%s: %d parameters", card.name, sum(parameter.numel() for parameter in network.parameters()))
+    return network.requires_grad_(False)
+
+
+def _segmentor(card: ModelCard) -> EncoderDecoder:
+    if card.network is not None:
+        return build_inline(card.network)
+    assert card.config is not None  # a card has one of the two
+    return build_segmentor(card.config, card.config_overrides)
+
+
+def _try_out(network: PSPNet, card: ModelCard) -> None:
+    """Run a network that has no memory on images that have none."""
+    named = f"config: {card.config}" if card.config else "network: the card's"
+    bins = network.decode_head.pool_scales
+    if sum(side * side for side in bins) > _MAX_CELLS:
+        raise CardError(f"decode_head.pool_scales: a pyramid with bins {list(bins)} has more than {_MAX_CELLS} cells")
+    try:
+        with torch.no_grad():
+            classes = network(torch.empty(card.input.shape, device="meta")).shape[1]
+    except Exception as error:  # as in build_segmentor
+        raise CardError(
+            f"{named} does not run on images of {list(card.input.shape)}: {first_line(error)}",
+            "Compare the card with the config it came from.",
+        ) from error
+    if classes != len(card.classes):
+        raise CardError(
+            f"{named} has {classes} classes, the card lists {len(card.classes)}",
+            "Mend decode_head.num_classes, or the card's classes.",
+        )

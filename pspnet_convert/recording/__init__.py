@@ -1,0 +1,1 @@
+"""What was done: the manifest and its schema."""

@@ -1,0 +1,1 @@
+"""Whether the converted models give the reference's answers."""
