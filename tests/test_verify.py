@@ -13,16 +13,19 @@ import onnx.numpy_helper
 import openvino
 import pytest
 import torch
+import yaml
 from conftest import Cli, needs_mo
 from hypothesis import given
 from hypothesis import strategies as st
 from openvino.preprocess import PrePostProcessor
+from PIL import Image
 
-from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.models.backends import Prediction
 from pspnet_convert.verifying.reference import FINE_FAULTS, Expected
 from pspnet_convert.verifying.tolerances import Error
+from pspnet_convert.verifying.verification_inputs import verification_inputs
 from pspnet_convert.verifying.verify import Comparison, UnexplainedPixel, Verification, compare, margin
 
 MEAN, SCALE = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
@@ -192,6 +195,38 @@ def test_a_users_own_images_are_compared_as_well(cli: Cli, small: ModelCard, wor
     broken = cli("verify", small.folder, "-o", workspace, "--images", text)
     assert broken.exit_code == 13
     assert "text.jpg: is not an image" in broken.error
+
+
+def test_a_wrong_argmax_is_told_once_however_many_images_there_are(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path
+) -> None:
+    path = folder / "small-standin.onnx"
+    model = onnx.load(str(path))
+    (argmax,) = (node for node in model.graph.node if node.op_type == "ArgMax")
+    kept = [attribute for attribute in argmax.attribute if attribute.name != "select_last_index"]
+    del argmax.attribute[:]
+    argmax.attribute.extend([*kept, onnx.helper.make_attribute("select_last_index", 1)])
+    onnx.save(model, str(path))
+    photos = sorted((find_card("demo").folder / "voc" / "JPEGImages").glob("*.jpg"))[:9]
+    images = [word for photo in photos for word in ("--images", photo)]
+    result = cli("verify", small.folder, "-o", workspace, "--json", *images)
+    assert result.exit_code == 9, result.stderr
+    (row,) = (row for row in result.json()["stages"][0]["result"]["comparisons"] if row["backend"] == "ONNX")
+    (check,) = (check for check in row["checks"] if check["name"] == "argmax")
+    assert len(check["faults"]) == 1
+
+
+def test_images_of_the_cards_dataset_are_taken_whatever_they_end_in(small: ModelCard, tmp_path: Path) -> None:
+    folder = tmp_path / "voc" / "JPEGImages"
+    folder.mkdir(parents=True)
+    for name in ("a.jpg", "b.png", "c.jpeg"):
+        Image.new("RGB", (64, 72), (9, 99, 199)).save(folder / name)
+    (folder / "notes.txt").write_text("no image")
+    data = {**small.model_dump(mode="json", exclude_none=True), "dataset": "voc"}
+    path = tmp_path / "model.yml"
+    path.write_text(yaml.safe_dump(data), encoding="utf-8")
+    inputs = verification_inputs(load_card(path), small.input.shape)
+    assert [entry.name for entry in inputs] == ["sheet", "a.jpg", "b.png", "c.jpeg"]
 
 
 def prediction(logits: Any) -> Prediction:

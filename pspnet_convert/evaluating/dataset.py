@@ -16,11 +16,10 @@ from PIL import Image as Pillow
 from pspnet_convert.cards.card import Colour, ModelCard
 from pspnet_convert.errors import DatasetError, ImageError
 from pspnet_convert.evaluating.miou import VOID
-from pspnet_convert.models.images import open_picture, read_image, to_bgr
+from pspnet_convert.models.images import DATASET_SUFFIXES, open_picture, read_image, to_bgr
 
 # What Pascal VOC paints the outlines of objects with, which do not count.
 VOID_COLOUR: Colour = (224, 224, 192)
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def read_split(folder: Path, split: str) -> list[Entry]:
 
 
 def _entry(folder: Path, name: str) -> Entry:
-    candidates = [folder / "JPEGImages" / f"{name}{suffix}" for suffix in _IMAGE_SUFFIXES]
+    candidates = [folder / "JPEGImages" / f"{name}{suffix}" for suffix in DATASET_SUFFIXES]
     image = next((path for path in candidates if path.is_file()), candidates[0])
     return Entry(name, image, folder / "SegmentationClass" / f"{name}.png")
 

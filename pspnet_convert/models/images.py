@@ -20,6 +20,7 @@ from pspnet_convert.cards.card import Input
 from pspnet_convert.errors import ImageError
 
 RGB = NDArray[np.uint8]
+DATASET_SUFFIXES = (".jpg", ".jpeg", ".png")  # of images in Pascal VOC's layout, best first
 
 
 @dataclass(frozen=True)

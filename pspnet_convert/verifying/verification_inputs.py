@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import Input, ModelCard
-from pspnet_convert.models.images import RGB, fit, free_name, read_image, to_bgr
+from pspnet_convert.models.images import DATASET_SUFFIXES, RGB, fit, free_name, read_image, to_bgr
 from pspnet_convert.models.input_form import ImageShape, turns
 
 SAMPLES = Path(__file__).parent.parent / "samples"
@@ -110,4 +110,5 @@ def _photographs() -> list[Path]:
 def _from_dataset(card: ModelCard) -> list[Path]:
     if card.dataset is None:
         return []
-    return sorted((card.folder / card.dataset / "JPEGImages").glob("*.jpg"))[:_FROM_DATASET]
+    images = (card.folder / card.dataset / "JPEGImages").glob("*")
+    return sorted(path for path in images if path.suffix in DATASET_SUFFIXES)[:_FROM_DATASET]

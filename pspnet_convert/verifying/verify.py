@@ -211,7 +211,7 @@ def _compare_all(
     except ContractError as error:
         comparison.add_fault("contract", error.what)
         return
-    if not candidate.informative:
+    if not candidate.informative and not comparison.pixels:  # once, not with each batch
         _check_argmax(backend, expected[0].prediction.logits.shape, comparison)
     for entry, answer, found in zip(inputs, expected, backend.run(entry.image for entry in inputs)):
         compare(answer, found, entry.name, comparison)
