@@ -13,10 +13,10 @@ from typing import Any
 
 import click
 import pytest
-from conftest import Cli, write_small_card
+from conftest import Cli, Run, write_small_card
 
 from pspnet_convert import __version__, workspace
-from pspnet_convert.cards.card import MAX_SIDE, ModelCard
+from pspnet_convert.cards.card import MAX_SIDE, ModelCard, load_card
 from pspnet_convert.cli import cli as command_line
 from pspnet_convert.commands import options
 from pspnet_convert.quantizing.quantize import DEFAULT_SUBSET
@@ -343,7 +343,12 @@ def test_an_interrupt_is_one_line_and_exit_130(tmp_path: Path) -> None:
         source = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         command = [sys.executable, "-m", "pspnet_convert", "download", str(card), "--source", source]
         process = subprocess.Popen(
-            [*command, "-o", str(tmp_path / "out")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*command, "-o", str(tmp_path / "out")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            # Under nohup or in a script's background it is ignored, and what is ignored is inherited.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         try:
             connection, _ = silent.accept()  # it waits for an answer now
@@ -358,6 +363,17 @@ def test_an_interrupt_is_one_line_and_exit_130(tmp_path: Path) -> None:
     assert stdout == ""
     left = [path for path in (tmp_path / "out").rglob("*") if path.is_file() and not path.name.startswith(".")]
     assert [path.suffix for path in left] in ([], [".part"])
+
+
+def test_mmsegmentations_advice_to_trainers_is_not_shown(offline: Run, tmp_path: Path) -> None:
+    """On sizes for align_corners, which it gives for every image that such a network sees."""
+    from make_standin_checkpoint import make_standin
+
+    config = "pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-769x769.py"
+    card = load_card(write_small_card(tmp_path / "card", config=config))
+    done = offline("run", make_standin(card, tmp_path / "standin"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "align_corners" not in done.stderr
 
 
 def test_the_interrupt_of_any_stage_is_exit_130(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

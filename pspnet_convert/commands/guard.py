@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -33,7 +34,9 @@ def command(function: Callable[..., None]) -> click.Command:
 
     @functools.wraps(function)
     def guarded(*args: Any, debug: bool, **options: Any) -> None:
-        with _errors_in_one_line(debug, as_json=options["as_json"]):
+        with warnings.catch_warnings(), _errors_in_one_line(debug, as_json=options["as_json"]):
+            # mmsegmentation's advice on the sizes of images, to those who train.
+            warnings.filterwarnings("ignore", "When align_corners=True", module="mmseg")
             _set_up_logging(debug)
             function(*args, **options)
             sys.stdout.flush()
