@@ -30,6 +30,7 @@ from pspnet_convert.errors import ConvertError, first_line
 from pspnet_convert.job import open_job
 from pspnet_convert.models.contract import ImageShape
 from pspnet_convert.progress import make_progress
+from pspnet_convert.recording.manifest import versions
 from pspnet_convert.workspace import write_json, write_text
 
 STAGES = ("export-onnx", "to-ir", "verify")
@@ -144,10 +145,13 @@ def markdown(rows: Sequence[Checked], models: Sequence[Published]) -> str:
     lines = [
         "# The catalog, checked",
         "",
-        "Written by `python scripts/check_catalog.py --markdown`: every model of mmsegmentation's index whose decode",
-        "head is PSPHead, with random weights instead of its checkpoint's, taken through all stages of",
-        "`pspnet-convert run`. The last four columns are verification's: the error of the logits against the PyTorch",
-        "reference (rms, relative), and the verdict. The published figure is mmsegmentation's, of the real checkpoint.",
+        f"Written by `python scripts/check_catalog.py --markdown`: {len(rows)} of the {len(models)} models of",
+        "mmsegmentation's index whose decode head is PSPHead, with random weights instead of their checkpoints', taken",
+        "through all stages of `pspnet-convert run`. The last four columns are verification's: the error of the logits",
+        "against the PyTorch reference (rms, relative), and the verdict. The published figure is mmsegmentation's, of",
+        "the real checkpoint.",
+        "",
+        f"With {', '.join(f'{tool} {version}' for tool, version in tools().items())}.",
         "",
         "| model | dataset | backbone | input | published | sha256 | " + " | ".join(HEADINGS[3:]) + " | verdict |",
         "| --- | --- | --- | --- | --- | --- |" + " ---: |" * len(HEADINGS[3:]) + " --- |",
@@ -165,13 +169,20 @@ def summary(rows: Sequence[Checked]) -> str:
     return f"{sum(row.passed for row in rows)} of {len(rows)} convert and verify"
 
 
+def tools() -> dict[str, str]:
+    """The packages whose versions the results are of."""
+    return versions("pspnet-convert", "torch", "mmsegmentation", "onnxruntime", "openvino", "openvino-dev")
+
+
 def read_results(path: Optional[Path], size: Optional[tuple[int, int]]) -> dict[str, Checked]:
-    """The models that passed in an earlier run at the same size, by name."""
+    """The models that passed in an earlier run at the same size and with the same tools, by name."""
     if path is None or not path.is_file():
         return {}
     content = json.loads(path.read_text(encoding="utf-8"))
     if content["size"] != (list(size) if size else None):
         raise SystemExit(f"{path}: its results are of another size; name another file")
+    if content["tools"] != tools():
+        raise SystemExit(f"{path}: its results are of other tools ({content['tools']}); name another file")
     rows = [Checked(**{**row, "shape": tuple(row["shape"])}) for row in content["models"]]
     return {row.name: row for row in rows if row.passed}
 
@@ -209,9 +220,8 @@ def main() -> None:
         print(line(cells(row), row.verdict), flush=True)
         if arguments.json:
             known[row.name] = row
-            write_json(
-                arguments.json, {"size": arguments.input_shape, "models": [asdict(one) for one in known.values()]}
-            )
+            results = [asdict(one) for one in known.values()]
+            write_json(arguments.json, {"size": arguments.input_shape, "tools": tools(), "models": results})
     if arguments.markdown:
         write_text(arguments.markdown, markdown(rows, models))
     print(summary(rows))

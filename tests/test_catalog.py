@@ -71,6 +71,7 @@ def test_a_name_like_none_gets_the_way_to_the_names_alone(cli: Cli) -> None:
     result = cli("info", "xyz")
     assert result.exit_code == 3
     assert "no model named 'xyz'. `list` shows all names; or give the path of a model.yml" in result.error
+    assert "no model named 'xxx" in cli("info", "x" * 300).error  # longer than a path may be
 
 
 def test_a_published_models_name_wins_over_a_folder_of_that_name(

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import check_catalog
@@ -57,7 +58,10 @@ def test_what_has_passed_is_not_done_again_and_the_page_has_it(results: Path, tm
     assert [row.split("`")[1] for row in rows] == list(KINDS)
     assert "| Cityscapes | R-18-D8 | 97x129 | mIoU 75.9 | 3deefc62 |" in text
     assert text.endswith("4 of 4 convert and verify\n")
+    assert "4 of the 70 models" in text and f"torch {version('torch')}" in text
     assert run("--input-shape", "64,64", "--json", kept).stderr.endswith("of another size; name another file\n")
+    kept.write_text(kept.read_text().replace(version("torch"), "1.5.0"))
+    assert "of other tools" in run("--small", "--json", kept).stderr
 
 
 def test_a_model_that_fails_is_told_and_the_next_one_is_checked(tmp_path: Path) -> None:

@@ -44,3 +44,8 @@ def test_it_names_the_card_and_where_the_irs_lie(cli: Cli, model: str) -> None:
     assert Path(told["model_config"]).samefile(card.path)
     assert told["subdirectory"] == f"public/{model}"
     assert told["input_info"] == [{"name": card.input.name, "shape": list(card.input.shape), "layout": "NCHW"}]
+
+
+def test_a_card_that_is_derived_from_a_config_has_no_file(cli: Cli) -> None:
+    (told,) = cli("info", "pspnet_r50-d8_4xb2-40k_cityscapes-512x1024", "--omz-json").json()
+    assert told["model_config"] is None

@@ -11,10 +11,11 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import Cli
+from conftest import Cli, write_small_card
 from numpy.typing import NDArray
 
-from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.card import ModelCard, load_card
+from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.models.contract import OPSETS
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import PSPNet, build_network
@@ -146,3 +147,38 @@ def test_the_same_checkpoint_gives_the_same_bytes(cli: Cli, small: ModelCard, ex
     assert cli("export-onnx", small.folder, "-o", tmp_path).exit_code == 0
     again = tmp_path / "public" / "small-standin" / "small-standin.onnx"
     assert hashlib.sha256(again.read_bytes()).digest() == hashlib.sha256(exported.read_bytes()).digest()
+
+
+def test_a_size_that_unet_does_not_take_is_told(cli: Cli, tmp_path: Path) -> None:
+    from make_standin_checkpoint import make_standin
+
+    overrides = {
+        "model.backbone.base_channels": 8,
+        "model.decode_head.in_channels": 8,
+        "model.decode_head.channels": 8,
+        "model.decode_head.num_classes": 5,
+        "model.auxiliary_head.in_channels": 16,
+        "model.auxiliary_head.channels": 8,
+        "model.auxiliary_head.num_classes": 5,
+    }
+    card = write_small_card(
+        tmp_path / "card",
+        config="unet/unet-s5-d16_pspnet_4xb4-40k_drive-64x64.py",
+        config_overrides=overrides,
+        input={**find_card().input.model_dump(mode="json"), "shape": [1, 3, 64, 64]},
+        output={**find_card().output.model_dump(mode="json"), "shape": [1, 1, 64, 64], "values": [0, 4]},
+    )
+    standin = make_standin(load_card(card), tmp_path / "standin")
+    assert cli("export-onnx", standin, "--checkpoint", standin.parent / "standin.pth", "-o", tmp_path).exit_code == 0
+    result = cli(
+        "export-onnx",
+        standin,
+        "--checkpoint",
+        standin.parent / "standin.pth",
+        "-o",
+        tmp_path,
+        "--input-shape",
+        "1,3,100,96",
+    )
+    assert result.exit_code == 7
+    assert "does not export at [1, 3, 100, 96]" in result.error and "16" in result.error

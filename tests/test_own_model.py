@@ -105,14 +105,14 @@ def structure(network: torch.nn.Module) -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_network_in_the_card_is_the_configs(name: str, weights: Path) -> None:
+def test_the_network_in_the_card_is_the_configs(name: str, weights: Path, write: Callable[[str], Path]) -> None:
     import mmseg
     from mmengine.config import Config
 
     path = Path(mmseg.__file__).parent / ".mim" / "configs" / name
     classes = Config.fromfile(path).model.decode_head.num_classes
     changed(weights, CLASSES=[f"class {one}" for one in range(classes)], PALETTE=None)
-    card = own_card(path, weights)
+    card = own_card(write(f"_base_ = [{str(path)!r}]"), weights)
     assert card.network is not None
     with torch.device("meta"):
         ours, theirs = PSPNet(build_inline(card.network)), PSPNet(build_segmentor(name, {}))
@@ -164,6 +164,22 @@ def test_the_card_loads_back_equal(weights: Path, write: Callable[[str], Path], 
     first = (tmp_path / "model.yml").stat().st_mtime_ns
     keep_card(card, tmp_path)
     assert (tmp_path / "model.yml").stat().st_mtime_ns == first
+
+
+def test_what_the_user_has_added_to_the_card_stays(
+    cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    own = ("--config", write(OLD), "--checkpoint", weights, "-o", tmp_path)
+    assert cli("export-onnx", *own).exit_code == 0
+    path = tmp_path / "public" / "my-config" / "model.yml"
+    path.write_text(path.read_text().replace("not stated", "MIT"))
+    again = cli("export-onnx", *own)
+    assert (again.exit_code, "is a MODEL" in again.stderr) == (0, False), again.stderr
+    assert load_card(path).license.name == "MIT"
+    path.write_text("name: [")
+    broken = cli("export-onnx", *own)
+    assert broken.exit_code == 3
+    assert "model.yml: not valid YAML" in broken.error
 
 
 # What is not said
@@ -235,6 +251,17 @@ def test_a_config_that_does_not_serve_is_told_in_one_line(
     assert words in done.error
 
 
+@pytest.mark.parametrize("name", ["demo.py", "pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py"])
+def test_a_name_of_the_catalog_is_refused(
+    cli: Cli, weights: Path, write: Callable[..., Path], tmp_path: Path, name: str
+) -> None:
+    """Every command but these would take it for the catalog's model."""
+    done = cli("run", "--config", write(OLD, name), "--checkpoint", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 3
+    assert f"{name[:-3]} is the name of another model" in done.error and "Rename the config" in done.error
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_config_that_is_not_there_is_told(cli: Cli, weights: Path, tmp_path: Path) -> None:
     done = cli("run", "--config", tmp_path / "none.py", "--checkpoint", weights, "-o", tmp_path / "out")
     assert done.exit_code == 3
@@ -267,6 +294,7 @@ def test_a_checkpoint_of_other_classes_is_told(cli: Cli, weights: Path, write: C
     done = cli("run", "--config", write(OLD), "--checkpoint", weights, "-o", weights.parent / "out")
     assert done.exit_code == 6
     assert "was trained for 2 classes, the config has 5" in done.error
+    assert "trained by this config" in done.error
 
 
 def test_a_checkpoint_of_another_network_is_told(cli: Cli, weights: Path, write: Callable[[str], Path]) -> None:

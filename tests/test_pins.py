@@ -280,11 +280,20 @@ def test_a_lock_file_that_does_not_serve_is_told_in_one_line(
     assert (out / LOCK_FILE).read_bytes() == content
 
 
+def test_a_pipe_in_its_place_is_told(cli: Cli, card: Path, out: Path) -> None:
+    """Which else would be waited for without end."""
+    out.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(out / LOCK_FILE)
+    done = cli("download", card, "-o", out)
+    assert done.exit_code == 3
+    assert "pspnet-convert.lock: is no file" in done.error
+
+
 def test_a_folder_in_its_place_is_told(cli: Cli, card: Path, out: Path) -> None:
     (out / LOCK_FILE).mkdir(parents=True)
     done = cli("download", card, "-o", out)
     assert done.exit_code == 3
-    assert "cannot be read" in done.error
+    assert "is no file" in done.error
 
 
 def test_a_lock_file_that_contradicts_the_cards_own_digest_is_told(cli: Cli, small: ModelCard, out: Path) -> None:

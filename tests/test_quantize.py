@@ -24,12 +24,12 @@ from PIL import Image
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.child_process import ask
 from pspnet_convert.cli import cli as command_line
 from pspnet_convert.errors import ContractError, QuantizationError
 from pspnet_convert.models.backends import Prediction
 from pspnet_convert.models.contract import ir_ports
 from pspnet_convert.models.input_form import PLAIN
-from pspnet_convert.own_process import ask
 from pspnet_convert.quantizing.int8_check import Int8Check, check_int8
 from pspnet_convert.quantizing.nncf_process import fits_float16
 from pspnet_convert.quantizing.quantize import calibration_images, quantize

@@ -54,17 +54,23 @@ def find_card(model: str = DEFAULT_MODEL) -> ModelCard:
     if model in cards:
         return load_card(cards[model])
     path = Path(model)
+    is_there = _exists(path)
     # Not is_file(): a shell's <(...) is a pipe.
-    if (path.exists() and not path.is_dir()) or path.suffix in (".yml", ".yaml"):
+    if (is_there and not path.is_dir()) or path.suffix in (".yml", ".yaml"):
         return load_card(path)
     models = {one.name: one for one in published()}
     if model in models:
         return derived_card(models[model])
-    if path.is_dir():
+    if is_there:
         return load_card(path / "model.yml")
     guess = difflib.get_close_matches(model, [*cards, *models], n=1)
     hint = f"Did you mean {guess[0]!r}? " if guess else ""
     raise CardError(f"no model named {model!r}", f"{hint}`list` shows all names; or give the path of a model.yml.")
+
+
+def names() -> list[str]:
+    """Of all models that are neither files nor folders."""
+    return [*built_in(), *(one.name for one in published())]
 
 
 def listed(dataset: str = "", backbone: str = "", search: str = "") -> list[Listed]:
@@ -82,6 +88,13 @@ def listed(dataset: str = "", backbone: str = "", search: str = "") -> list[List
         and _holds(one.backbone, backbone)
         and _holds(" ".join(filter(None, (one.name, one.dataset, one.backbone))), search)
     ]
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a text that no path can be
+        return False
 
 
 def _built_in(card: ModelCard, entries: Sequence[Published]) -> Listed:

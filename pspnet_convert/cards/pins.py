@@ -98,9 +98,11 @@ def _with(card: ModelCard, pin: Pin, path: Path) -> ModelCard:
 
 
 def _read(path: Path) -> _Lock:
+    if path.exists() and not path.is_file():
+        raise CardError(f"{path}: is no file", _ADVICE)  # a pipe would have the reader wait for ever
     try:
         with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)  # no more, also of what has no end
+            content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
             raise CardError(f"{path}: is too large for a lock file (more than {_MAX_BYTES} bytes)", _ADVICE)
         return _Lock.model_validate(json.loads(content.decode("utf-8"), object_pairs_hook=_without_doubles))

@@ -206,7 +206,7 @@ def job_of(
     from pspnet_convert.progress import make_progress
 
     choice = CheckpointChoice(checkpoint, allow_unknown)
-    card = _card_of(model, config, checkpoint)
+    card = _card_of(model, output_dir, config, checkpoint)
     with open_job(card, output_dir, make_progress(progress, sys.stderr), choice, force=force) as job:
         if config is not None:
             from pspnet_convert.pytorch.own_model import keep_card
@@ -215,7 +215,7 @@ def job_of(
         yield job
 
 
-def _card_of(model: str, config: Optional[Path], checkpoint: Optional[Path]) -> ModelCard:
+def _card_of(model: str, output_dir: Path, config: Optional[Path], checkpoint: Optional[Path]) -> ModelCard:
     if config is None:
         from pspnet_convert.cards.catalog import find_card
 
@@ -224,6 +224,8 @@ def _card_of(model: str, config: Optional[Path], checkpoint: Optional[Path]) -> 
         raise click.UsageError(f"MODEL ({model}) and --config say two things; give one of them.")
     if checkpoint is None:
         raise click.UsageError("--config needs the checkpoint that goes with it: --checkpoint FILE.")
-    from pspnet_convert.pytorch.own_model import own_card
+    from pspnet_convert.pytorch.own_model import own_card, with_kept_texts
+    from pspnet_convert.workspace import Workspace
 
-    return own_card(config, checkpoint)
+    card = own_card(config, checkpoint)
+    return with_kept_texts(card, Workspace(output_dir, card.name).folder)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Optional
 
 from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.child_process import ask
 from pspnet_convert.converting.front_ends import FrontEnd
 from pspnet_convert.errors import ConversionError
 from pspnet_convert.models.contract import check_ports, onnx_ports, read_onnx
 from pspnet_convert.models.input_form import PLAIN, ImageShape, InputForm
-from pspnet_convert.own_process import ask
 
 
 def convert_to_ir(

@@ -1,4 +1,4 @@
-"""Model Optimizer at work in a process of its own (own_process.py): ONNX to IR, as ir.py asks.
+"""Model Optimizer at work in a process of its own (child_process.py): ONNX to IR, as ir.py asks.
 
 Knows nothing of cards and workspaces.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pspnet_convert.child_process import answer
 from pspnet_convert.converting.ir_file import save_all
-from pspnet_convert.own_process import answer
 
 
 def convert(request: dict[str, Any], note: Callable[[], None]) -> None:

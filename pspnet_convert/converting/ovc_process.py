@@ -1,4 +1,4 @@
-"""OpenVINO's own converter at work in a process of its own (own_process.py): ONNX to IR, as ir.py asks.
+"""OpenVINO's own converter at work in a process of its own (child_process.py): ONNX to IR, as ir.py asks.
 
 Knows nothing of cards and workspaces.
 """
@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pspnet_convert.child_process import answer
 from pspnet_convert.converting.ir_file import save_all
-from pspnet_convert.own_process import answer
 
 if TYPE_CHECKING:
     import openvino

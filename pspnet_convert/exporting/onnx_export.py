@@ -75,7 +75,8 @@ def export_onnx(
         fold_batchnorms(exportable, (1, 3, height, width))
         # The wrapper itself must be in eval mode: the exporter restores *its* mode, and every module's below it.
         model = _trace(Segmenter(exportable, dtype).eval(), card, options)
-    except (RuntimeError, ValueError, torch.onnx.errors.OnnxExporterError) as error:
+    # UNet asserts that it can halve the image's sides.
+    except (RuntimeError, ValueError, AssertionError, torch.onnx.errors.OnnxExporterError) as error:
         raise ExportError(
             f"the network does not export at {list(options.shape)}: {first_line(error)}",
             "Try another --input-shape or --opset; --debug shows the exporter's own words.",

@@ -17,7 +17,8 @@ def omz_info(card: ModelCard) -> dict[str, Any]:
         "framework": card.framework,
         "license_url": card.license.url,
         "accuracy_config": None,
-        "model_config": str(card.path.absolute()),
+        # Of a card that is derived from a config there is no file.
+        "model_config": str(card.path.absolute()) if card.path.suffix != ".py" else None,
         "precisions": sorted(PRECISIONS),
         "subdirectory": f"public/{card.name}",
         "task_type": card.task_type,

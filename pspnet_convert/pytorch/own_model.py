@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from pspnet_convert.cards import config_card
-from pspnet_convert.cards.card import CheckpointFile, ClassLabel, License, ModelCard, explain
+from pspnet_convert.cards.card import CheckpointFile, ClassLabel, License, ModelCard, explain, load_card
 from pspnet_convert.cards.card_yaml import as_yaml
+from pspnet_convert.cards.catalog import names
 from pspnet_convert.cards.inline_network import WEIGHTS, check_network
 from pspnet_convert.errors import CardError, CheckpointError
 from pspnet_convert.pytorch.checkpoint import Metadata, read_metadata
-from pspnet_convert.pytorch.checkpoint_file import ADVICE
 from pspnet_convert.workspace import sha256_of, write_text
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ _LEFT_OUT = {
     "test_cfg",
     "train_cfg",
 }
+# What of a card neither config nor checkpoint says.
+_TEXTS = ("description", "references", "gflops", "mparams", "accuracy", "dataset", "license")
 log = logging.getLogger(__name__)
 
 
@@ -73,6 +75,15 @@ def own_card(config_path: Path, checkpoint: Path) -> ModelCard:
         )
     except ValidationError as error:
         raise CardError(f"{config_path}: {explain(error)}") from error
+
+
+def with_kept_texts(card: ModelCard, folder: Path) -> ModelCard:
+    """The card with what its user has added to the one that lies in `folder`; CardError where that cannot be read."""
+    path = folder / "model.yml"
+    if not path.is_file():
+        return card
+    kept = load_card(path)
+    return card.model_copy(update={name: getattr(kept, name) for name in _TEXTS})
 
 
 def keep_card(card: ModelCard, folder: Path) -> None:
@@ -122,17 +133,20 @@ def _complete(config: Config, path: Path) -> None:
 
 
 def _classes(metadata: Metadata, number: int, checkpoint: Path) -> list[ClassLabel]:
-    names: Sequence[str] = metadata.classes or []
-    if names and len(names) != number:
-        raise CheckpointError(f"{checkpoint}: was trained for {len(names)} classes, the config has {number}", ADVICE)
-    if not names:
+    labels: Sequence[str] = metadata.classes or []
+    if labels and len(labels) != number:
+        raise CheckpointError(
+            f"{checkpoint}: was trained for {len(labels)} classes, the config has {number}",
+            "Give the checkpoint that was trained by this config.",
+        )
+    if not labels:
         log.warning("%s: does not name its classes: they are numbered", checkpoint.name)
-        names = [f"class {one}" for one in range(number)]
+        labels = [f"class {one}" for one in range(number)]
     palette: Sequence[Sequence[int]] = metadata.palette or []
     if len(palette) != number:
         log.warning("%s: has no palette for its %d classes: they get Pascal VOC's", checkpoint.name, number)
         palette = voc_palette(number)
-    return config_card.class_labels(names, palette, number)
+    return config_card.class_labels(labels, palette, number)
 
 
 def _described(checkpoint: Path) -> CheckpointFile:
@@ -141,7 +155,14 @@ def _described(checkpoint: Path) -> CheckpointFile:
 
 
 def _name(config_path: Path) -> str:
-    return re.sub(r"[^a-z0-9_-]+", "-", config_path.stem.lower()).strip("-_")[:100] or "model"
+    """The config's, in a card's letters; CardError for one that the catalog has given to another model."""
+    name = re.sub(r"[^a-z0-9_-]+", "-", config_path.stem.lower()).strip("-_")[:100] or "model"
+    if name in names():
+        raise CardError(
+            f"{config_path}: {name} is the name of another model, which `list` shows",
+            "Rename the config: your model is called by its file name.",
+        )
+    return name
 
 
 def _printable(text: str) -> str:

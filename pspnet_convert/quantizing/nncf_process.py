@@ -1,4 +1,4 @@
-"""NNCF at work in a process of its own (own_process.py): FP32 IR to INT8, as quantize.py asks.
+"""NNCF at work in a process of its own (child_process.py): FP32 IR to INT8, as quantize.py asks.
 
 Knows nothing of workspaces; which pictures to calibrate with is quantize.py's choice.
 """
@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import Input
+from pspnet_convert.child_process import answer
 from pspnet_convert.converting.ir_file import save
 from pspnet_convert.models.images import fit, read_image, to_bgr
 from pspnet_convert.models.input_form import Image, InputForm, filled, groups
-from pspnet_convert.own_process import answer
 from pspnet_convert.runtime import operations
 
 if TYPE_CHECKING:

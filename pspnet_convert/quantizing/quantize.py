@@ -16,11 +16,11 @@ import numpy as np
 from PIL import Image as Pillow
 
 from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.child_process import ask
 from pspnet_convert.errors import DependencyError, ImageError, QuantizationError
 from pspnet_convert.models.backends import read_ir
 from pspnet_convert.models.contract import check_ports, ir_ports
 from pspnet_convert.models.input_form import ImageShape, InputForm
-from pspnet_convert.own_process import ask
 from pspnet_convert.runtime import require_openvino
 from pspnet_convert.verifying.verification_inputs import SAMPLES
 
