@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import onnx
@@ -13,6 +13,7 @@ import onnxruntime
 import openvino
 import pytest
 import torch
+import voc
 from click.testing import CliRunner
 from conftest import LENIENT, Cli
 from hypothesis import given, settings
@@ -436,3 +437,40 @@ def test_onnx_runtime_takes_any_number_of_images(runs: Callable[[str], Path]) ->
     for count in (1, 2, 6):
         (labels,) = session.run(None, {"input.1": np.zeros((count, *SIZE), np.float32)})
         assert labels.shape == (count, 1, *SIZE[1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("three", ["--batch", "3", "--opset", "19"]), ("three", ["--batch", "2"]), (None, ["--opset", "19"])],
+)
+def test_irs_of_an_earlier_onnx_are_not_taken_for_this_ones(
+    cli: Cli,
+    small: ModelCard,
+    runs: Callable[[str], Path],
+    small_run: Path,
+    tmp_path: Path,
+    name: Optional[str],
+    options: list[str],
+) -> None:
+    output = shutil.copytree(small_run if name is None else runs(name), tmp_path / "out")
+    model = [small.folder, "-o", output]
+    dataset = ["--dataset", voc.write(tmp_path / "voc", small, [(72, 64), (50, 90)])]
+    picture = photo(tmp_path / "a.png", 1, 50, 50)
+    assert cli("export-onnx", *model, *options).exit_code == 0
+    for command in (
+        ["verify", *model],
+        ["segment", picture, "--model", *model],
+        ["segment", picture, "--precision", "FP16", "--model", *model],
+        ["evaluate", *model, *dataset],
+        ["evaluate", *model, *dataset, "--backend", "FP16"],
+        ["quantize", *model],
+    ):
+        result = cli(*command)
+        assert result.exit_code == 11, result.stderr
+        assert "small-standin.xml: is of an earlier conversion. Run to-ir first" in result.error
+    assert cli("evaluate", *model, *dataset, "--backend", "PyTorch", "--backend", "ONNX").exit_code == 0
+    assert cli("to-ir", *model, "--precision", "FP32").exit_code == 0
+    assert cli("verify", *model).exit_code == 0
+    result = cli("segment", picture, "--precision", "FP16", "--model", *model)
+    assert result.exit_code == 11
+    assert "is of an earlier conversion. Run to-ir with --precision FP16 first" in result.error

@@ -99,7 +99,7 @@ def segment(images: Sequence[Path], model: str, precision: str, output_dir: Path
 
     with job_of(model, output_dir, "none", force=False) as job:
         shape = job.exported_shape()
-        backend = OpenVinoBackend(job.workspace.ir(precision), job.card, shape, job.input_form())
+        backend = OpenVinoBackend(job.ir(precision), job.card, shape, job.input_form())
         done = list(segment_images(backend, job.card, shape, images, job.workspace.folder / "segmented"))
     if as_json:
         print_json(

@@ -68,7 +68,7 @@ def _verify_own(job: Job, images: Sequence[Path], at_default_precision: bool) ->
     files = [ModelFile("ONNX", job.workspace.onnx, "f32")]
     for precision in _converted(job):
         claims: Precision = "FP16" if precision == "FP16" else "f32"
-        files.append(ModelFile(f"IR {precision}", job.workspace.ir(precision), claims))
+        files.append(ModelFile(f"IR {precision}", job.ir(precision), claims))
     require([part for file in files for part in file.parts], "to-ir")
     pictures: list[Path] = []
 
