@@ -24,7 +24,7 @@ from PIL import Image as Pillow
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cli import cli as command_line
-from pspnet_convert.errors import ArtifactError, ContractError
+from pspnet_convert.errors import ContractError
 from pspnet_convert.evaluating.labelling import open_labeller
 from pspnet_convert.exporting.onnx_export import ExportOptions, export_onnx
 from pspnet_convert.models.backends import OnnxBackend, OpenVinoBackend
@@ -296,7 +296,7 @@ def test_slots_that_answer_for_one_another_fail(cli: Cli, small: ModelCard, thre
     assert result.exit_code == 9
     rows = result.json()["stages"][0]["result"]["comparisons"]
     assert [row["passed"] for row in rows] == [False, False, False]
-    faults = next(check["faults"] for check in rows[0]["checks"] if check["name"] == "logits")
+    faults = faults_of(rows[0], "logits")
     wrong = [slot for slot, answered in enumerate(slots) if slot != answered]
     names = ["sheet", "sheet-2", "sheet-3"]
     assert [fault.partition(":")[0] for fault in faults] == [names[slot] for slot in wrong]
@@ -309,11 +309,21 @@ def test_a_dynamic_model_that_gives_one_answer_for_all_is_caught(
     output = shutil.copytree(runs("any"), tmp_path / "any")
     path = onnx_of(output / "public" / "small-standin")
     with_gathered_input(path, [0])
-    with pytest.raises(ArtifactError, match="gives 1 label maps and 1 logits for 3 images"):
+    with pytest.raises(ContractError, match="gives 1 label maps and 1 logits for 3 images"):
         list(OnnxBackend(path, small, (DYNAMIC, *SIZE)).run(pictures(4)))
-    result = cli("verify", small.folder, "-o", output)
-    assert result.exit_code == 11
+    report = tmp_path / "junit.xml"
+    result = cli("verify", small.folder, "-o", output, "--junit", report, "--json")
+    assert result.exit_code == 9
+    assert "contract: " in result.error
     assert "for 3 images" in result.error
+    assert "for 3 images" in report.read_text("utf-8")
+    rows = result.json()["stages"][0]["result"]["comparisons"]
+    assert {row["backend"]: len(faults_of(row, "contract")) for row in rows} == {"ONNX": 1, "IR FP32": 0, "IR FP16": 0}
+    assert {row["backend"]: row["passed"] for row in rows} == {"ONNX": False, "IR FP32": True, "IR FP16": True}
+
+
+def faults_of(row: dict[str, Any], name: str) -> list[str]:
+    return next(check["faults"] for check in row["checks"] if check["name"] == name)
 
 
 def test_only_the_batch_may_be_dynamic(small: ModelCard, runs: Callable[[str], Path], tmp_path: Path) -> None:
