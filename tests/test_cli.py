@@ -154,6 +154,7 @@ def test_help_lists_every_command(cli: Cli) -> None:
         (["export-onnx", "demo", "--batch", "any"], "'any' is neither a number from 1 to 64 nor dynamic"),
         (["to-ir", "demo", "--input-type", "u16"], "'u16' is not one of 'u8', 'f32'"),
         (["to-ir", "demo", "--input-layout", "NCWH"], "'NCWH' is not one of 'NCHW', 'NHWC'"),
+        (["verify", "demo", "--input-shape", "1,3,80,96"], "--input-shape is for files from elsewhere (--onnx, --ir)."),
         (["verify", "demo", "--batch", "2"], "--batch is for files from elsewhere (--onnx, --ir)."),
         (["verify", "demo", "--input-type", "f32"], "--input-type is for files from elsewhere (--onnx, --ir)."),
         (["verify", "demo", "--input-layout", "NHWC"], "--input-layout is for files from elsewhere (--onnx, --ir)."),

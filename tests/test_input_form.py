@@ -261,6 +261,34 @@ def test_files_from_elsewhere_must_take_what_the_options_say(
     assert cli("verify", small.folder, "-o", tmp_path / "out", *checkpoint, *files, *right).exit_code == 0
 
 
+def test_files_from_elsewhere_may_be_of_another_size(
+    cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path
+) -> None:
+    shape = ["--input-shape", "1,3,40,104"]
+    assert cli("run", small.folder, "-o", workspace, "--precision", "FP32", *shape).exit_code == 0
+    folder = workspace / "public" / "small-standin"
+    files = ["--ir", ir_of(folder), "--onnx", onnx_of(folder)]
+    arguments = ["verify", small.folder, "-o", tmp_path / "out", "--checkpoint", folder / small.checkpoint.name, *files]
+    result = cli(*arguments)
+    assert result.exit_code == 9
+    assert "where input.1 float32 [1, 3, 72, 64] was asked for" in result.error
+    assert cli(*arguments, *shape).exit_code == 0
+
+
+def test_a_broken_contract_is_told_once_however_many_images_there_are(
+    cli: Cli, small: ModelCard, three: Path, tmp_path: Path
+) -> None:
+    photos = [photo(tmp_path / f"{number}.png", number, 50, 80) for number in range(9)]
+    images = [word for path in photos for word in ("--images", path)]
+    checkpoint = ["--checkpoint", small.folder / small.checkpoint.name]
+    file = ["--ir", ir_of(three / "public" / "small-standin")]
+    result = cli("verify", small.folder, "-o", tmp_path / "out", *checkpoint, *file, *images, "--json")
+    assert result.exit_code == 9
+    printed = result.json()["stages"][0]["result"]
+    assert len(printed["inputs"]) > 8
+    assert len(faults_of(printed["comparisons"][0], "contract")) == 1
+
+
 def test_an_ir_that_is_replaced_by_one_of_another_form_fails(
     cli: Cli, small: ModelCard, small_run: Path, three: Path
 ) -> None:
