@@ -162,7 +162,7 @@ def benchmark(
 @click.option(
     "--protocol",
     type=click.Choice(["crop", "pad", "whole"]),
-    show_default="the card's first figure's",
+    show_default="that of the card's first figure taken by one of these, else crop",
     help="How an image is brought to the model's size, and what is scored.",
 )
 @click.option(

@@ -21,7 +21,7 @@ IRS = ("FP32", "FP16", "INT8")
 
 @dataclass(frozen=True)
 class Choice:
-    """What the user asked for. `dataset` None: the card's; `protocol` None: that of the card's first figure.
+    """What the user asked for. `dataset` None: the card's; `protocol` None: as find_protocol says.
 
     `backends`: of PYTORCH, ONNX and IRS; empty for all that the workspace has. `limit`: the first so many images.
     `max_drop`: how many points below its reference a model may be. `ray`: a cluster's address.
@@ -39,7 +39,7 @@ class Choice:
 
 
 def find_protocol(choice: Choice, card: ModelCard) -> str:
-    """`crop` where neither the user nor the card names one that images can be evaluated by."""
+    """The user's; else that of the card's first figure whose protocol is one of PROTOCOLS; else `crop`."""
     known = (figure.protocol for figure in card.accuracy if figure.protocol in PROTOCOLS)
     return choice.protocol or next(known, "crop")
 
