@@ -19,6 +19,7 @@ from pspnet_convert import __version__, workspace
 from pspnet_convert.cards.card import MAX_SIDE, ModelCard, load_card
 from pspnet_convert.cli import cli as command_line
 from pspnet_convert.commands import options
+from pspnet_convert.models.input_form import DYNAMIC, MAX_BATCH
 from pspnet_convert.quantizing.quantize import DEFAULT_SUBSET
 
 HEAVY = [
@@ -86,6 +87,9 @@ def test_what_help_must_not_import_says_the_same() -> None:
     assert (options.PRECISIONS, options.INT8) == (workspace.PRECISIONS, workspace.INT8)
     assert options.MAX_SIDE == MAX_SIDE
     assert options.SUBSET == DEFAULT_SUBSET
+    assert options.MAX_BATCH == MAX_BATCH
+    context = command_line.commands["export-onnx"].make_context("export-onnx", ["--batch", "dynamic"])
+    assert context.params["batch"] == DYNAMIC
 
 
 def test_the_package_itself_imports_nothing_heavy() -> None:
