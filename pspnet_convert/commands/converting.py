@@ -102,8 +102,8 @@ def to_ir(
     from pspnet_convert.models.input_form import InputForm
     from pspnet_convert.stages import conversion
 
-    if checkpoint is not None and config is None:
-        raise click.UsageError("--checkpoint is for --config here: the ONNX of MODEL has been exported.")
+    if config is None:
+        options.refuse("checkpoint", because="is for --config here: the ONNX of MODEL has been exported")
     form = InputForm(input_type, input_layout)
     with job_of(model, output_dir, progress, checkpoint, config=config, force=force) as job:
         chosen = find_front_end(front_end, dict(mo_args))

@@ -225,6 +225,8 @@ def _card_of(model: str, config: Optional[Path], checkpoint: Optional[Path]) -> 
         return find_card(model)
     if click.get_current_context().get_parameter_source("model") is not ParameterSource.DEFAULT:
         raise click.UsageError(f"MODEL ({model}) and --config say two things; give one of them.")
+    of_downloads = "sources", "allow_http_redirect", "allow_unknown_checkpoint"
+    refuse(*of_downloads, because="is not for --config, whose checkpoint is the one that is given with it")
     if checkpoint is None:
         raise click.UsageError("--config needs the checkpoint that goes with it: --checkpoint FILE.")
     from pspnet_convert.pytorch.own_model import own_card
