@@ -88,7 +88,8 @@ class ArtifactError(ConvertError):
 
 
 class ContractError(ArtifactError):
-    """An ONNX or IR file that can be read, without the card's names, shapes, number types or layout."""
+    """An ONNX or IR file that can be read, without the names, shapes, number types or layout that were asked for;
+    or that does not give an answer for each image."""
 
 
 class WorkspaceError(ConvertError):

@@ -21,7 +21,7 @@ from pspnet_convert.models.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.progress import Progress
 from pspnet_convert.pytorch.original import Original
 from pspnet_convert.recording.manifest import Digests, FileRecord, Manifest, StageRecord, versions
-from pspnet_convert.workspace import Workspace, ir_files, replacing
+from pspnet_convert.workspace import INT8, Workspace, ir_files, replacing
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +109,23 @@ class Job:
         """What to-ir was asked for; the plain one where the manifest has no such stage."""
         record = self.manifest.stage("to-ir")
         return PLAIN if record is None else InputForm(record.options["input_type"], record.options["input_layout"])
+
+    def ir(self, precision: str) -> Path:
+        """The .xml of the workspace's IR; ArtifactError if one lies there that is of an earlier conversion.
+
+        It may then be of another checkpoint, and in what form it takes images, the manifest tells no more. INT8 is what
+        its FP32 is. Where the manifest has neither the IR's making nor the ONNX's, an IR is taken as it is.
+        """
+        path = self.workspace.ir(precision)
+        origin = "FP32" if precision == INT8 else precision
+        record = self.manifest.stage("to-ir")
+        if record is None:
+            earlier, advice = self.manifest.stage("export-onnx") is not None, "Run to-ir first."
+        else:
+            earlier, advice = origin not in record.options["precisions"], f"Run to-ir with --precision {origin} first."
+        if earlier and path.is_file():
+            raise ArtifactError(f"{path}: is of an earlier conversion", advice)
+        return path
 
     def record(self, path: Path) -> FileRecord:
         """A file as the manifest has it: by its place in the workspace, of one from elsewhere the name alone."""

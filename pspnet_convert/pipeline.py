@@ -14,7 +14,7 @@ from pspnet_convert.job import Job, Outcome
 from pspnet_convert.models.contract import DEFAULT_OPSET
 from pspnet_convert.models.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.stages import conversion, export, verification
-from pspnet_convert.stages import download as fetching
+from pspnet_convert.stages import download as downloading
 from pspnet_convert.workspace import INT8, PRECISIONS
 
 
@@ -37,7 +37,7 @@ def run(
 ) -> list[Outcome]:
     """All stages and the page; `download` is False where the user has given a checkpoint."""
     converter = find_front_end(front_end, mo_args or {})  # what is not installed is told of before all work
-    outcomes = [fetching.download(job, sources, allow_http_redirect=allow_http_redirect)] if download else []
+    outcomes = [downloading.download(job, sources, allow_http_redirect=allow_http_redirect)] if download else []
     outcomes.append(export.export_onnx(job, shape, batch, opset, int32=int32, fold_pyramid=fold_pyramid))
     outcomes.append(conversion.to_ir(job, precisions, converter, form))
     outcomes.append(verification.verify(job, images))

@@ -19,6 +19,7 @@ from pspnet_convert import __version__, workspace
 from pspnet_convert.cards.card import MAX_SIDE, ModelCard, load_card
 from pspnet_convert.cli import cli as command_line
 from pspnet_convert.commands import options
+from pspnet_convert.models.input_form import DYNAMIC, MAX_BATCH
 from pspnet_convert.quantizing.quantize import DEFAULT_SUBSET
 
 HEAVY = [
@@ -86,6 +87,9 @@ def test_what_help_must_not_import_says_the_same() -> None:
     assert (options.PRECISIONS, options.INT8) == (workspace.PRECISIONS, workspace.INT8)
     assert options.MAX_SIDE == MAX_SIDE
     assert options.SUBSET == DEFAULT_SUBSET
+    assert options.MAX_BATCH == MAX_BATCH
+    context = command_line.commands["export-onnx"].make_context("export-onnx", ["--batch", "dynamic"])
+    assert context.params["batch"] == DYNAMIC
 
 
 def test_the_package_itself_imports_nothing_heavy() -> None:
@@ -154,6 +158,7 @@ def test_help_lists_every_command(cli: Cli) -> None:
         (["export-onnx", "demo", "--batch", "any"], "'any' is neither a number from 1 to 64 nor dynamic"),
         (["to-ir", "demo", "--input-type", "u16"], "'u16' is not one of 'u8', 'f32'"),
         (["to-ir", "demo", "--input-layout", "NCWH"], "'NCWH' is not one of 'NCHW', 'NHWC'"),
+        (["verify", "demo", "--input-shape", "1,3,80,96"], "--input-shape is for files from elsewhere (--onnx, --ir)."),
         (["verify", "demo", "--batch", "2"], "--batch is for files from elsewhere (--onnx, --ir)."),
         (["verify", "demo", "--input-type", "f32"], "--input-type is for files from elsewhere (--onnx, --ir)."),
         (["verify", "demo", "--input-layout", "NHWC"], "--input-layout is for files from elsewhere (--onnx, --ir)."),

@@ -142,6 +142,22 @@ def test_another_figure_of_the_card_is_measured_from(
     assert again["skipped"] is True
 
 
+@pytest.mark.parametrize(
+    ("figures", "protocol"), [([], "crop"), (["slide"], "crop"), (["slide", "whole", "pad"], "whole")]
+)
+def test_without_a_protocol_it_is_what_the_help_says(
+    cli: Cli, small: ModelCard, workspace: Path, dataset: Path, tmp_path: Path, figures: list[str], protocol: str
+) -> None:
+    data = yaml.safe_load((small.folder / "model.yml").read_text())
+    card = tmp_path / "model.yml"
+    common = {"metric": "mean_iou", "value": 50.0, "dataset": "x", "measured_by": "x"}
+    card.write_text(yaml.safe_dump({**data, "accuracy": [{**common, "protocol": name} for name in figures]}))
+    result = cli("evaluate", card, "-o", workspace, "--dataset", dataset, "--backend", "ONNX", "--json")
+    assert result.json()["result"]["protocol"] == protocol
+    told = " ".join(cli("evaluate", "--help").stdout.split())
+    assert "that of the card's first figure taken by one of these, else crop" in told
+
+
 def test_a_list_that_has_grown_is_told_of(cli: Cli, small: ModelCard, workspace: Path, dataset: Path) -> None:
     copy = shutil.copytree(dataset, workspace / "voc")
     arguments = ["--dataset", copy, "--backend", "ONNX", "--limit", 2, "--json"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -181,6 +182,28 @@ def test_the_row_at_the_default_precision_is_informative(cli: Cli, small: ModelC
     table = cli("verify", small.folder, "-o", workspace, "--at-default-precision")
     assert f"IR FP32 at {default}" in table.stdout
     assert "(pass)" in table.stdout
+
+
+def test_what_does_not_compile_at_the_default_precision_is_told_and_decides_nothing(
+    cli: Cli, small: ModelCard, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compile_model = openvino.Core.compile_model
+
+    def at_f32_alone(self: Any, model: Any, device: str, config: dict[str, str]) -> Any:
+        if not config:
+            raise RuntimeError("no such primitive")
+        return compile_model(self, model, device, config)
+
+    monkeypatch.setattr(openvino.Core, "compile_model", at_f32_alone)
+    report = workspace / "junit.xml"
+    result = cli("verify", small.folder, "-o", workspace, "--at-default-precision", "--junit", report, "--json")
+    assert result.exit_code == 0, result.stderr
+    rows = result.json()["stages"][0]["result"]["comparisons"]
+    assert [row["passed"] for row in rows] == [not row["informative"] for row in rows]
+    for row in (row for row in rows if row["informative"]):
+        (fault,) = (fault for check in row["checks"] for fault in check["faults"])
+        assert "OpenVINO does not compile it: no such primitive" in fault
+    assert report.is_file()
 
 
 def test_a_graph_in_a_circle_is_no_endless_search(cli: Cli, small: ModelCard, workspace: Path) -> None:

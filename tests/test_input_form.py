@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 import onnx
@@ -13,6 +13,7 @@ import onnxruntime
 import openvino
 import pytest
 import torch
+import voc
 from click.testing import CliRunner
 from conftest import LENIENT, Cli
 from hypothesis import given, settings
@@ -23,7 +24,7 @@ from PIL import Image as Pillow
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cli import cli as command_line
-from pspnet_convert.errors import ArtifactError, ContractError
+from pspnet_convert.errors import ContractError
 from pspnet_convert.evaluating.labelling import open_labeller
 from pspnet_convert.exporting.onnx_export import ExportOptions, export_onnx
 from pspnet_convert.models.backends import OnnxBackend, OpenVinoBackend
@@ -238,7 +239,9 @@ def test_an_ir_of_another_batch_or_form_breaks_the_contract(
     small: ModelCard, runs: Callable[[str], Path], batch: int, form: InputForm
 ) -> None:
     path = ir_of(runs("three") / "public" / "small-standin")
-    with pytest.raises(ContractError, match=r"its input is input\.1 uint8 \[3, 72, 64, 3\], the card wants input\.1 "):
+    with pytest.raises(
+        ContractError, match=r"its input is input\.1 uint8 \[3, 72, 64, 3\], where input\.1 .* was asked for"
+    ):
         OpenVinoBackend(path, small, (batch, *SIZE), form)
     with pytest.raises(ContractError, match="its input is"):
         open_labeller(ModelFile("IR FP32", path), small, (batch, *SIZE), form)
@@ -258,6 +261,34 @@ def test_files_from_elsewhere_must_take_what_the_options_say(
     assert cli("verify", small.folder, "-o", tmp_path / "out", *checkpoint, *files, *right).exit_code == 0
 
 
+def test_files_from_elsewhere_may_be_of_another_size(
+    cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path
+) -> None:
+    shape = ["--input-shape", "1,3,40,104"]
+    assert cli("run", small.folder, "-o", workspace, "--precision", "FP32", *shape).exit_code == 0
+    folder = workspace / "public" / "small-standin"
+    files = ["--ir", ir_of(folder), "--onnx", onnx_of(folder)]
+    arguments = ["verify", small.folder, "-o", tmp_path / "out", "--checkpoint", folder / small.checkpoint.name, *files]
+    result = cli(*arguments)
+    assert result.exit_code == 9
+    assert "where input.1 float32 [1, 3, 72, 64] was asked for" in result.error
+    assert cli(*arguments, *shape).exit_code == 0
+
+
+def test_a_broken_contract_is_told_once_however_many_images_there_are(
+    cli: Cli, small: ModelCard, three: Path, tmp_path: Path
+) -> None:
+    photos = [photo(tmp_path / f"{number}.png", number, 50, 80) for number in range(9)]
+    images = [word for path in photos for word in ("--images", path)]
+    checkpoint = ["--checkpoint", small.folder / small.checkpoint.name]
+    file = ["--ir", ir_of(three / "public" / "small-standin")]
+    result = cli("verify", small.folder, "-o", tmp_path / "out", *checkpoint, *file, *images, "--json")
+    assert result.exit_code == 9
+    printed = result.json()["stages"][0]["result"]
+    assert len(printed["inputs"]) > 8
+    assert len(faults_of(printed["comparisons"][0], "contract")) == 1
+
+
 def test_an_ir_that_is_replaced_by_one_of_another_form_fails(
     cli: Cli, small: ModelCard, small_run: Path, three: Path
 ) -> None:
@@ -268,11 +299,11 @@ def test_an_ir_that_is_replaced_by_one_of_another_form_fails(
     result = cli("verify", small.folder, "-o", three)
     assert result.exit_code == 9
     assert "contract: " in result.error
-    assert "the card wants input.1 uint8 [3, 72, 64, 3]" in result.error
+    assert "where input.1 uint8 [3, 72, 64, 3] was asked for" in result.error
     for command in (["segment", small.folder / "x.png", "--model", small.folder], ["quantize", small.folder]):
         refused = cli(*command, "-o", three)
         assert refused.exit_code == 11
-        assert "the card wants input.1 uint8 [3, 72, 64, 3]" in refused.error
+        assert "where input.1 uint8 [3, 72, 64, 3] was asked for" in refused.error
 
 
 def with_gathered_input(path: Path, slots: list[int]) -> None:
@@ -293,7 +324,7 @@ def test_slots_that_answer_for_one_another_fail(cli: Cli, small: ModelCard, thre
     assert result.exit_code == 9
     rows = result.json()["stages"][0]["result"]["comparisons"]
     assert [row["passed"] for row in rows] == [False, False, False]
-    faults = next(check["faults"] for check in rows[0]["checks"] if check["name"] == "logits")
+    faults = faults_of(rows[0], "logits")
     wrong = [slot for slot, answered in enumerate(slots) if slot != answered]
     names = ["sheet", "sheet-2", "sheet-3"]
     assert [fault.partition(":")[0] for fault in faults] == [names[slot] for slot in wrong]
@@ -306,11 +337,21 @@ def test_a_dynamic_model_that_gives_one_answer_for_all_is_caught(
     output = shutil.copytree(runs("any"), tmp_path / "any")
     path = onnx_of(output / "public" / "small-standin")
     with_gathered_input(path, [0])
-    with pytest.raises(ArtifactError, match="gives 1 label maps and 1 logits for 3 images"):
+    with pytest.raises(ContractError, match="gives 1 label maps and 1 logits for 3 images"):
         list(OnnxBackend(path, small, (DYNAMIC, *SIZE)).run(pictures(4)))
-    result = cli("verify", small.folder, "-o", output)
-    assert result.exit_code == 11
+    report = tmp_path / "junit.xml"
+    result = cli("verify", small.folder, "-o", output, "--junit", report, "--json")
+    assert result.exit_code == 9
+    assert "contract: " in result.error
     assert "for 3 images" in result.error
+    assert "for 3 images" in report.read_text("utf-8")
+    rows = result.json()["stages"][0]["result"]["comparisons"]
+    assert {row["backend"]: len(faults_of(row, "contract")) for row in rows} == {"ONNX": 1, "IR FP32": 0, "IR FP16": 0}
+    assert {row["backend"]: row["passed"] for row in rows} == {"ONNX": False, "IR FP32": True, "IR FP16": True}
+
+
+def faults_of(row: dict[str, Any], name: str) -> list[str]:
+    return next(check["faults"] for check in row["checks"] if check["name"] == name)
 
 
 def test_only_the_batch_may_be_dynamic(small: ModelCard, runs: Callable[[str], Path], tmp_path: Path) -> None:
@@ -436,3 +477,40 @@ def test_onnx_runtime_takes_any_number_of_images(runs: Callable[[str], Path]) ->
     for count in (1, 2, 6):
         (labels,) = session.run(None, {"input.1": np.zeros((count, *SIZE), np.float32)})
         assert labels.shape == (count, 1, *SIZE[1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("three", ["--batch", "3", "--opset", "19"]), ("three", ["--batch", "2"]), (None, ["--opset", "19"])],
+)
+def test_irs_of_an_earlier_onnx_are_not_taken_for_this_ones(
+    cli: Cli,
+    small: ModelCard,
+    runs: Callable[[str], Path],
+    small_run: Path,
+    tmp_path: Path,
+    name: Optional[str],
+    options: list[str],
+) -> None:
+    output = shutil.copytree(small_run if name is None else runs(name), tmp_path / "out")
+    model = [small.folder, "-o", output]
+    dataset = ["--dataset", voc.write(tmp_path / "voc", small, [(72, 64), (50, 90)])]
+    picture = photo(tmp_path / "a.png", 1, 50, 50)
+    assert cli("export-onnx", *model, *options).exit_code == 0
+    for command in (
+        ["verify", *model],
+        ["segment", picture, "--model", *model],
+        ["segment", picture, "--precision", "FP16", "--model", *model],
+        ["evaluate", *model, *dataset],
+        ["evaluate", *model, *dataset, "--backend", "FP16"],
+        ["quantize", *model],
+    ):
+        result = cli(*command)
+        assert result.exit_code == 11, result.stderr
+        assert "small-standin.xml: is of an earlier conversion. Run to-ir first" in result.error
+    assert cli("evaluate", *model, *dataset, "--backend", "PyTorch", "--backend", "ONNX").exit_code == 0
+    assert cli("to-ir", *model, "--precision", "FP32").exit_code == 0
+    assert cli("verify", *model).exit_code == 0
+    result = cli("segment", picture, "--precision", "FP16", "--model", *model)
+    assert result.exit_code == 11
+    assert "is of an earlier conversion. Run to-ir with --precision FP16 first" in result.error

@@ -200,7 +200,8 @@ def test_an_onnx_without_the_cards_names(
     result = cli(command, small.folder, "-o", workspace)
     assert result.exit_code == code
     assert f"something {'float32' if name == 'input.1' else 'int64'}" in result.error
-    assert f"the card wants {name}" in result.error
+    assert f", where {name} " in result.error
+    assert " was asked for" in result.error
 
 
 @pytest.mark.parametrize("command", ["to-ir", "verify"])

@@ -18,6 +18,7 @@ from pspnet_convert.cards.inline_network import BACKBONES, LAYERS, NECKS
 from pspnet_convert.pytorch.network import PSPNet, build_inline, build_segmentor
 from pspnet_convert.pytorch.own_model import own_card, voc_palette
 
+OWN = ("--config", "a.py", "--checkpoint", "b.pth")
 OLD = """
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
@@ -274,7 +275,12 @@ def test_a_config_that_is_not_there_is_told(cli: Cli, weights: Path, tmp_path: P
     [
         (("run", "demo", "--config", "a.py", "--checkpoint", "b.pth"), "give one of them"),
         (("export-onnx", "--config", "a.py"), "--checkpoint FILE"),
-        (("to-ir", "--checkpoint", "b.pth"), "is for --config here"),
+        (("to-ir", "--checkpoint", "b.pth"), "--checkpoint is for --config here"),
+        (("run", *OWN, "--source", "mirror"), "--source is not for --config"),
+        (("run", *OWN, "--allow-http-redirect"), "--allow-http-redirect is not for --config"),
+        (("run", *OWN, "--allow-unknown-checkpoint"), "--allow-unknown-checkpoint is not for --config"),
+        (("export-onnx", *OWN, "--allow-unknown-checkpoint"), "--allow-unknown-checkpoint is not for --config"),
+        (("verify", *OWN, "--allow-unknown-checkpoint"), "--allow-unknown-checkpoint is not for --config"),
     ],
 )
 def test_options_that_do_not_go_together_are_told(cli: Cli, arguments: tuple[str, ...], words: str) -> None:

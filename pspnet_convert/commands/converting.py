@@ -102,8 +102,8 @@ def to_ir(
     from pspnet_convert.models.input_form import InputForm
     from pspnet_convert.stages import conversion
 
-    if checkpoint is not None and config is None:
-        raise click.UsageError("--checkpoint is for --config here: the ONNX of MODEL has been exported.")
+    if config is None:
+        options.refuse("checkpoint", because="is for --config here: the ONNX of MODEL has been exported")
     form = InputForm(input_type, input_layout)
     with job_of(model, output_dir, progress, checkpoint, config=config, force=force) as job:
         chosen = find_front_end(front_end, dict(mo_args))
@@ -114,7 +114,7 @@ def to_ir(
 @together(options.model, options.output_dir, options.config, options.checkpoint, options.images)
 @click.option("--onnx", "onnx_files", type=FILE, multiple=True, help="Compare this ONNX from elsewhere. Repeatable.")
 @click.option("--ir", "ir_files", type=FILE, multiple=True, help="Compare this IR (.xml) from elsewhere. Repeatable.")
-@together(options.batch, options.input_form)
+@together(options.input_shape, options.batch, options.input_form)
 @click.option(
     "--at-default-precision", is_flag=True, help="Tell as well how the IRs answer as this processor runs them."
 )
@@ -129,6 +129,7 @@ def verify(
     images: Sequence[Path],
     onnx_files: Sequence[Path],
     ir_files: Sequence[Path],
+    shape: Optional[ImageShape],
     batch: int,
     input_type: Literal["f32", "u8"],
     input_layout: Literal["NCHW", "NHWC"],
@@ -142,7 +143,8 @@ def verify(
     """Compare ONNX and IR with the PyTorch original, pixel by pixel.
 
     With --onnx or --ir, those files are compared instead of the workspace's, and the manifest stays as it is. Such
-    files must take what --batch, --input-type and --input-layout say; the workspace's own, what they were made for.
+    files must take what --input-shape, --batch, --input-type and --input-layout say; the workspace's own, what they
+    were made for.
 
     Exit code 0: the same answers; 9: a converted model is wrong; 10: inconclusive, the images could not show it.
 
@@ -154,7 +156,8 @@ def verify(
     from pspnet_convert.stages import verification
 
     if not (onnx_files or ir_files):
-        options.refuse("batch", "input_type", "input_layout", because="is for files from elsewhere (--onnx, --ir)")
+        others = "shape", "batch", "input_type", "input_layout"
+        options.refuse(*others, because="is for files from elsewhere (--onnx, --ir)")
     remove_earlier(junit)
     with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, config=config, force=force) as job:
         outcome = verification.verify(
@@ -162,6 +165,7 @@ def verify(
             images,
             onnx_files,
             ir_files,
+            shape=shape,
             batch=batch,
             form=InputForm(input_type, input_layout),
             at_default_precision=at_default_precision,

@@ -105,6 +105,9 @@ precision = click.option(
     show_default="both",
     help="FP16 compresses the weights. Repeatable.",
 )
+input_shape = click.option(
+    "--input-shape", "shape", type=_Shape(), show_default="the card's", help="The image's shape."
+)
 batch = click.option(
     "--batch", type=_Batch(), default=1, show_default=True, help="Images at a time; dynamic: as many as one likes."
 )
@@ -169,7 +172,7 @@ front_end = together(
     ),
 )
 export = together(
-    click.option("--input-shape", "shape", type=_Shape(), show_default="the card's", help="The image's shape."),
+    input_shape,
     batch,
     click.option("--opset", type=int, default=18, show_default=True, help="ONNX opset, 18 to 23."),
     click.option("--int32", is_flag=True, help="A label map of int32 instead of int64."),
@@ -222,6 +225,8 @@ def _card_of(model: str, output_dir: Path, config: Optional[Path], checkpoint: O
         return find_card(model)
     if click.get_current_context().get_parameter_source("model") is not ParameterSource.DEFAULT:
         raise click.UsageError(f"MODEL ({model}) and --config say two things; give one of them.")
+    of_downloads = "sources", "allow_http_redirect", "allow_unknown_checkpoint"
+    refuse(*of_downloads, because="is not for --config, whose checkpoint is the one that is given with it")
     if checkpoint is None:
         raise click.UsageError("--config needs the checkpoint that goes with it: --checkpoint FILE.")
     from pspnet_convert.pytorch.own_model import own_card, with_kept_texts

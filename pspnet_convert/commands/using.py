@@ -99,7 +99,7 @@ def segment(images: Sequence[Path], model: str, precision: str, output_dir: Path
 
     with job_of(model, output_dir, "none", force=False) as job:
         shape = job.exported_shape()
-        backend = OpenVinoBackend(job.workspace.ir(precision), job.card, shape, job.input_form())
+        backend = OpenVinoBackend(job.ir(precision), job.card, shape, job.input_form())
         done = list(segment_images(backend, job.card, shape, images, job.workspace.folder / "segmented"))
     if as_json:
         print_json(
@@ -162,7 +162,7 @@ def benchmark(
 @click.option(
     "--protocol",
     type=click.Choice(["crop", "pad", "whole"]),
-    show_default="the card's first figure's",
+    show_default="that of the card's first figure taken by one of these, else crop",
     help="How an image is brought to the model's size, and what is scored.",
 )
 @click.option(

@@ -12,16 +12,16 @@ from pspnet_convert.errors import ArtifactError, CardError, DatasetError
 from pspnet_convert.evaluating.dataset import Entry
 from pspnet_convert.evaluating.labelling import ONNX, PYTORCH
 from pspnet_convert.evaluating.protocols import PROTOCOLS
+from pspnet_convert.job import Job
 from pspnet_convert.runtime import require_openvino
 from pspnet_convert.verifying.candidates import ModelFile
-from pspnet_convert.workspace import Workspace
 
 IRS = ("FP32", "FP16", "INT8")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What the user asked for. `dataset` None: the card's; `protocol` None: that of the card's first figure.
+    """What the user asked for. `dataset` None: the card's; `protocol` None: as find_protocol says.
 
     `backends`: of PYTORCH, ONNX and IRS; empty for all that the workspace has. `limit`: the first so many images.
     `max_drop`: how many points below its reference a model may be. `ray`: a cluster's address.
@@ -39,7 +39,7 @@ class Choice:
 
 
 def find_protocol(choice: Choice, card: ModelCard) -> str:
-    """`crop` where neither the user nor the card names one that images can be evaluated by."""
+    """The user's; else that of the card's first figure whose protocol is one of PROTOCOLS; else `crop`."""
     known = (figure.protocol for figure in card.accuracy if figure.protocol in PROTOCOLS)
     return choice.protocol or next(known, "crop")
 
@@ -53,12 +53,13 @@ def find_dataset(choice: Choice, card: ModelCard) -> Path:
     return card.folder / card.dataset
 
 
-def find_subjects(choice: Choice, workspace: Workspace, checkpoint: Path) -> list[ModelFile]:
-    """The chosen models, or all that the workspace has; ArtifactError if one is not there.
+def find_subjects(choice: Choice, job: Job) -> list[ModelFile]:
+    """The chosen models, or all that the workspace has; ArtifactError if one is not there, or of an earlier conversion.
 
     DependencyError if there are IRs among them and no OpenVINO.
     """
-    paths = {PYTORCH: checkpoint, ONNX: workspace.onnx, **{name: workspace.ir(name) for name in IRS}}
+    workspace = job.workspace
+    paths = {PYTORCH: job.original.path, ONNX: workspace.onnx, **{name: workspace.ir(name) for name in IRS}}
     there = [name for name, path in paths.items() if path.is_file()]
     missing = [name for name in choice.backends if name not in there]
     if missing or not there:
@@ -67,7 +68,7 @@ def find_subjects(choice: Choice, workspace: Workspace, checkpoint: Path) -> lis
     chosen = [name for name in there if name in choice.backends or not choice.backends]
     if set(chosen) & set(IRS):
         require_openvino()
-    return [ModelFile(f"IR {name}" if name in IRS else name, paths[name]) for name in chosen]
+    return [ModelFile(f"IR {name}", job.ir(name)) if name in IRS else ModelFile(name, paths[name]) for name in chosen]
 
 
 def image_digests(entries: Sequence[Entry], digest: Callable[[Path], str]) -> dict[str, list[Optional[str]]]:

@@ -179,9 +179,9 @@ class OpenVinoBackend:
 def _by_slot(
     path: Path, labels: NDArray[Any], logits: NDArray[np.float32], given: NDArray[Any]
 ) -> Sequence[Prediction]:
-    """Of labels [N, 1, H, W] and logits [N, classes, H, W] for N images; ArtifactError for another number."""
+    """Of labels [N, 1, H, W] and logits [N, classes, H, W] for N images; ContractError for another number."""
     if not len(labels) == len(logits) == len(given):
-        raise ArtifactError(f"{path}: gives {len(labels)} label maps and {len(logits)} logits for {len(given)} images")
+        raise ContractError(f"{path}: gives {len(labels)} label maps and {len(logits)} logits for {len(given)} images")
     return [Prediction(of_image[0], its_logits) for of_image, its_logits in zip(labels, logits)]
 
 

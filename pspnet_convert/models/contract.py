@@ -114,11 +114,11 @@ def _faults(
 ) -> list[str]:
     if len(ports) != 1 or name not in ports[0].names or ports[0].dtype not in dtypes or ports[0].shape != tuple(shape):
         found = ", ".join(str(port) for port in ports) or "none"
-        return [f"its {kind} is {found}, the card wants {name} {' or '.join(dtypes)} {list(shape)}"]
+        return [f"its {kind} is {found}, where {name} {' or '.join(dtypes)} {list(shape)} was asked for"]
     (port,) = ports
     faults = [] if port.used else [f"nothing in it uses its {kind} {name}"]
     if port.layout and port.layout != layout:
-        faults.append(f"its {kind} {name} says that its layout is {port.layout}, the card wants {layout}")
+        faults.append(f"its {kind} {name} says that its layout is {port.layout}, where {layout} was asked for")
     return faults
 
 

@@ -27,7 +27,7 @@ def evaluate(job: Job, choice: Choice, stage: str = "evaluate") -> Outcome:
     protocol = asked.find_protocol(choice, job.card)
     folder = asked.find_dataset(choice, job.card)
     listed = read_split(folder, choice.split)
-    subjects = asked.find_subjects(choice, job.workspace, job.original.path)
+    subjects = asked.find_subjects(choice, job)
     asked.check_comparable(choice, job.card, protocol, subjects)
     models = {subject.name: _records(job, subject) for subject in subjects}
     images = asked.image_digests(listed[: choice.limit], job.digests.of)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from pspnet_convert.errors import ArtifactError
 from pspnet_convert.job import Job, Outcome, require
 from pspnet_convert.progress import steps
 from pspnet_convert.quantizing.int8_check import check_int8
@@ -21,7 +20,8 @@ from pspnet_convert.workspace import INT8, ir_files
 
 def quantize(job: Job, calibration: Optional[Path], subset_size: int) -> Outcome:
     """The workspace's FP32 IR as INT8, calibrated with pictures of the folder `calibration`, or of the card."""
-    ir, target = _converted(job), job.workspace.ir(INT8)
+    ir, target = job.ir("FP32"), job.workspace.ir(INT8)
+    require(ir_files(ir), "to-ir")
     images = calibration_images(job.card, calibration, subset_size)
 
     def work() -> dict[str, Any]:
@@ -45,7 +45,7 @@ def verify_int8(job: Job, calibration: Optional[Path], min_agreement: float) -> 
 
     The verdict is in the record's result.
     """
-    irs = {precision: job.workspace.ir(precision) for precision in ("FP32", INT8)}
+    irs = {precision: job.ir(precision) for precision in ("FP32", INT8)}
     images = checked_images(job.card, calibration)
 
     def work() -> dict[str, Any]:
@@ -60,16 +60,6 @@ def verify_int8(job: Job, calibration: Optional[Path], min_agreement: float) -> 
         outputs=[],
         work=work,
     )
-
-
-def _converted(job: Job) -> Path:
-    """The FP32 IR; ArtifactError where the last to-ir made none: one that lies there may be of another checkpoint."""
-    ir = job.workspace.ir("FP32")
-    require(ir_files(ir), "to-ir")
-    record = job.manifest.stage("to-ir")
-    if record is not None and "FP32" not in record.options["precisions"]:
-        raise ArtifactError(f"{ir}: is of an earlier conversion", "Run to-ir with --precision FP32 first.")
-    return ir
 
 
 def _inputs(job: Job, irs: Sequence[Path], images: Sequence[Path]) -> dict[str, Any]:

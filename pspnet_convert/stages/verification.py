@@ -38,6 +38,7 @@ def verify(
     onnx: Sequence[Path] = (),
     irs: Sequence[Path] = (),
     *,
+    shape: Optional[ImageShape] = None,
     batch: int = 1,
     form: InputForm = PLAIN,
     at_default_precision: bool = False,
@@ -47,8 +48,8 @@ def verify(
 
     What each model saw lies in the workspace's `verification` folder afterwards. With `onnx` or `irs`, files from
     elsewhere, those are compared, and workspace and manifest stay as they are: they must take `batch` images of the
-    card's size, an IR in `form`; the workspace's own what they were made for. Pictures of what differs go to the folder
-    `save_diff`.
+    height and width of `shape` (the card's where None is given), an IR in `form`; the workspace's own what they were
+    made for. Pictures of what differs go to the folder `save_diff`.
     """
     if not (onnx or irs):
         outcome = _verify_own(job, images, at_default_precision)
@@ -56,8 +57,8 @@ def verify(
             save_differences(job.workspace.verification, outcome.record.result, save_diff)
         return outcome
     with temporary_folder(job.workspace.folder) as folder:
-        files, shape = _from_elsewhere(onnx, irs), (batch, *job.card.input.shape[1:])
-        outcome = _verify_others(job, files, shape, form, images, at_default_precision, folder)
+        files, taken = _from_elsewhere(onnx, irs), (batch, *(shape or job.card.input.shape)[1:])
+        outcome = _verify_others(job, files, taken, form, images, at_default_precision, folder)
         if save_diff is not None:
             save_differences(folder, outcome.record.result, save_diff)
         return outcome
@@ -68,7 +69,7 @@ def _verify_own(job: Job, images: Sequence[Path], at_default_precision: bool) ->
     files = [ModelFile("ONNX", job.workspace.onnx, "f32")]
     for precision in _converted(job):
         claims: Precision = "FP16" if precision == "FP16" else "f32"
-        files.append(ModelFile(f"IR {precision}", job.workspace.ir(precision), claims))
+        files.append(ModelFile(f"IR {precision}", job.ir(precision), claims))
     require([part for file in files for part in file.parts], "to-ir")
     pictures: list[Path] = []
 
