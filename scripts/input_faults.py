@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.models.input_form import InputForm
+from pspnet_convert.runtime import operations
 
 BATCH = 3
 FORM = InputForm("u8", "NHWC")
@@ -66,12 +67,10 @@ def _in_ir() -> dict[str, Callable[[openvino.Model], openvino.Model]]:
         """Put an operation behind the one that makes the bytes float32; `change` is given the operations and that."""
 
         def edit(model: openvino.Model) -> openvino.Model:
-            import openvino.runtime.opset13 as operations
-
             (converted,) = (model.inputs[0].get_target_inputs()).copy()
             convert = converted.get_node()
             takers = list(convert.output(0).get_target_inputs())
-            changed = change(operations, convert)
+            changed = change(operations(), convert)
             for taker in takers:
                 taker.replace_source_output(changed.output(0))
             model.validate_nodes_and_infer_types()

@@ -82,7 +82,9 @@ def pickling(canary: Path) -> Mutation:
             for entry in old.infolist():
                 content = old.read(entry)
                 is_pickle = entry.filename.endswith("/data.pkl")
-                new.writestr(entry.filename, _edit_steps(random, content, canary) if is_pickle else content)
+                # By a name alone it would get the time of day, and other bytes.
+                same_date = zipfile.ZipInfo(entry.filename, entry.date_time)
+                new.writestr(same_date, _edit_steps(random, content, canary) if is_pickle else content)
         return made.getvalue()
 
     return edit
