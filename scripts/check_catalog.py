@@ -149,7 +149,7 @@ def markdown(rows: Sequence[Checked], models: Sequence[Published]) -> str:
         "mmsegmentation's index whose decode head is PSPHead, with random weights instead of their checkpoints', taken",
         "through all stages of `pspnet-convert run`. The last four columns are verification's: the error of the logits",
         "against the PyTorch reference (rms, relative), and the verdict. The published figure is mmsegmentation's, of",
-        "the real checkpoint.",
+        "the real checkpoint. The seconds are of the machine that it ran on, and of what else that had to do.",
         "",
         f"With {', '.join(f'{tool} {version}' for tool, version in tools().items())}.",
         "",
