@@ -6,6 +6,7 @@ answer counts.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from functools import cache
@@ -105,35 +106,45 @@ class _Slots:
         return self._wait
 
 
-class OnnxLabeller:
-    """An ONNX file on ONNX Runtime, at its own size only."""
+class _OfOneSize(ABC):
+    """A converted model: images of its own size alone, as many in a run as it has slots (one, of a dynamic batch)."""
 
-    def __init__(self, path: Path, card: ModelCard, shape: ImageShape) -> None:
+    def __init__(self, path: Path, shape: ImageShape) -> None:
         self._path, self._shape = path, shape
-        self._backend = OnnxBackend(path, card, shape)
-        self.at_once = max(1, shape[0])
-        self._slots = self._free_slots()
+        self._batch = max(1, shape[0])
+        self._slots = _Slots(self._batch, self._begin)
 
     def start(self, image: Image, logits_at: Size) -> Callable[[], Labels]:
         _check_size(self._path, self._shape, image, logits_at)
         if self._slots.closed:
-            self._slots = self._free_slots()
+            self._slots = _Slots(self._batch, self._begin)
         return self._slots.take(image)
 
-    def _free_slots(self) -> _Slots:
-        return _Slots(self.at_once, self._run)
+    @abstractmethod
+    def _begin(self, images: list[Image]) -> Callable[[], list[Labels]]:
+        """Begin a run; returns what waits for the label maps."""
 
-    def _run(self, images: list[Image]) -> Callable[[], list[Labels]]:
+
+class OnnxLabeller(_OfOneSize):
+    """An ONNX file on ONNX Runtime, at its own size only."""
+
+    def __init__(self, path: Path, card: ModelCard, shape: ImageShape) -> None:
+        super().__init__(path, shape)
+        self._backend = OnnxBackend(path, card, shape)
+        self.at_once = self._batch
+
+    def _begin(self, images: list[Image]) -> Callable[[], list[Labels]]:
         found = [prediction.labels for prediction in self._backend.run(images)]
         return lambda: found
 
 
-class OpenVinoLabeller:
+class OpenVinoLabeller(_OfOneSize):
     """An IR as it is, float32, at its own size only; as many inferences at once as OpenVINO finds best."""
 
     def __init__(self, path: Path, card: ModelCard, shape: ImageShape, form: InputForm) -> None:
         import openvino
 
+        super().__init__(path, shape)
         core = openvino.Core()
         model = read_ir(core, path)
         check_ports(path, ir_ports(model), card, shape, form)
@@ -144,19 +155,8 @@ class OpenVinoLabeller:
             raise ArtifactError(f"{path}: OpenVINO does not compile it: {last_line(error)}") from error
         requests = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._requests = deque(compiled.create_infer_request() for _ in range(requests))
-        self._path, self._shape, self._form = path, shape, form
-        self._batch = max(1, shape[0])
+        self._form = form
         self.at_once = requests * self._batch
-        self._slots = self._free_slots()
-
-    def start(self, image: Image, logits_at: Size) -> Callable[[], Labels]:
-        _check_size(self._path, self._shape, image, logits_at)
-        if self._slots.closed:
-            self._slots = self._free_slots()
-        return self._slots.take(image)
-
-    def _free_slots(self) -> _Slots:
-        return _Slots(self._batch, self._begin)
 
     def _begin(self, images: list[Image]) -> Callable[[], list[Labels]]:
         request = self._requests[0]
