@@ -49,6 +49,7 @@ def convert(request: dict[str, Any], note: Callable[[], None]) -> None:
         ignored_scope=nncf.IgnoredScope(types=["MatMul"], validate=False),
     )
     compress_matrices(quantized)
+    name_by_place(quantized)
     # `compress_to_fp16` does nothing to a model that NNCF has been at.
     save(quantized, Path(request["target"]), compress_to_fp16=False)
 
@@ -72,6 +73,17 @@ def fits_float16(matrix: NDArray[np.float32]) -> bool:
     with np.errstate(over="ignore"):
         lost = np.abs(matrix.astype(np.float16) - matrix)
     return all((lost.max(axis) <= 1e-3 * np.abs(matrix).max(axis)).all() for axis in (-1, -2))
+
+
+def name_by_place(model: openvino.Model) -> None:
+    """Name each node that no one has named by its type and its place in the model.
+
+    OpenVINO would name it by a count of all the nodes that the process has made, and of those the CPU plugin, at
+    work in threads for NNCF, makes a few more or fewer from one run to the next.
+    """
+    for place, node in enumerate(model.get_ordered_ops()):
+        if node.get_friendly_name() == node.get_name():
+            node.set_friendly_name(f"{node.get_type_name()}/{place}")
 
 
 if __name__ == "__main__":
