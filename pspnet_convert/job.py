@@ -111,21 +111,29 @@ class Job:
         return PLAIN if record is None else InputForm(record.options["input_type"], record.options["input_layout"])
 
     def ir(self, precision: str) -> Path:
-        """The .xml of the workspace's IR; ArtifactError if one lies there that is of an earlier conversion.
-
-        It may then be of another checkpoint, and in what form it takes images, the manifest tells no more. INT8 is what
-        its FP32 is. Where the manifest has neither the IR's making nor the ONNX's, an IR is taken as it is.
-        """
+        """The .xml of the workspace's IR; ArtifactError if one lies there that is_left."""
         path = self.workspace.ir(precision)
-        origin = "FP32" if precision == INT8 else precision
+        if self.is_left(precision):
+            raise ArtifactError(f"{path}: is of an earlier conversion", self._missing_stage(precision))
+        return path
+
+    def is_left(self, precision: str) -> bool:
+        """Whether an IR lies there that is of an earlier conversion.
+
+        It may be of another checkpoint, and in what form it takes images, the manifest tells no more. Where the
+        manifest has neither the IR's making nor the ONNX's, an IR is taken as it is.
+        """
+        return self.workspace.ir(precision).is_file() and self._missing_stage(precision) is not None
+
+    def _missing_stage(self, precision: str) -> Optional[str]:
+        """What to run for the manifest to tell of this IR; None if it does, or tells of no conversion at all."""
         record = self.manifest.stage("to-ir")
         if record is None:
-            earlier, advice = self.manifest.stage("export-onnx") is not None, "Run to-ir first."
-        else:
-            earlier, advice = origin not in record.options["precisions"], f"Run to-ir with --precision {origin} first."
-        if earlier and path.is_file():
-            raise ArtifactError(f"{path}: is of an earlier conversion", advice)
-        return path
+            return None if self.manifest.stage("export-onnx") is None else "Run to-ir first."
+        origin = "FP32" if precision == INT8 else precision
+        if origin not in record.options["precisions"]:
+            return f"Run to-ir with --precision {origin} first."
+        return "Run quantize first." if precision == INT8 and self.manifest.stage("quantize") is None else None
 
     def record(self, path: Path) -> FileRecord:
         """A file as the manifest has it: by its place in the workspace, of one from elsewhere the name alone."""

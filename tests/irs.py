@@ -13,7 +13,7 @@ from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.converting.front_ends import ModelOptimizer, Ovc
 from pspnet_convert.converting.ir import convert_to_ir
 from pspnet_convert.models.backends import OpenVinoBackend
-from pspnet_convert.models.images import fit, read_image, to_bgr
+from pspnet_convert.models.images import fitted_bgr
 from pspnet_convert.models.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.verifying.verification_inputs import SAMPLES
 
@@ -49,7 +49,7 @@ def assert_equal_label_maps(
     """On `photo` and a flat grey with noise, at f32."""
     height, width = card.input.shape[2:]
     noise = np.random.default_rng(5).integers(90, 160, (height, width, 3), dtype=np.uint8)
-    images = [to_bgr(fit(read_image(photo), height, width, card.input).image), noise]
+    images = [fitted_bgr(photo, height, width, card.input), noise]
     answers = [OpenVinoBackend(path, card, shape, form).run(images) for path in (one, other)]
     seen: set[int] = set()
     for first, second in zip(*answers):

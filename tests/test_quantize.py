@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import openvino
 import pytest
+import voc
 from click.testing import CliRunner
 from conftest import LENIENT, Cli, Run, needs_mo
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from make_standin_checkpoint import make_standin
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -224,6 +226,27 @@ def test_an_fp32_ir_that_the_last_conversion_did_not_make_is_not_taken(
     result = cli("quantize", small.folder, "-o", workspace)
     assert result.exit_code == 11
     assert "small-standin.xml: is of an earlier conversion. Run to-ir with --precision FP32 first" in result.error
+
+
+def test_an_int8_ir_of_another_checkpoint_is_not_taken(
+    cli: Cli, small: ModelCard, copied: Path, tmp_path: Path
+) -> None:
+    other = make_standin(small, tmp_path, seed=1).with_name("standin.pth")
+    assert cli("run", small.folder, "-o", copied, "--checkpoint", other, "--allow-unknown-checkpoint").exit_code == 0
+    picture = calibration_images(small, None, 1)[0]
+    dataset = ["--dataset", voc.write(tmp_path / "voc", small, [(72, 64)]), "--checkpoint", other]
+    dataset.append("--allow-unknown-checkpoint")
+    common = ["-o", copied, "--json"]
+    for command in (
+        ["segment", picture, "--model", small.folder, "--precision", "INT8", *common],
+        ["evaluate", small.folder, *dataset, "--backend", "INT8", *common],
+    ):
+        result = cli(*command)
+        assert result.exit_code == 11, result.stderr
+        assert "INT8/small-standin.xml: is of an earlier conversion. Run quantize first" in result.error
+    result = cli("evaluate", small.folder, *dataset, *common)
+    assert "IR INT8" not in [score["backend"] for score in result.json()["result"]["scores"]]
+    assert "is of an earlier conversion, and is not evaluated" in result.stderr
 
 
 def test_without_nncf_it_says_what_to_install(

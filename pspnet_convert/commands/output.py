@@ -15,6 +15,8 @@ from pspnet_convert.errors import InconclusiveError, MismatchError
 if TYPE_CHECKING:
     from pspnet_convert.job import Job, Outcome
 
+_CALIBRATE = "Calibrate it with more pictures, or such as the model will see (--calibration)."
+
 
 def print_outcomes(job: Job, outcomes: Sequence[Outcome], as_json: bool) -> None:
     """What stages made."""
@@ -65,8 +67,8 @@ def print_int8(job: Job, outcomes: Sequence[Outcome], max_drop: Optional[float],
 
     MismatchError or InconclusiveError where the verdict is that, AccuracyError where more than `max_drop` is lost.
     """
+    from pspnet_convert.evaluating.evaluate import check_drops, drop_between
     from pspnet_convert.printing import evaluation_table, int8_table, print_table, stage_table
-    from pspnet_convert.quantizing.int8_check import check_drop
 
     _, verified, *evaluated = outcomes
     result = verified.record.result
@@ -80,12 +82,13 @@ def print_int8(job: Job, outcomes: Sequence[Outcome], max_drop: Optional[float],
         print(f"verdict: {result['verdict']}   manifest: {job.workspace.manifest}")
     _raise_unless_agreeing(result)
     if max_drop is not None:
-        check_drop(evaluated[0].record.result, max_drop)
+        lost = drop_between(evaluated[0].record.result, "IR FP32", "IR INT8")
+        check_drops(lost, "IR FP32", max_drop, _CALIBRATE)
 
 
 def print_evaluated(outcome: Outcome, max_drop: Optional[float], as_json: bool) -> None:
     """What evaluate measured; AccuracyError where a model is more than `max_drop` points down."""
-    from pspnet_convert.evaluating.evaluate import check_drop
+    from pspnet_convert.evaluating.evaluate import check_drops, drops
     from pspnet_convert.printing import class_table, evaluation_notes, evaluation_table, print_table
 
     result = outcome.record.result
@@ -97,7 +100,8 @@ def print_evaluated(outcome: Outcome, max_drop: Optional[float], as_json: bool) 
         for line in evaluation_notes(result):
             print(line)
     if max_drop is not None:
-        check_drop(result, max_drop)
+        advice = "Do not ship it, or allow more with --max-drop."
+        check_drops(drops(result), result["reference"], max_drop, advice)
 
 
 def print_json(data: Any) -> None:
@@ -122,7 +126,7 @@ def _raise_unless_agreeing(result: Mapping[str, Any]) -> None:
     if result["verdict"] == "mismatch":
         raise MismatchError(
             f"the INT8 IR does not agree with the FP32 IR: {result['faults'][0]}",
-            "Calibrate it with more pictures, or such as the model will see (--calibration).",
+            _CALIBRATE,
         )
     if result["verdict"] == "inconclusive":
         raise InconclusiveError(

@@ -120,14 +120,22 @@ def evaluation(task: Task, listed: int, entries: int, total: Tally) -> Evaluatio
     return Evaluation(task.protocol, listed, images, total.skipped, total.unknown, stated, against, scores)
 
 
-def check_drop(result: Mapping[str, Any], allowed: float) -> None:
-    """AccuracyError if a model is more than `allowed` points below its reference; `result` as Evaluation.as_dict."""
-    for score in result["scores"]:
-        if score["drop"] is not None and score["drop"] > allowed:
-            raise AccuracyError(
-                f"{score['backend']} is {score['drop']:.2f} points below {result['reference']}, {allowed:g} allowed",
-                "Do not ship it, or allow more with --max-drop.",
-            )
+def drops(result: Mapping[str, Any]) -> dict[str, float]:
+    """Points of mean IoU by which each model is below the reference; `result` as Evaluation.as_dict."""
+    return {score["backend"]: score["drop"] for score in result["scores"] if score["drop"] is not None}
+
+
+def drop_between(result: Mapping[str, Any], reference: str, backend: str) -> dict[str, float]:
+    """The same of one model, below another of the same pass."""
+    means = {score["backend"]: score["mean_iou"] for score in result["scores"]}
+    return {backend: means[reference] - means[backend]}
+
+
+def check_drops(lost: Mapping[str, float], reference: str, allowed: float, advice: str) -> None:
+    """AccuracyError for the first model that has lost more than `allowed` points against `reference`."""
+    for backend, drop in lost.items():
+        if drop > allowed:
+            raise AccuracyError(f"{backend} is {drop:.2f} points below {reference}, {allowed:g} allowed", advice)
 
 
 def _so_far(total: Tally, chunk: Tally) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from pspnet_convert.job import Job
 from pspnet_convert.runtime import require_openvino
 from pspnet_convert.verifying.candidates import ModelFile
 
+log = logging.getLogger(__name__)
 IRS = ("FP32", "FP16", "INT8")
 
 
@@ -54,13 +56,17 @@ def find_dataset(choice: Choice, card: ModelCard) -> Path:
 
 
 def find_subjects(choice: Choice, job: Job) -> list[ModelFile]:
-    """The chosen models, or all that the workspace has; ArtifactError if one is not there, or of an earlier conversion.
+    """The chosen models, or all that the workspace has, less IRs of an earlier conversion, which are told of.
 
-    DependencyError if there are IRs among them and no OpenVINO.
+    ArtifactError if a chosen one is not there, or of an earlier conversion; DependencyError if there are IRs among
+    them and no OpenVINO.
     """
     workspace = job.workspace
     paths = {PYTORCH: job.original.path, ONNX: workspace.onnx, **{name: workspace.ir(name) for name in IRS}}
     there = [name for name, path in paths.items() if path.is_file()]
+    for left in [name for name in there if name in IRS and not choice.backends and job.is_left(name)]:
+        log.warning("%s is of an earlier conversion, and is not evaluated", paths[left])
+        there.remove(left)
     missing = [name for name in choice.backends if name not in there]
     if missing or not there:
         path = paths[missing[0]] if missing else workspace.folder

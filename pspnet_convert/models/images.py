@@ -73,6 +73,11 @@ def fit(image: RGB, height: int, width: int, card_input: Input) -> Fitted:
     return Fitted(padded(np.asarray(resized), height, width, mean_colour(card_input)), rows, columns)
 
 
+def fitted_bgr(path: Path, height: int, width: int, card_input: Input) -> NDArray[np.uint8]:
+    """The picture of a file as an IR of height x width is shown it: fitted, BGR; ImageError as read_image."""
+    return to_bgr(fit(read_image(path), height, width, card_input).image)
+
+
 def mean_colour(card_input: Input) -> RGB:
     """The card's mean as a pixel, RGB uint8 [3]."""
     mean = card_input.mean if card_input.color_order == "RGB" else card_input.mean[::-1]

@@ -15,9 +15,8 @@ import numpy as np
 
 from pspnet_convert.benchmark import Subject, seconds_in_turns
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.errors import AccuracyError
 from pspnet_convert.models.backends import OpenVinoBackend, Prediction
-from pspnet_convert.models.images import fit, read_image, to_bgr
+from pspnet_convert.models.images import fitted_bgr
 from pspnet_convert.models.input_form import Image, ImageShape, InputForm
 from pspnet_convert.verifying.tolerances import NO_ERROR, Error, error_of, worst
 from pspnet_convert.workspace import INT8
@@ -106,7 +105,7 @@ def check_int8(
 
     def shown() -> Iterator[Image]:
         for path in images:
-            yield to_bgr(fit(read_image(path), *shape[2:], card.input).image)
+            yield fitted_bgr(path, *shape[2:], card.input)
 
     for path, *predictions in zip(images, *(model.run(shown()) for model in models)):
         check.add(path.name, *predictions)
@@ -118,20 +117,6 @@ def check_int8(
         "bytes": {precision: path.with_suffix(".bin").stat().st_size for precision, path in irs.items()},
         "latency": [asdict(latency) for latency in _latencies(irs, card, shape, form)],
     }
-
-
-def check_drop(result: Mapping[str, Any], allowed: float) -> None:
-    """AccuracyError if INT8 is more than `allowed` points of mean IoU below FP32.
-
-    `result` as evaluate.Evaluation gives it, of both IRs in one pass.
-    """
-    means = {score["backend"]: score["mean_iou"] for score in result["scores"]}
-    drop = means["IR FP32"] - means[f"IR {INT8}"]
-    if drop > allowed:
-        raise AccuracyError(
-            f"IR {INT8} is {drop:.2f} points below IR FP32, {allowed:g} allowed",
-            "Calibrate it with more pictures, or such as the model will see (--calibration).",
-        )
 
 
 def _latencies(irs: Mapping[str, Path], card: ModelCard, shape: ImageShape, form: InputForm) -> list[Latency]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pspnet_convert.cards.card import Input
 from pspnet_convert.child_process import answer
 from pspnet_convert.converting.ir_file import save
-from pspnet_convert.models.images import fit, read_image, to_bgr
+from pspnet_convert.models.images import fitted_bgr
 from pspnet_convert.models.input_form import Image, InputForm, filled, groups
 from pspnet_convert.runtime import operations
 
@@ -34,7 +34,7 @@ def convert(request: dict[str, Any], note: Callable[[], None]) -> None:
     form = InputForm(**request["form"])
 
     def shown(path: str) -> Image:
-        image = to_bgr(fit(read_image(Path(path)), height, width, card_input).image)
+        image = fitted_bgr(Path(path), height, width, card_input)
         note()
         return image
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -51,17 +52,16 @@ def verify(
     height and width of `shape` (the card's where None is given), an IR in `form`; the workspace's own what they were
     made for. Pictures of what differs go to the folder `save_diff`.
     """
-    if not (onnx or irs):
-        outcome = _verify_own(job, images, at_default_precision)
-        if save_diff is not None:
-            save_differences(job.workspace.verification, outcome.record.result, save_diff)
-        return outcome
-    with temporary_folder(job.workspace.folder) as folder:
-        files, taken = _from_elsewhere(onnx, irs), (batch, *(shape or job.card.input.shape)[1:])
-        outcome = _verify_others(job, files, taken, form, images, at_default_precision, folder)
+    own = not (onnx or irs)
+    with nullcontext(job.workspace.verification) if own else temporary_folder(job.workspace.folder) as folder:
+        if own:
+            outcome = _verify_own(job, images, at_default_precision)
+        else:
+            files, taken = _from_elsewhere(onnx, irs), (batch, *(shape or job.card.input.shape)[1:])
+            outcome = _verify_others(job, files, taken, form, images, at_default_precision, folder)
         if save_diff is not None:
             save_differences(folder, outcome.record.result, save_diff)
-        return outcome
+    return outcome
 
 
 def _verify_own(job: Job, images: Sequence[Path], at_default_precision: bool) -> Outcome:
@@ -95,7 +95,7 @@ def _converted(job: Job) -> list[str]:
         return list(PRECISIONS)
     precisions = record.options["precisions"]
     for left in PRECISIONS:
-        if left not in precisions and job.workspace.ir(left).exists():
+        if job.is_left(left):
             log.warning("%s is of an earlier conversion, and is not verified", job.workspace.ir(left))
     return list(precisions)
 
