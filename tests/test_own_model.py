@@ -9,8 +9,9 @@ from typing import Any, Callable
 import manifests
 import pytest
 import torch
+import voc
 import yaml
-from conftest import SMALL, Cli
+from conftest import LENIENT, SMALL, Cli
 
 from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
@@ -151,9 +152,19 @@ def test_the_stages_one_by_one(
     cli: Cli, small: ModelCard, weights: Path, write: Callable[[str], Path], tmp_path: Path
 ) -> None:
     own = ("--config", write(OLD), "--checkpoint", weights, "-o", tmp_path / "out")
-    for stage in ("export-onnx", "to-ir", "verify"):
-        done = cli(stage, *own)
+    dataset = voc.write(tmp_path / "voc", small, [(72, 64), (50, 90)])
+    for stage in (
+        ["export-onnx"],
+        ["to-ir"],
+        ["verify"],
+        ["quantize", *LENIENT],
+        ["evaluate", "--dataset", dataset],
+        ["benchmark", "--rounds", 1],
+    ):
+        done = cli(*stage, *own)
         assert done.exit_code == 0, done.stderr
+    told = manifests.read(tmp_path / "out" / "public" / "my-config")["stages"]
+    assert told["evaluate"]["result"]["scores"][-1]["backend"] == "IR INT8"
 
 
 def test_the_card_loads_back_equal(weights: Path, write: Callable[[str], Path], tmp_path: Path) -> None:
@@ -276,11 +287,14 @@ def test_a_config_that_is_not_there_is_told(cli: Cli, weights: Path, tmp_path: P
         (("run", "demo", "--config", "a.py", "--checkpoint", "b.pth"), "give one of them"),
         (("export-onnx", "--config", "a.py"), "--checkpoint FILE"),
         (("to-ir", "--checkpoint", "b.pth"), "--checkpoint is for --config here"),
+        (("quantize", "--checkpoint", "b.pth"), "--checkpoint is for --config here"),
         (("run", *OWN, "--source", "mirror"), "--source is not for --config"),
         (("run", *OWN, "--allow-http-redirect"), "--allow-http-redirect is not for --config"),
         (("run", *OWN, "--allow-unknown-checkpoint"), "--allow-unknown-checkpoint is not for --config"),
         (("export-onnx", *OWN, "--allow-unknown-checkpoint"), "--allow-unknown-checkpoint is not for --config"),
         (("verify", *OWN, "--allow-unknown-checkpoint"), "--allow-unknown-checkpoint is not for --config"),
+        (("evaluate", *OWN, "--allow-unknown-checkpoint"), "--allow-unknown-checkpoint is not for --config"),
+        (("benchmark", *OWN, "--allow-unknown-checkpoint"), "--allow-unknown-checkpoint is not for --config"),
     ],
 )
 def test_options_that_do_not_go_together_are_told(cli: Cli, arguments: tuple[str, ...], words: str) -> None:

@@ -235,7 +235,7 @@ def run(
 
 
 @command
-@together(options.model, options.output_dir)
+@together(options.model, options.output_dir, options.config, options.own_checkpoint)
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
@@ -262,6 +262,8 @@ def run(
 def quantize(
     model: str,
     output_dir: Path,
+    config: Optional[Path],
+    checkpoint: Optional[Path],
     calibration: Optional[Path],
     subset_size: int,
     min_agreement: float,
@@ -281,7 +283,9 @@ def quantize(
     """
     from pspnet_convert import pipeline
 
-    with job_of(model, output_dir, progress, force=force) as job:
+    if config is None:
+        options.refuse("checkpoint", because="is for --config here: the FP32 IR of MODEL has been converted")
+    with job_of(model, output_dir, progress, checkpoint, config=config, force=force) as job:
         measured = dataset is not None or max_drop is not None
         outcomes = pipeline.run_int8(job, calibration, subset_size, min_agreement, dataset, evaluate=measured)
         print_int8(job, outcomes, max_drop, as_json)

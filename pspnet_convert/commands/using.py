@@ -118,7 +118,7 @@ def segment(images: Sequence[Path], model: str, precision: str, output_dir: Path
 
 
 @command
-@together(options.model, options.output_dir, options.checkpoint)
+@together(options.model, options.output_dir, options.config, options.checkpoint)
 @click.option("--rounds", type=click.IntRange(1, 1000), default=7, show_default=True, help="Turns of each model.")
 @click.option("--int8", is_flag=True, help="The folded graph in INT8 as well; needs NNCF.")
 @click.option("--plot", type=FILE, help="Draw a bar chart into this PNG file.")
@@ -126,6 +126,7 @@ def segment(images: Sequence[Path], model: str, precision: str, output_dir: Path
 def benchmark(
     model: str,
     output_dir: Path,
+    config: Optional[Path],
     checkpoint: Optional[Path],
     allow_unknown_checkpoint: bool,
     rounds: int,
@@ -144,7 +145,7 @@ def benchmark(
     from pspnet_convert.stages import timing
     from pspnet_convert.workspace import replacing
 
-    with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=False) as job:
+    with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, config=config, force=False) as job:
         rows = timing.benchmark(job, rounds, int8=int8)
     if plot is not None:
         with replacing(plot) as (temporary,):
@@ -156,7 +157,7 @@ def benchmark(
 
 
 @command
-@together(options.model, options.output_dir, options.checkpoint)
+@together(options.model, options.output_dir, options.config, options.checkpoint)
 @click.option("--dataset", type=FOLDER, help="A folder in Pascal VOC's layout.")
 @click.option("--split", default="val", show_default=True, help="Which list below ImageSets/Segmentation.")
 @click.option(
@@ -183,6 +184,7 @@ def benchmark(
 def evaluate(
     model: str,
     output_dir: Path,
+    config: Optional[Path],
     checkpoint: Optional[Path],
     allow_unknown_checkpoint: bool,
     force: bool,
@@ -203,5 +205,5 @@ def evaluate(
     from pspnet_convert.stages import evaluation
 
     asked = Choice(**choice)
-    with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, force=force) as job:
+    with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, config=config, force=force) as job:
         print_evaluated(evaluation.evaluate(job, asked), asked.max_drop, as_json)
