@@ -25,11 +25,14 @@ _WHOLE = 4  # times the short side: the scale of protocols.whole, mmsegmentation
 
 
 def read_config(path: Path) -> Config:
-    """The config with its bases; CardError if it cannot be read. A config is Python, and is run."""
+    """The config with its bases; CardError if it cannot be read. A config is Python, and is run.
+
+    Of one in mmengine's newer style, whose types are classes, a type is the class's name with that of its module.
+    """
     from mmengine.config import Config
 
     try:
-        return Config.fromfile(str(path))
+        return Config(Config.fromfile(str(path)).to_dict())
     except (Exception, SystemExit) as error:  # whatever the config's own lines raise
         raise CardError(f"{path}: cannot be read as a config: {first_line(error)}") from error
 

@@ -40,6 +40,18 @@ _LEFT_OUT = {
 }
 # What of a card neither config nor checkpoint says.
 _TEXTS = ("description", "references", "gflops", "mparams", "accuracy", "dataset", "license")
+# Classes that mmcv's registry knows by another name than their own.
+_REGISTERED = {
+    "BatchNorm2d": "BN2d",
+    "ConvAWS2d": "ConvAWS",
+    "ConvTranspose2d": "deconv",
+    "ConvWS2d": "ConvWS",
+    "GroupNorm": "GN",
+    "Hardswish": "HSwish",
+    "InstanceNorm2d": "IN2d",
+    "LayerNorm": "LN",
+    "SyncBatchNorm": "SyncBN",
+}
 log = logging.getLogger(__name__)
 
 
@@ -111,8 +123,15 @@ def voc_palette(classes: int) -> list[tuple[int, int, int]]:
 def _plain(value: Any) -> Any:
     """The section as lists and dictionaries of its own, less what a card's network does not need."""
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items() if key not in _LEFT_OUT}
+        kept = {key: _plain(inner) for key, inner in value.items() if key not in _LEFT_OUT}
+        return {**kept, "type": registered(kept["type"])} if isinstance(kept.get("type"), str) else kept
     return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+def registered(kind: str) -> str:
+    """The name that mmengine's registries have for a class of OpenMMLab's or PyTorch's; any other as it is."""
+    package, name = kind.partition(".")[0], kind.rpartition(".")[2]
+    return _REGISTERED.get(name, name) if "." in kind and package in ("mmcv", "mmengine", "mmseg", "torch") else kind
 
 
 def _complete(config: Config, path: Path) -> None:
