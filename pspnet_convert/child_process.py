@@ -27,7 +27,7 @@ def ask(module: str, request: Mapping[str, Any], label: str, note: Callable[[], 
     debug log behind `label`; `note` is called for each step that it tells.
     """
     # OpenVINO's telemetry, which Model Optimizer and NNCF share, declines to send anything where it sees a CI.
-    environment = {**os.environ, "CI": "true"}
+    environment = {**os.environ, "CI": "true", "PYTHONIOENCODING": "utf-8"}
     error = number = None
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as chatter:
         with subprocess.Popen(

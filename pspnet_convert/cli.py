@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
+import sys
 
 import click
 
 from pspnet_convert import __version__
 from pspnet_convert.commands import converting, handing_on, using
+from pspnet_convert.commands.guard import clean_up_when_terminated
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -46,4 +49,8 @@ for _one in (
 def main() -> None:
     # A process that ends looks for garbage in all that torch and mmsegmentation made: most of a second, for nothing.
     atexit.register(gc.freeze)
+    clean_up_when_terminated()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file's name may have what cannot be printed
+            stream.reconfigure(errors="backslashreplace")
     cli()

@@ -139,8 +139,11 @@ def replacing(*targets: Path, prefix: str = _TEMPORARY) -> Iterator[list[Path]]:
     that each move is atomic.
     Targets that are there are removed before the first move, but for that one's: whenever the process is killed,
     old and new files, which would not fit together, do not lie side by side.
-    Raises WorkspaceError where the disk refuses; unless it refuses a move, the targets are then as they were.
+    Raises WorkspaceError where the disk refuses; unless it refuses a move, the targets are then as they were. And for
+    a target that refuse_special refuses.
     """
+    for target in targets:
+        refuse_special(target)
     folder = targets[0].parent
     with temporary_folder(folder, prefix) as temporary, writing(folder):
         made = [temporary / str(number) / target.name for number, target in enumerate(targets)]
@@ -157,6 +160,13 @@ def replacing(*targets: Path, prefix: str = _TEMPORARY) -> Iterator[list[Path]]:
             path.replace(target)
         for changed in dict.fromkeys(target.parent for target in targets):
             flush_folder(changed)
+
+
+def refuse_special(target: Path) -> None:
+    """WorkspaceError for a device or a pipe, which a file must not take the place of; nor of /dev/stdout, a link."""
+    is_special = target.exists() and not (target.is_file() or target.is_dir())
+    if is_special or Path("/dev") in target.absolute().parents:
+        raise WorkspaceError(f"{target}: is no file, and is not replaced by one", "Name a file.")
 
 
 def flush_folder(folder: Path) -> None:
@@ -177,6 +187,11 @@ def write_json(path: Path, data: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as (temporary,):
         temporary.write_text(text, encoding="utf-8")
+
+
+def told(name: str) -> str:
+    """A file's name as text that can be written: bytes of it that are no UTF-8 become U+FFFD."""
+    return os.fsencode(name).decode("utf-8", errors="replace")
 
 
 def sha256_of(path: Path) -> str:

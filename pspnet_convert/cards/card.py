@@ -180,6 +180,9 @@ class Accuracy(_Part):
     description: Optional[Text] = None
 
 
+NOT_STATED = "not stated"  # the name of a licence that nobody has told
+
+
 class License(_Part):
     name: Text
     file: Optional[str] = Field(default=None, pattern=FILE_NAME, max_length=200)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from types import FrameType
+from typing import Any, NoReturn, Optional
 
 import click
 
@@ -26,7 +28,21 @@ from pspnet_convert.errors import (
     printable,
 )
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143  # 128 and the signal's number, as shells have it
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, by which `timeout`, Docker and a CI stop a process: it is to clean up as after Ctrl-C."""
+
+
+def clean_up_when_terminated() -> None:
+    """Raise Terminated in this process at SIGTERM, unless whoever started it has that ignored."""
+
+    def terminated(number: int, frame: Optional[FrameType]) -> None:
+        raise Terminated
+
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, terminated)
 
 
 def command(function: Callable[..., None]) -> click.Command:
@@ -56,11 +72,10 @@ def _errors_in_one_line(debug: bool, *, as_json: bool) -> Iterator[None]:
         if debug:
             logging.getLogger(__name__).debug("traceback", exc_info=True)
         has_printed = isinstance(error, (MismatchError, InconclusiveError, AccuracyError, DifferenceError))
-        if as_json and not has_printed:
-            print_json({"error": error.what, "advice": error.advice, "exit_code": error.exit_code})
-        _leave(error.what + (f". {error.advice}" if error.advice else ""), error.exit_code)
-    except KeyboardInterrupt:
-        _leave("interrupted; the next run goes on where this one stopped (evaluate: with --resume)", INTERRUPTED)
+        _leave(error.what, error.exit_code, error.advice or "", as_json=as_json and not has_printed)
+    except KeyboardInterrupt as interrupt:
+        code = TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
+        _leave("interrupted", code, "What was finished is not done again (evaluate: with --resume).", as_json=as_json)
     except BrokenPipeError:
         # Whoever read stdout has gone; nothing is wrong.
         _give_up_stdout()
@@ -69,10 +84,11 @@ def _errors_in_one_line(debug: bool, *, as_json: bool) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             _give_up_stdout()
-            _leave(f"the output cannot be written: {error.strerror}. Make room for it", WorkspaceError.exit_code)
+            _leave(f"the output cannot be written: {error.strerror}", WorkspaceError.exit_code, "Make room for it.")
         if debug:
             raise
-        _leave(f"unexpected {type(error).__name__}: {error}. This is a bug; --debug shows where", 1)
+        what = f"unexpected {type(error).__name__}: {error}"
+        _leave(what, 1, "This is a bug; --debug shows where.", as_json=as_json)
 
 
 def _give_up_stdout() -> None:
@@ -80,8 +96,10 @@ def _give_up_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _leave(line: str, exit_code: int) -> NoReturn:
-    print(f"error: {printable(line)}", file=sys.stderr)
+def _leave(what: str, exit_code: int, advice: str = "", *, as_json: bool = False) -> NoReturn:
+    if as_json:
+        print_json({"error": what, "advice": advice, "exit_code": exit_code})
+    print(f"error: {printable(what + (f'. {advice}' if advice else ''))}", file=sys.stderr)
     sys.exit(exit_code)
 
 

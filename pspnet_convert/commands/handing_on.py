@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import click
 
@@ -12,6 +13,15 @@ from pspnet_convert.commands import options
 from pspnet_convert.commands.guard import command
 from pspnet_convert.commands.options import FILE
 from pspnet_convert.commands.output import print_json
+
+
+class _Uri(click.ParamType):
+    name = "URI"
+
+    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> str:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+", str(value)):  # RFC 3986: a scheme and no blanks
+            self.fail(f"{value!r} is no URI, such as https://ci.example/builder", param, ctx)
+        return str(value)
 
 
 @command
@@ -44,7 +54,7 @@ def rebuild(manifest: Path, checkpoint: Optional[Path], progress: str, as_json: 
 @options.model
 @click.option("-o", "--output", "target", type=FILE, show_default="<model>.tar.gz", help="The archive to write.")
 @options.where("--output-dir")
-@click.option("--builder-id", metavar="URI", show_default="the tool's", help="Who converted, for the provenance.")
+@click.option("--builder-id", type=_Uri(), show_default="the tool's", help="Who converted, for the provenance.")
 @click.option("--allow-unverified", is_flag=True, help="Pack what has not passed verification as well.")
 @options.progress
 def bundle(

@@ -31,8 +31,9 @@ def print_outcomes(job: Job, outcomes: Sequence[Outcome], as_json: bool) -> None
 def remove_earlier(junit: Optional[Path]) -> None:
     """Take away the file of an earlier verification: CI must not collect it where this one comes to no verdict."""
     if junit is not None:
-        from pspnet_convert.workspace import writing
+        from pspnet_convert.workspace import refuse_special, writing
 
+        refuse_special(junit)
         with writing(junit):
             junit.unlink(missing_ok=True)
 

@@ -118,6 +118,8 @@ def _trace(module: nn.Module, card: ModelCard, options: ExportOptions) -> Any:
 
 def _clean(model: Any, provenance: Mapping[str, str]) -> None:
     """Names that a person can read in Netron, and no source paths: the file is the same wherever it is made."""
+    # Nor whether torch is its build for the CPU or for some GPU (2.13.0+cpu).
+    model.producer_version = (model.producer_version or "").partition("+")[0]
     graph = model.graph
     kept = [*graph.inputs, *graph.outputs]
     paths: dict[str, str] = {}  # of the module that made each value

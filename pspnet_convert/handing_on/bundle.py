@@ -27,7 +27,7 @@ from pspnet_convert.recording.manifest_schema import ManifestDocument, read_mani
 from pspnet_convert.recording.manifest_stages import ConvertedCard, ExportOnnx, File, ToIr
 from pspnet_convert.report import write_report
 from pspnet_convert.report.facts import Stages, changed_since, of_another_fp32, present, verdict
-from pspnet_convert.workspace import Workspace, replacing, sha256_of
+from pspnet_convert.workspace import INT8, Workspace, ir_files, replacing, sha256_of
 
 Content = Union[Path, bytes]
 
@@ -70,8 +70,9 @@ def bundle(
     told = json.loads(workspace.manifest.read_bytes())
     doubt = _doubt(told["stages"], present(told["stages"], workspace.folder, digests.of))
     if doubt and not allow_unverified:
+        words, stage = doubt
         raise UnverifiedError(
-            f"{workspace.folder}: {doubt.rstrip('.')}", "Run verify; --allow-unverified packs what does not pass."
+            f"{workspace.folder}: {words.rstrip('.')}", f"Run {stage}; --allow-unverified packs what does not pass."
         )
     write_report(told, workspace.folder, digests.of, workspace.report)
     builder_id = builder_id or tool_purl("pspnet-convert", manifest.tool.version)
@@ -84,15 +85,23 @@ def bundle(
 
 
 def _irs(workspace: Workspace, manifest: ManifestDocument) -> list[File]:
-    if not manifest.irs:
-        raise ArtifactError(f"{workspace.manifest}: tells of no IR", "Run run first.")
-    return manifest.irs
+    """Both halves of each."""
+    irs = manifest.irs
+    if not irs or "export-onnx" not in manifest.stages:
+        what = "IR" if not irs else "export-onnx, nor so of the checkpoint that its IRs are of"
+        raise ArtifactError(f"{workspace.manifest}: tells of no {what}", "Run run first.")
+    names = {file.file for file in irs}
+    alone = [name for name in sorted(names) if not {*map(str, ir_files(Path(name)))} <= names]
+    if alone:
+        raise ArtifactError(f"{workspace.manifest}: tells of {alone[0]}, not of its other half", "Run run again.")
+    return irs
 
 
 def _expect(workspace: Workspace, file: File, digests: Digests) -> None:
     path = workspace.folder / file.file
     if not path.is_file() or digests.of(path) != file.sha256:
-        raise ArtifactError(f"{path}: is missing, or not what {workspace.manifest.name} says", "Run run again.")
+        stage = "quantize" if path.parent.name == INT8 else "run"
+        raise ArtifactError(f"{path}: is missing, or not what {workspace.manifest.name} says", f"Run {stage} again.")
 
 
 def _expect_card(workspace: Workspace, manifest: ManifestDocument) -> None:
@@ -103,19 +112,21 @@ def _expect_card(workspace: Workspace, manifest: ManifestDocument) -> None:
         raise ArtifactError(f"{workspace.manifest}: its files were converted with another card", "Run run again.")
 
 
-def _doubt(stages: Stages, there: Mapping[str, str]) -> str:
-    """Why the files that are `there` are not verified; empty if they are."""
+def _doubt(stages: Stages, there: Mapping[str, str]) -> Optional[tuple[str, str]]:
+    """Why the files that are `there` are not verified, and what to run; None if they are."""
     found = verdict(stages, there)
     if found.state != "pass":
-        return found.words
+        return found.words, "verify"
     if "quantize" not in stages:
-        return ""
+        return None
     check = stages.get("verify-int8")
     if check is None or changed_since(check, there):
-        return "The INT8 IR was not compared with the FP32 one as they lie there."
+        return "The INT8 IR was not compared with the FP32 one as they lie there", "quantize"
     if of_another_fp32(stages):
-        return "The INT8 IR is of an FP32 IR that was not verified: convert to FP32 again, then quantize."
-    return "" if check["result"]["verdict"] == "pass" else "The INT8 IR did not pass its own verification."
+        return "The INT8 IR is of an FP32 IR that was not verified", "run, then quantize"
+    if check["result"]["verdict"] != "pass":
+        return "The INT8 IR did not pass its own verification", "quantize with better pictures"
+    return None
 
 
 def _contents(

@@ -14,7 +14,7 @@ def omz_info(card: ModelCard) -> dict[str, Any]:
         "name": card.name,
         "composite_model_name": None,
         "description": card.description,
-        "framework": card.framework,
+        "framework": "onnx",  # as the dumper has it where a model's way to IR is by ONNX
         "license_url": card.license.url,
         "accuracy_config": None,
         # Of a card that is derived from a config there is no file.

@@ -39,7 +39,7 @@ def provenance(manifest: ManifestDocument, card: File, builder_id: str) -> dict[
                     _checkpoint(manifest),
                     _described(card),
                     *(_described(image) for image in _calibration(manifest)),
-                    *({"name": tool, "uri": tool_purl(tool, has)} for tool, has in manifest.tools.items()),
+                    *({"name": tool, "uri": tool_purl(tool, has)} for tool, has in manifest.tools),
                 ],
             },
             "runDetails": {"builder": {"id": builder_id}},

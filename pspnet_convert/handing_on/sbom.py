@@ -18,7 +18,7 @@ from cyclonedx.schema import OutputFormat, SchemaVersion
 from cyclonedx.spdx import fixup_id
 from packageurl import PackageURL
 
-from pspnet_convert.cards.card import License, ModelCard
+from pspnet_convert.cards.card import NOT_STATED, ModelCard
 from pspnet_convert.recording.manifest_schema import ManifestDocument
 from pspnet_convert.recording.manifest_stages import File
 
@@ -27,7 +27,7 @@ def sbom(manifest: ManifestDocument) -> dict[str, Any]:
     """The CycloneDX 1.6 document on the model of `manifest`, in plain values; the same conversion gives the same."""
     model = _model(manifest)
     checkpoint = _checkpoint(manifest)
-    tools = [_tool(package, version) for package, version in manifest.tools.items()]
+    tools = [_tool(package, version) for package, version in manifest.tools]
     bom = Bom(components=[checkpoint, *tools])
     bom.metadata.component = model
     bom.register_dependency(model, [checkpoint, *tools])
@@ -45,7 +45,7 @@ def _model(manifest: ManifestDocument) -> Component:
         type=ComponentType.MACHINE_LEARNING_MODEL,
         bom_ref=card.name,
         description=card.description,
-        licenses=[_license(card.license)],
+        licenses=_licenses(manifest),
         components=[_file(file, ComponentType.FILE) for file in manifest.irs],
     )
 
@@ -54,8 +54,8 @@ def _checkpoint(manifest: ManifestDocument) -> Component:
     card = manifest.model
     recorded = manifest.stages["export-onnx"].inputs.checkpoint
     checkpoint = _file(recorded, ComponentType.MACHINE_LEARNING_MODEL)
+    checkpoint.licenses = _licenses(manifest)
     if recorded.is_the_cards:
-        checkpoint.licenses = [_license(card.license)]
         checkpoint.external_references = _sources(card)
     return checkpoint
 
@@ -70,11 +70,14 @@ def _tool(package: str, version: str) -> Component:
     return Component(name=package, version=version, type=ComponentType.LIBRARY, bom_ref=purl.to_string(), purl=purl)
 
 
-def _license(stated: License) -> DisjunctiveLicense:
-    """By its SPDX identifier where the card says one, else by its name."""
+def _licenses(manifest: ManifestDocument) -> list[DisjunctiveLicense]:
+    """The card's, by its SPDX identifier or else by its name; none of another checkpoint, or where it states none."""
+    stated = manifest.model.license
+    if stated.name == NOT_STATED or not manifest.stages["export-onnx"].inputs.checkpoint.is_the_cards:
+        return []
     url = XsUri(stated.url) if stated.url else None
     spdx = fixup_id(stated.name)
-    return DisjunctiveLicense(id=spdx, url=url) if spdx else DisjunctiveLicense(name=stated.name, url=url)
+    return [DisjunctiveLicense(id=spdx, url=url) if spdx else DisjunctiveLicense(name=stated.name, url=url)]
 
 
 def _sources(card: ModelCard) -> list[ExternalReference]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from pspnet_convert.cards import config_card
-from pspnet_convert.cards.card import CheckpointFile, ClassLabel, License, ModelCard, explain, load_card
+from pspnet_convert.cards.card import NOT_STATED, CheckpointFile, ClassLabel, License, ModelCard, explain, load_card
 from pspnet_convert.cards.card_yaml import as_yaml
 from pspnet_convert.cards.catalog import names
 from pspnet_convert.cards.inline_network import WEIGHTS, check_network
@@ -83,7 +83,7 @@ def own_card(config_path: Path, checkpoint: Path) -> ModelCard:
             input=card_input,
             output=config_card.output_of(card_input, len(classes)),
             classes=classes,
-            license=License(name="not stated"),
+            license=License(name=NOT_STATED),
         )
     except ValidationError as error:
         raise CardError(f"{config_path}: {explain(error)}") from error

@@ -19,7 +19,7 @@ from pspnet_convert.models.backends import OpenVinoBackend, Prediction
 from pspnet_convert.models.images import fitted_bgr
 from pspnet_convert.models.input_form import Image, ImageShape, InputForm
 from pspnet_convert.verifying.tolerances import NO_ERROR, Error, error_of, worst
-from pspnet_convert.workspace import INT8
+from pspnet_convert.workspace import INT8, told
 
 ROUNDS = 5
 _SUBJECTS = (("FP32", "f32"), ("FP32", "default"), (INT8, "default"))
@@ -108,7 +108,7 @@ def check_int8(
             yield fitted_bgr(path, *shape[2:], card.input)
 
     for path, *predictions in zip(images, *(model.run(shown()) for model in models)):
-        check.add(path.name, *predictions)
+        check.add(told(path.name), *predictions)
         for _ in models:
             note()
     del models

@@ -16,7 +16,9 @@ from typing import Any, Optional
 
 from pspnet_convert import __version__
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.workspace import sha256_of, write_json
+from pspnet_convert.errors import ArtifactError
+from pspnet_convert.recording.manifest_schema import read_manifest
+from pspnet_convert.workspace import sha256_of, told, write_json
 
 MANIFEST_VERSION = 3
 log = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ class Digests:
         self._known: dict[tuple[Path, int, int], str] = {}
 
     def record(self, path: Path, name: str) -> FileRecord:
-        return FileRecord(name, self.of(path), path.stat().st_size)
+        return FileRecord(told(name), self.of(path), path.stat().st_size)
 
     def of(self, path: Path) -> str:
         key = self._key(path)
@@ -157,9 +159,13 @@ def _read_stages(path: Path) -> dict[str, StageRecord]:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["manifest_version"] != MANIFEST_VERSION:
             return {}
+        read_manifest(path)
         return {name: _record(stage) for name, stage in data["stages"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         log.warning("%s: cannot be read (%s): all stages run again", path, error)
+        return {}
+    except ArtifactError as error:
+        log.warning("%s: all stages run again", error.what)
         return {}
 
 

@@ -74,9 +74,9 @@ class ManifestDocument(Part):
         return [file for name, stage in self.making.items() if name != "export-onnx" for file in stage.outputs]
 
     @property
-    def tools(self) -> dict[str, str]:
-        """The versions of the packages that made the IRs, in alphabetical order."""
-        return dict(sorted({tool: has for stage in self.making.values() for tool, has in stage.tools.items()}.items()))
+    def tools(self) -> list[tuple[str, str]]:
+        """The packages that made the IRs and their versions, in order; several of one where stages had several."""
+        return sorted({tool for stage in self.making.values() for tool in stage.tools.items()})
 
 
 def read_manifest(path: Path) -> ManifestDocument:

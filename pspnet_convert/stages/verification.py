@@ -25,7 +25,7 @@ from pspnet_convert.verifying.reference import expect
 from pspnet_convert.verifying.verification_inputs import picture_files, verification_inputs
 from pspnet_convert.verifying.verify import Verification
 from pspnet_convert.verifying.verify import verify as compare_with_reference
-from pspnet_convert.workspace import PRECISIONS, temporary_folder
+from pspnet_convert.workspace import PRECISIONS, temporary_folder, told
 
 if TYPE_CHECKING:
     from pspnet_convert.verifying.tolerances import Precision
@@ -103,8 +103,8 @@ def _converted(job: Job) -> list[str]:
 def _from_elsewhere(onnx: Sequence[Path], irs: Sequence[Path]) -> list[ModelFile]:
     """ArtifactError if one is not there. Their names tell them apart in pictures' file names, too."""
     taken: set[str] = set()
-    files = [ModelFile(free_name(f"ONNX {path.name}", taken, slug), path) for path in onnx]
-    files += [ModelFile(free_name(f"IR {path.name}", taken, slug), path) for path in irs]
+    files = [ModelFile(free_name(f"ONNX {told(path.name)}", taken, slug), path) for path in onnx]
+    files += [ModelFile(free_name(f"IR {told(path.name)}", taken, slug), path) for path in irs]
     for part in (part for file in files for part in file.parts):
         if not part.is_file():
             raise ArtifactError(f"{part}: there is no such file", "An IR is an .xml with its .bin beside it.")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pspnet_convert.cards.card import Input, ModelCard
 from pspnet_convert.models.images import DATASET_SUFFIXES, RGB, fit, free_name, read_image, to_bgr
 from pspnet_convert.models.input_form import ImageShape, turns
+from pspnet_convert.workspace import told
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 _FROM_DATASET = 4
@@ -48,7 +49,7 @@ def verification_inputs(card: ModelCard, shape: ImageShape, extra: Sequence[Path
         images[f"sheet-{slot + 1}"] = np.roll(images["sheet"], (slot, slot * width // slots), axis=(0, 1))
     taken = set(images)
     for path in [*_from_dataset(card), *extra]:
-        images[free_name(path.name, taken)] = fit(read_image(path), height, width, card.input).image
+        images[free_name(told(path.name), taken)] = fit(read_image(path), height, width, card.input).image
     return [VerificationInput(name, to_bgr(image)) for name, image in images.items()]
 
 
