@@ -130,6 +130,8 @@ class Job:
         record = self.manifest.stage("to-ir")
         if record is None:
             return None if self.manifest.stage("export-onnx") is None else "Run to-ir first."
+        if record.inputs["card"] != self.converted_card():
+            return "It was converted with another card: run run again."
         origin = "FP32" if precision == INT8 else precision
         if origin not in record.options["precisions"]:
             return f"Run to-ir with --precision {origin} first."

@@ -79,11 +79,12 @@ def alone_in(folder: Path) -> Iterator[None]:
         # Opened here, since a lock waits for ever where it may not write.
         (folder / ".lock").touch()
     lock = FileLock(str(folder / ".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        log.warning("waiting for another pspnet-convert that works in %s", folder)
-        lock.acquire()
+    with writing(folder):  # touch() succeeds on a file of one's own that may only be read
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log.warning("waiting for another pspnet-convert that works in %s", folder)
+            lock.acquire()
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ from typing import Any
 import manifests
 import pytest
 import torch
+import voc
 import yaml
 from bundles import IRS, LICENCE, sha256, unpacked
 from conftest import Cli, write_small_card
@@ -155,11 +156,14 @@ def test_an_int8_ir_goes_out_with_the_others(cli: Cli, small: ModelCard, with_in
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda stages: stages.pop("verify-int8"), "The INT8 IR was not compared"),
+        (
+            lambda stages: stages.pop("verify-int8"),
+            "The INT8 IR was not compared with the FP32 one as they lie there. Run quantize;",
+        ),
         (lambda stages: stages["verify-int8"]["inputs"]["models"][0].update(sha256="0" * 64), "was not compared"),
         (
             lambda stages: stages["verify-int8"]["result"].update(verdict="mismatch"),
-            "did not pass its own verification",
+            "did not pass its own verification. Run quantize with better pictures;",
         ),
         (lambda stages: stages["verify-int8"]["result"].update(verdict="inconclusive"), "did not pass its own"),
         (lambda stages: stages.pop("verify"), "The converted models were not compared"),
@@ -195,7 +199,14 @@ def test_a_card_that_has_changed_since_the_conversion_does_not_go_out(
     (tmp_path / "card").mkdir()
     renamed = tmp_path / "card" / "model.yml"
     renamed.write_text(yaml.safe_dump(data), encoding="utf-8")
-    assert cli("verify", renamed, "-o", workspace).exit_code == 0
+    refused_too = cli("verify", renamed, "-o", workspace)
+    assert refused_too.exit_code == 11
+    assert "is of an earlier conversion. It was converted with another card: run run again" in refused_too.error
+    # What it measures needs no IR, and the manifest has the new card from then on.
+    dataset = ["--dataset", voc.write(tmp_path / "voc", small, [(72, 64)]), "--backend", "PyTorch"]
+    shutil.copy(small.folder / small.checkpoint.name, renamed.parent)
+    measured = cli("evaluate", renamed, "-o", workspace, *dataset)
+    assert measured.exit_code == 0, measured.stderr
     told = refused(cli, small, workspace, 11, "--allow-unverified")
     assert "manifest.json: its files were converted with another card. Run run again" in told
     assert cli("run", renamed, "-o", workspace).exit_code == 0
@@ -206,6 +217,51 @@ def test_without_an_ir_there_is_nothing_to_pack(cli: Cli, small: ModelCard, work
     with manifests.changed(folder) as data:
         del data["stages"]["to-ir"]
     assert "tells of no IR. Run run first" in refused(cli, small, workspace, 11, "--allow-unverified")
+
+
+def test_without_the_checkpoints_digest_nothing_is_packed(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path
+) -> None:
+    """As after to-ir and verify of an ONNX from elsewhere."""
+    with manifests.changed(folder) as data:
+        del data["stages"]["export-onnx"]
+    told = refused(cli, small, workspace, 11, "--allow-unverified")
+    assert "tells of no export-onnx, nor so of the checkpoint that its IRs are of. Run run first" in told
+
+
+def test_half_an_ir_is_not_packed(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
+    with manifests.changed(folder) as data:
+        outputs = data["stages"]["to-ir"]["outputs"]
+        data["stages"]["to-ir"]["outputs"] = [one for one in outputs if one["file"] != IRS[2]]
+    assert f"tells of {IRS[3]}, not of its other half. Run run again" in refused(cli, small, workspace, 11)
+
+
+def test_a_damaged_int8_ir_is_to_be_quantized_again(cli: Cli, small: ModelCard, with_int8: Path) -> None:
+    with (with_int8 / "public" / "small-standin" / "INT8" / "small-standin.xml").open("a") as file:
+        file.write(" ")
+    assert "not what manifest.json says. Run quantize again" in refused(cli, small, with_int8, 11)
+
+
+@pytest.mark.parametrize("builder", ["not a uri", "ci.example/builder", "https:", "https://ci.example/a b"])
+def test_a_builder_that_is_no_uri_is_a_usage_error(cli: Cli, small: ModelCard, workspace: Path, builder: str) -> None:
+    result = cli("bundle", small.folder, "--output-dir", workspace, "--builder-id", builder)
+    assert result.exit_code == 2
+    assert "is no URI, such as" in result.stderr
+
+
+def test_a_pipe_is_not_replaced(cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    common = [small.folder, "-o"]
+    for command in (
+        ["bundle", small.folder, "--output-dir", workspace, "-o", tmp_path / "pipe"],
+        ["verify", *common, workspace, "--junit", tmp_path / "pipe"],
+        ["benchmark", *common, workspace, "--rounds", 1, "--plot", tmp_path / "pipe"],
+        ["verify", *common, workspace, "--junit", "/dev/pspnet-convert.xml"],
+    ):
+        result = cli(*command)
+        assert result.exit_code == 12, result.stderr
+        assert "is no file, and is not replaced by one. Name a file" in result.error
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_licence_text_that_is_nowhere_is_asked_for(

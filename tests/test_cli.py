@@ -311,7 +311,7 @@ def test_an_unexpected_exception_is_one_line_and_exit_1(
     result = cli(command)
     assert result.exit_code == 1
     assert result.error == (
-        "error: unexpected RuntimeError: first line second line. This is a bug; --debug shows where"
+        "error: unexpected RuntimeError: first line second line. This is a bug; --debug shows where."
     )
     assert result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
@@ -341,14 +341,18 @@ def test_debug_shows_where_an_expected_error_comes_from_and_keeps_its_line(tmp_p
     assert "Traceback" not in program("info", tmp_path / "none.yml").stderr
 
 
-def test_an_interrupt_is_one_line_and_exit_130(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_an_interrupt_is_one_line_and_exit_130_or_143(
+    tmp_path: Path, number: signal.Signals, code: int, options: list[str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(60)
         card = write_small_card(tmp_path / "card")
         source = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         command = [sys.executable, "-m", "pspnet_convert", "download", str(card), "--source", source]
         process = subprocess.Popen(
-            [*command, "-o", str(tmp_path / "out")],
+            [*command, "-o", str(tmp_path / "out"), *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -357,15 +361,15 @@ def test_an_interrupt_is_one_line_and_exit_130(tmp_path: Path) -> None:
         )
         try:
             connection, _ = silent.accept()  # it waits for an answer now
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             stdout, stderr = process.communicate(timeout=60)
             connection.close()
         finally:
             process.kill()
             process.wait()
-    assert process.returncode == 130
-    assert stderr == "error: interrupted; the next run goes on where this one stopped (evaluate: with --resume)\n"
-    assert stdout == ""
+    assert process.returncode == code
+    assert stderr == "error: interrupted. What was finished is not done again (evaluate: with --resume).\n"
+    assert (json.loads(stdout)["exit_code"] == code) if options else (stdout == "")
     left = [path for path in (tmp_path / "out").rglob("*") if path.is_file() and not path.name.startswith(".")]
     assert [path.suffix for path in left] in ([], [".part"])
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import manifests
 import numpy as np
 import pytest
 import voc
@@ -178,7 +179,8 @@ def test_the_progress_says_what_the_mean_iou_is_so_far(
     assert {event["event"] for event in events} == {"evaluate"}
     assert [events[0]["images"], events[-1]["images"], events[-1]["total"]] == [0, 4, 4]
     assert events[-1]["state"].startswith("IR FP32 ")
-    assert events[-1]["state"].endswith(" %")
+    (score,) = manifests.read(folder_of(workspace))["stages"]["evaluate"]["result"]["scores"]
+    assert events[-1]["state"] == f"IR FP32 {score['mean_iou']:.2f} %"
 
 
 # Drops

@@ -14,6 +14,7 @@ import openvino
 import pytest
 import torch
 import voc
+import yaml
 from click.testing import CliRunner
 from conftest import LENIENT, Cli
 from hypothesis import given, settings
@@ -477,6 +478,24 @@ def test_onnx_runtime_takes_any_number_of_images(runs: Callable[[str], Path]) ->
     for count in (1, 2, 6):
         (labels,) = session.run(None, {"input.1": np.zeros((count, *SIZE), np.float32)})
         assert labels.shape == (count, 1, *SIZE[1:])
+
+
+def test_irs_of_another_card_are_not_taken_for_this_ones(
+    cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path
+) -> None:
+    """The mean is in the IR, the names of its classes are the card's."""
+    data = yaml.safe_load((small.folder / "model.yml").read_text())
+    data["input"]["mean"][0] += 1
+    model = [tmp_path / "model.yml", "-o", workspace]
+    model[0].write_text(yaml.safe_dump(data))
+    shutil.copy(small.folder / small.checkpoint.name, tmp_path)
+    picture = photo(tmp_path / "a.png", 1, 50, 50)
+    for command in (["segment", picture, "--model", *model], ["quantize", *model], ["verify", *model]):
+        result = cli(*command)
+        assert result.exit_code == 11, result.stderr
+        assert "is of an earlier conversion. It was converted with another card: run run again" in result.error
+    assert cli("run", *model).exit_code == 0
+    assert cli("segment", picture, "--model", *model).exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import manifests
 import pytest
 import torch
 import yaml
 from conftest import Cli, Result, needs_mo
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from pspnet_convert import __version__
 from pspnet_convert.cards.card import ModelCard
@@ -200,9 +202,33 @@ def test_garbage_is_ignored_with_a_warning_and_replaced(
     (folder / "manifest.json").write_bytes(garbage)
     result = cli("download", small.folder, "-o", workspace, "--json")
     assert result.exit_code == 0
-    assert f"{folder / 'manifest.json'}: cannot be read (" in result.stderr
+    assert f"{folder / 'manifest.json'}: " in result.stderr
     assert RUN_AGAIN in result.stderr
     assert list(read_manifest(folder)["stages"]) == ["download"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "change"),
+    [
+        ("export-onnx", {"options": {}}),
+        ("to-ir", {"seconds": None}),
+        ("to-ir", {"inputs": None}),
+        ("verify", {"result": {"verdict": "pass"}}),
+    ],
+)
+def test_a_damaged_record_is_ignored_and_the_stages_run_again(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path, stage: str, change: dict[str, Any]
+) -> None:
+    with manifests.changed(folder) as data:
+        data["stages"][stage].update(change)
+    picture = workspace / "picture.png"
+    Image.new("RGB", (64, 72), (9, 99, 200)).save(picture)
+    result = cli("segment", picture, "--model", small.folder, "-o", workspace)  # an IR of which nothing is told
+    assert result.exit_code == 0, result.stderr
+    assert f"{folder / 'manifest.json'}: is no manifest of this release: stages.{stage}." in result.stderr
+    assert RUN_AGAIN in result.stderr
+    assert skipped(cli("run", small.folder, "-o", workspace, "--json"))["to-ir"] is False
+    assert "is no manifest" not in cli("report", small.folder, "-o", workspace).stderr
 
 
 def test_after_a_lost_manifest_the_stages_run_again(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:

@@ -81,6 +81,7 @@ def test_provenance_is_in_the_file_and_no_path_is(exported: Path, small: ModelCa
     assert properties["classes"] == "background,aeroplane,bicycle,bird,boat"
     assert properties["tool"].startswith("pspnet-convert ")
     assert b"site-packages" not in exported.read_bytes()
+    assert model.producer_version == torch.__version__.partition("+")[0]  # not of which build it is
     assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
 
 

@@ -212,6 +212,19 @@ def test_what_the_user_has_added_to_the_card_stays(
 # What is not said
 
 
+def test_what_was_said_of_another_checkpoint_does_not_stay(
+    cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    own = ("--config", write(OLD), "--checkpoint", weights, "-o", tmp_path)
+    assert cli("export-onnx", *own).exit_code == 0
+    path = tmp_path / "public" / "my-config" / "model.yml"
+    path.write_text(path.read_text().replace("not stated", "MIT"))
+    changed(weights, epoch=7)
+    again = cli("export-onnx", *own)
+    assert (again.exit_code, "model.yml: is of another checkpoint, and is replaced" in again.stderr) == (0, True)
+    assert load_card(path).license.name == "not stated"
+
+
 def test_classes_without_names_are_numbered_and_get_vocs_colours(
     cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path
 ) -> None:

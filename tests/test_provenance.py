@@ -59,6 +59,21 @@ def test_the_provenance_is_an_in_toto_statement_on_the_irs(
     assert told["predicate"]["runDetails"] == {"builder": {"id": f"pkg:pypi/pspnet-convert@{__version__}"}}
 
 
+def test_a_tool_of_two_versions_is_there_twice(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
+    """Where stages ran in two environments."""
+    with manifests.changed(folder) as data:
+        own = data["stages"]["export-onnx"]["tools"]["numpy"]
+        data["stages"]["to-ir"]["tools"]["numpy"] = "99.0"
+    target = workspace / "m.tar.gz"
+    done = cli("bundle", small.folder, "--output-dir", workspace, "-o", target)
+    assert done.exit_code == 0, done.stderr
+    used = statement(unpacked(target))["predicate"]["buildDefinition"]["resolvedDependencies"]
+    versions = {f"pkg:pypi/numpy@{version}" for version in (own, "99.0")}
+    assert {one.get("uri") for one in used if one["name"] == "numpy"} == versions
+    components = json.loads(unpacked(target)["sbom.cdx.json"])["components"]
+    assert {one.get("purl") for one in components if one["name"] == "numpy"} == versions
+
+
 @pytest.mark.parametrize(
     ("source", "location"),
     [("https://mirror.example/m.pth", True), ("https://mirror.example/m.pth?...", None), ("folder", None)],

@@ -173,6 +173,19 @@ def test_it_is_quiet_and_shows_its_progress(offline: Run, small: ModelCard, work
     assert len(done.stderr.splitlines()) == 4, done.stderr  # two stages begin and end
 
 
+def test_it_goes_where_nothing_but_ascii_can_be_printed(
+    small: ModelCard, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NNCF prints a table of its own; and a picture's name may be no text at all."""
+    folder = pictures(workspace / os.fsdecode(b"\xff"), 1)
+    (folder / "00.png").rename(folder / os.fsdecode(b"\xfe.png"))
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    command = [sys.executable, "-m", "pspnet_convert", "quantize", small.folder, "-o", workspace, *LENIENT, "--json"]
+    done = subprocess.run([*map(str, command), "--calibration", folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["stages"][1]["result"]["inputs"] == ["\ufffd.png"]
+
+
 # Which pictures
 
 

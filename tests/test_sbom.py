@@ -63,6 +63,25 @@ def test_a_licence_that_spdx_does_not_know_is_told_by_its_name(
     assert document["metadata"]["component"]["licenses"] == [told]
 
 
+def test_an_ir_of_another_checkpoint_or_of_no_stated_licence_has_none(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path
+) -> None:
+    def licences() -> object:
+        done = cli("bundle", small.folder, "--output-dir", workspace, "-o", workspace / "m.tar.gz")
+        assert done.exit_code == 0, done.stderr
+        return json.loads(unpacked(workspace / "m.tar.gz")["sbom.cdx.json"])["metadata"]["component"].get("licenses")
+
+    with manifests.changed(folder) as data:
+        data["stages"]["export-onnx"]["inputs"]["checkpoint"]["is_the_cards"] = False
+    assert licences() is None
+    with manifests.changed(folder) as data:
+        data["stages"]["export-onnx"]["inputs"]["checkpoint"]["is_the_cards"] = True
+    assert licences() is not None
+    with manifests.changed(folder) as data:
+        data["model"]["license"] = {"name": "not stated"}
+    assert licences() is None
+
+
 def test_another_checkpoint_than_the_cards_has_neither_its_licence_nor_its_sources(
     cli: Cli, small: ModelCard, workspace: Path, folder: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -329,3 +330,11 @@ def test_the_margin_is_best_minus_second(seed: int, classes: int) -> None:
     logits = np.random.default_rng(seed).standard_normal((classes, 3, 2)).astype(np.float32)
     ordered = np.sort(logits, axis=0)
     np.testing.assert_array_equal(margin(logits), ordered[-1] - ordered[-2])
+
+
+def test_a_picture_whose_name_is_no_text_is_shown(cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path) -> None:
+    picture = tmp_path / os.fsdecode(b"b\xff.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)).save(picture)
+    result = cli("verify", small.folder, "-o", workspace, "--images", picture, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "b\ufffd.png" in result.json()["stages"][0]["result"]["inputs"]

@@ -243,9 +243,13 @@ def _give_up_roots_right_to_write_anywhere() -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="capabilities are Linux's")
-def test_a_folder_without_write_permission_is_refused(small: ModelCard, tmp_path: Path) -> None:
+@pytest.mark.parametrize("used_before", [False, True])
+def test_a_folder_without_write_permission_is_refused(small: ModelCard, tmp_path: Path, used_before: bool) -> None:
     folder = tmp_path / "public" / small.name
     folder.mkdir(parents=True)
+    if used_before:
+        (folder / ".lock").touch()
+        (folder / ".lock").chmod(0o400)
     folder.chmod(0o500)
     command = [sys.executable, "-m", "pspnet_convert", "run", str(small.folder), "-o", str(tmp_path)]
     as_any_user = _give_up_roots_right_to_write_anywhere if os.geteuid() == 0 else None

@@ -115,6 +115,7 @@ def count_chunk(
     for subject in work.subjects:
         while pending[subject]:
             count_first(subject)
+    note(0, tally)  # the last images' counts
     return tally
 
 

@@ -90,11 +90,17 @@ def own_card(config_path: Path, checkpoint: Path) -> ModelCard:
 
 
 def with_kept_texts(card: ModelCard, folder: Path) -> ModelCard:
-    """The card with what its user has added to the one that lies in `folder`; CardError where that cannot be read."""
+    """The card with what its user has added to the one of this very model that lies in `folder`.
+
+    CardError where that cannot be read. What was said of another checkpoint, its accuracy above all, is not of this.
+    """
     path = folder / "model.yml"
     if not path.is_file():
         return card
     kept = load_card(path)
+    if kept.checkpoint.sha256 != card.checkpoint.sha256:
+        log.warning("%s: is of another checkpoint, and is replaced", path)
+        return card
     return card.model_copy(update={name: getattr(kept, name) for name in _TEXTS})
 
 
