@@ -19,7 +19,7 @@ class _Uri(click.ParamType):
     name = "URI"
 
     def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> str:
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:[!-~]+", str(value)):  # RFC 3986: a scheme and no blanks
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:\S+", str(value)):  # RFC 3986: a scheme, and no blanks
             self.fail(f"{value!r} is no URI, such as https://ci.example/builder", param, ctx)
         return str(value)
 

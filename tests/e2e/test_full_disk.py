@@ -105,7 +105,7 @@ def test_output_that_cannot_be_written(command: list[str]) -> None:
         program = [sys.executable, "-m", "pspnet_convert", *command]
         done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 12
-    assert done.stderr == "error: the output cannot be written: No space left on device. Make room for it\n"
+    assert done.stderr == "error: the output cannot be written: No space left on device. Make room for it.\n"
 
 
 @pytest.fixture
