@@ -100,6 +100,12 @@ def _with_tuples(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _build(model: ConfigDict, named: str, advice: str) -> EncoderDecoder:
+    head = model.get("decode_head")
+    if isinstance(head, dict) and head.get("input_transform") == "multiple_select":
+        raise CardError(
+            f"{named} has decode_head.input_transform 'multiple_select': a list of maps, and PSPHead takes one map",
+            "None takes one of the backbone's, 'resize_concat' several as one.",
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as above
         provide_mmcv_ops()
