@@ -163,6 +163,77 @@ def test_the_whole_chain_and_afterwards_without_the_config(
     assert "the card's own network" in cli("info", folder).stdout
 
 
+def trained(config: Path, weights: Path) -> Path:
+    """The checkpoint with weights that fit the config's network, as those of a trained one."""
+    from make_standin_checkpoint import blobs, calibrate
+
+    card = own_card(config, weights)
+    assert card.network is not None
+    torch.manual_seed(0)
+    network = PSPNet(build_inline(card.network)).eval()
+    calibrate(network, blobs(2, 96))
+    content = torch.load(weights, weights_only=True)
+    torch.save({**content, "state_dict": network.state_dict()}, weights)
+    return weights
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "norm_cfg=dict(type='GN', num_groups=4)",
+        "norm_cfg=dict(type='IN'), pool_scales=(2, 3)",
+        "norm_cfg=dict(type='BN', track_running_stats=False), pool_scales=(2, 3)",
+        "norm_cfg=None",
+        "act_cfg=dict(type='LeakyReLU', negative_slope=0.3)",
+        "act_cfg=dict(type='PReLU', num_parameters=16)",
+        "act_cfg=dict(type='HSwish')",
+        "act_cfg=None",
+        "conv_cfg=dict(type='ConvWS')",
+        "conv_cfg=dict(type='ConvAWS')",
+        "conv_cfg=dict(type='Conv2dAdaptivePadding')",
+        "conv_cfg=dict(type='Conv2d', padding_mode='circular')",
+        "conv_cfg=dict(type='deconv')",
+        "norm_cfg=dict(type='BN', affine=False)",
+        "in_channels=[32, 64], in_index=[2, 3], input_transform='resize_concat'",
+    ],
+)
+def test_a_head_of_other_layers_or_inputs_verifies(
+    cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path, head: str
+) -> None:
+    config = write(f"{OLD}\nmodel['decode_head'].update({head})\n")
+    done = cli("run", "--config", config, "--checkpoint", trained(config, weights), "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    assert ("not folded" in done.stderr) == ("circular" in head or "deconv" in head)
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        "norm_cfg=dict(type='BN', affine=False)",
+        "conv_cfg=dict(type='ConvWS')",
+        "conv_cfg=dict(type='ConvAWS')",
+        "conv_cfg=dict(type='Conv2dAdaptivePadding')",
+        "norm_cfg=dict(type='GN', num_groups=4)",
+    ],
+)
+def test_a_backbone_of_other_layers_verifies(
+    cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path, backbone: str
+) -> None:
+    config = write(f"{OLD}\nmodel['backbone'].update({backbone})\n")
+    done = cli("run", "--config", config, "--checkpoint", trained(config, weights), "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+
+
+def test_a_head_that_takes_a_list_of_maps_is_told(
+    cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    head = "in_channels=[32, 64], in_index=[2, 3], input_transform='multiple_select'"
+    config = write(f"{OLD}\nmodel['decode_head'].update({head})\n")
+    done = cli("export-onnx", "--config", config, "--checkpoint", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 3, done.stderr
+    assert "decode_head.input_transform 'multiple_select'" in done.error
+
+
 def test_the_stages_one_by_one(
     cli: Cli, small: ModelCard, weights: Path, write: Callable[[str], Path], tmp_path: Path
 ) -> None:

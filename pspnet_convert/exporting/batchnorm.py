@@ -58,7 +58,8 @@ def run_on_meta(network: nn.Module, image_shape: tuple[int, ...]) -> Any:
     """What `network` returns for images of this shape, without values: only shapes, at no cost."""
     tensors = itertools.chain(network.named_parameters(), network.named_buffers())
     on_meta = {name: tensor.to("meta") for name, tensor in tensors}
-    return torch.func.functional_call(network, on_meta, (torch.empty(image_shape, device="meta"),))
+    image = torch.empty(image_shape, dtype=next(network.parameters()).dtype, device="meta")
+    return torch.func.functional_call(network, on_meta, (image,))
 
 
 def sharing_copy(network: Module) -> Module:

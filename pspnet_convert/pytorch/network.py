@@ -86,16 +86,16 @@ def build_inline(network: Mapping[str, Any]) -> EncoderDecoder:
     """The network of a card's own data (inline_network.py), as build_segmentor; CardError if it does not build."""
     from mmengine.config import ConfigDict
 
-    parts = {key: _with_tuples(part) if _is_jpu(part) else part for key, part in network.items()}
+    parts = {key: _with_tuples(part) if _takes_tuples(part) else part for key, part in network.items()}
     return _build(ConfigDict(parts), "network: the card's", "Compare it with the config it came from.")
 
 
-def _is_jpu(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") == "JPU"
+def _takes_tuples(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") in ("CGNet", "JPU")
 
 
 def _with_tuples(part: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain data has no tuples, and mmsegmentation's JPU takes nothing else (as its FPN takes nothing but lists)."""
+    """Plain data has no tuples, and some of mmsegmentation's parts take nothing else (as its FPN takes only lists)."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in part.items()}
 
 
