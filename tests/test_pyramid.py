@@ -165,7 +165,6 @@ HRNET_STAGES = {
     }
     for n in (1, 2, 3, 4)
 }
-SUM_NAMES = {"in_index": [0, 1, 2, 3], "input_transform": "resize_concat"}
 VARIATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "group norm": ({}, {"norm_cfg": {"type": "GN", "num_groups": 4}}),
     "group norm in the backbone": ({"norm_cfg": {"type": "GN", "num_groups": 4}}, {"norm_cfg": {"type": "BN"}}),
@@ -181,7 +180,7 @@ VARIATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "resize_concat": ({}, {"in_channels": [32, 64], "in_index": [2, 3], "input_transform": "resize_concat"}),
     "HRNet": (
         {"type": "HRNet", "extra": HRNET_STAGES, "norm_cfg": {"type": "BN"}},
-        {"in_channels": [8, 16, 32, 64], **SUM_NAMES},
+        {"in_channels": [8, 16, 32, 64], "in_index": [0, 1, 2, 3], "input_transform": "resize_concat"},
     ),
     "MobileNetV3": ({"type": "MobileNetV3"}, {"in_channels": 576, "in_index": 2}),
     "CGNet": ({"type": "CGNet", "num_channels": [8, 16, 32], "num_blocks": [1, 1]}, {"in_channels": 64, "in_index": 2}),
@@ -190,6 +189,7 @@ VARIATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 AS_WRITTEN: dict[str, tuple[dict[str, Any], str]] = {
     "deconv": ({"conv_cfg": {"type": "deconv"}, "norm_cfg": {"type": "BN"}}, "it has ConvTranspose2d layers"),
+    "reflect": ({"conv_cfg": {"type": "Conv2d", "padding_mode": "reflect"}}, "its padding is reflect"),
     "circular": ({"conv_cfg": {"type": "Conv2d", "padding_mode": "circular"}}, "its padding is circular"),
     "layer norm": ({"norm_cfg": {"type": "LN"}, "channels": 8, "pool_scales": [8]}, "it has LayerNorm"),
 }
