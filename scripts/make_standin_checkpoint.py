@@ -85,8 +85,9 @@ def calibrate(network: PSPNet, images: Tensor) -> None:
             continue
         # A small residual branch, as training leaves it: with a large one rounding errors grow from block to block.
         top = 0.3 if name.endswith("bn3") else 1.0
-        norm.weight.uniform_(top / 2, top)
-        norm.bias.normal_(0, 0.1 * top)
+        if norm.affine:
+            norm.weight.uniform_(top / 2, top)
+            norm.bias.normal_(0, 0.1 * top)
         norm.reset_running_stats()
         norm.momentum = None  # the plain average over the calls in training mode: this one
         norm.train()

@@ -163,6 +163,57 @@ def test_the_whole_chain_and_afterwards_without_the_config(
     assert "the card's own network" in cli("info", folder).stdout
 
 
+def trained(config: Path, weights: Path) -> Path:
+    """The checkpoint with weights that fit the config's network, as those of a trained one."""
+    from make_standin_checkpoint import blobs, calibrate
+
+    card = own_card(config, weights)
+    assert card.network is not None
+    torch.manual_seed(0)
+    network = PSPNet(build_inline(card.network)).eval()
+    calibrate(network, blobs(2, 96))
+    content = torch.load(weights, weights_only=True)
+    torch.save({**content, "state_dict": network.state_dict()}, weights)
+    return weights
+
+
+NO_AFFINE, STANDARDIZED = "norm_cfg=dict(type='BN', affine=False)", "conv_cfg=dict(type='ConvWS')"
+
+
+@pytest.mark.parametrize(
+    ("backbone", "head"),
+    [
+        ("", "norm_cfg=dict(type='GN', num_groups=4)"),
+        ("", "norm_cfg=dict(type='IN'), pool_scales=(2, 3)"),
+        ("", "act_cfg=dict(type='LeakyReLU', negative_slope=0.3)"),
+        ("", "act_cfg=dict(type='PReLU', num_parameters=16)"),
+        ("", "in_channels=[32, 64], in_index=[2, 3], input_transform='resize_concat'"),
+        ("", "conv_cfg=dict(type='Conv2d', padding_mode='reflect')"),
+        ("", "conv_cfg=dict(type='deconv')"),
+        ("norm_cfg=dict(type='GN', num_groups=4)", "conv_cfg=dict(type='ConvAWS')"),
+        (STANDARDIZED, STANDARDIZED),
+        (NO_AFFINE, NO_AFFINE),
+    ],
+)
+def test_other_layers_and_inputs_verify(
+    cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path, backbone: str, head: str
+) -> None:
+    config = write(f"{OLD}\nmodel['backbone'].update({backbone})\nmodel['decode_head'].update({head})\n")
+    done = cli("run", "--config", config, "--checkpoint", trained(config, weights), "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    assert ("not folded" in done.stderr) == ("reflect" in head or "deconv" in head)
+
+
+def test_a_head_that_takes_a_list_of_maps_is_told(
+    cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    head = "in_channels=[32, 64], in_index=[2, 3], input_transform='multiple_select'"
+    config = write(f"{OLD}\nmodel['decode_head'].update({head})\n")
+    done = cli("export-onnx", "--config", config, "--checkpoint", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 3, done.stderr
+    assert "decode_head.input_transform 'multiple_select'" in done.error
+
+
 def test_the_stages_one_by_one(
     cli: Cli, small: ModelCard, weights: Path, write: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any, Optional
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import adaptive_avg_pool2d
 
 from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.inline_network import check_network
+from pspnet_convert.exporting.batchnorm import fold_batchnorms
+from pspnet_convert.exporting.convolutions import make_standardized_plain
 from pspnet_convert.exporting.pyramid import (
     CellPool,
     FoldedPyramid,
@@ -22,7 +28,7 @@ from pspnet_convert.exporting.pyramid import (
 )
 from pspnet_convert.mmcv_ops import provide_mmcv_ops
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
-from pspnet_convert.pytorch.network import PSPNet, build_network
+from pspnet_convert.pytorch.network import PSPNet, build_inline, build_network
 
 sides = st.integers(1, 14)
 all_bins = st.lists(st.integers(1, 8), min_size=1, max_size=5).map(tuple)
@@ -59,35 +65,172 @@ def test_shifting_moves_zeros_in() -> None:
     assert shifted(rows[:1], 1).tolist() == [[0]]
 
 
-@settings(deadline=None, max_examples=60)
+CONVOLUTIONS = [None, "Conv", "Conv2d", "Conv2dAdaptivePadding", "ConvAWS", "ConvWS"]
+NORMS: list[Optional[dict[str, Any]]] = [
+    None,
+    {"type": "BN"},
+    {"type": "BN", "affine": False},
+    {"type": "BN", "track_running_stats": False},
+    {"type": "GN", "num_groups": 2},
+    {"type": "IN"},
+    {"type": "IN2d", "affine": True, "track_running_stats": True},
+]
+ACTIVATIONS: list[Optional[str]] = [
+    *(None, "ELU", "GELU", "HSigmoid", "HSwish", "LeakyReLU", "PReLU", "ReLU", "ReLU6", "Sigmoid", "SiLU", "Swish"),
+]
+
+
+def of_type(kind: Optional[str]) -> Optional[dict[str, Any]]:
+    return None if kind is None else {"type": kind}
+
+
+@settings(deadline=None, max_examples=150)
 @given(
     height=sides,
     width=sides,
     bins=all_bins,
     align_corners=st.booleans(),
-    with_norm=st.booleans(),
+    convolution=st.sampled_from(CONVOLUTIONS),
+    norm=st.sampled_from(NORMS),
+    activation=st.sampled_from(ACTIVATIONS),
     channels=st.integers(1, 5),
+    concatenates=st.booleans(),
     seed=seeds,
 )
 def test_folded_head_equals_mmsegmentations(
-    height: int, width: int, bins: tuple[int, ...], align_corners: bool, with_norm: bool, channels: int, seed: int
+    height: int,
+    width: int,
+    bins: tuple[int, ...],
+    align_corners: bool,
+    convolution: Optional[str],
+    norm: Optional[dict[str, Any]],
+    activation: Optional[str],
+    channels: int,
+    concatenates: bool,
+    seed: int,
 ) -> None:
     provide_mmcv_ops()
     from mmseg.models.decode_heads import PSPHead
 
+    assume(channels > 1 or concatenates or convolution not in ("ConvAWS", "ConvWS"))  # no deviation in one weight
+    if norm and (norm["type"] == "IN" or ("affine" not in norm and "track_running_stats" in norm)):
+        bins = tuple(b + 1 for b in bins)  # one value has no variance, and torch refuses it
+        assume(height * width > 1)
     torch.manual_seed(seed)
-    norm = {"type": "BN"} if with_norm else None
+    inputs = {"in_channels": channels, "in_index": 1}
+    if concatenates:
+        inputs = {"in_channels": [channels, 2], "in_index": [1, 0], "input_transform": "resize_concat"}
     head = PSPHead(
-        pool_scales=bins, in_channels=channels, in_index=0, channels=4, num_classes=3, norm_cfg=norm,
-        align_corners=align_corners,
+        pool_scales=bins, channels=4, num_classes=3, conv_cfg=of_type(convolution), norm_cfg=norm,
+        act_cfg=of_type(activation), align_corners=align_corners, **inputs,
     )  # fmt: skip
     head = head.double().eval().requires_grad_(False)
     for tensor in [*head.parameters(), *head.buffers()]:
         if tensor.is_floating_point():  # statistics and weights that hide nothing; variances stay positive
             tensor.copy_(random(seed, *tensor.shape).abs() + 0.1)
-    maps = [random(seed + 1, 2, channels, height, width)]
+    maps = [random(seed + 2, 2, 2, height // 2 + 1, width + 3), random(seed + 1, 2, channels, height, width)]
     expected = head(maps)
+    make_standardized_plain(head)
     assert (FoldedPyramid(head, height, width)(maps) - expected).abs().max() <= 1e-10 * expected.abs().max()
+
+
+RESNET = {
+    "type": "ResNetV1c", "depth": 18, "dilations": [1, 1, 2, 4], "strides": [1, 2, 1, 1], "contract_dilation": True,
+    "base_channels": 8, "stem_channels": 8, "norm_cfg": {"type": "SyncBN"},
+}  # fmt: skip
+HEAD = {"type": "PSPHead", "in_channels": 64, "in_index": 3, "channels": 16, "num_classes": 5}
+
+
+def network_of(backbone: dict[str, Any], head: dict[str, Any]) -> PSPNet:
+    """In float64, with random weights and statistics."""
+    torch.manual_seed(0)
+    network = {"type": "EncoderDecoder", "backbone": backbone, "decode_head": head}
+    check_network(network)
+    built = PSPNet(build_inline(network)).double().eval().requires_grad_(False)
+    for name, tensor in built.state_dict().items():
+        if name.endswith(("running_var", "weight_gamma")):
+            tensor.uniform_(0.5, 2)
+        elif name.endswith(("bias", "running_mean", "weight_beta")):
+            tensor.normal_(0, 0.1)
+    return built
+
+
+HRNET_STAGES = {
+    f"stage{n}": {
+        "num_modules": 1,
+        "num_branches": n,
+        "block": "BASIC" if n > 1 else "BOTTLENECK",
+        "num_blocks": [1] * n,
+        "num_channels": [8 * 2**branch for branch in range(n)],
+    }
+    for n in (1, 2, 3, 4)
+}
+VARIATIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "group norm": ({}, {"norm_cfg": {"type": "GN", "num_groups": 4}}),
+    "group norm in the backbone": ({"norm_cfg": {"type": "GN", "num_groups": 4}}, {"norm_cfg": {"type": "BN"}}),
+    "no norm": ({}, {"norm_cfg": None}),
+    "not affine": ({"norm_cfg": {"type": "BN", "affine": False}}, {"norm_cfg": {"type": "BN", "affine": False}}),
+    "instance norm": ({"norm_cfg": {"type": "IN"}}, {"norm_cfg": {"type": "IN"}, "pool_scales": [2, 3]}),
+    "leaky": ({}, {"norm_cfg": {"type": "BN"}, "act_cfg": {"type": "LeakyReLU", "negative_slope": 0.2}}),
+    "linear": ({}, {"norm_cfg": {"type": "BN"}, "act_cfg": None}),
+    **{
+        kind: ({"conv_cfg": {"type": kind}}, {"conv_cfg": {"type": kind}, "norm_cfg": {"type": "BN"}})
+        for kind in ("Conv", "Conv2dAdaptivePadding", "ConvAWS", "ConvWS")
+    },
+    "resize_concat": ({}, {"in_channels": [32, 64], "in_index": [2, 3], "input_transform": "resize_concat"}),
+    "HRNet": (
+        {"type": "HRNet", "extra": HRNET_STAGES, "norm_cfg": {"type": "BN"}},
+        {"in_channels": [8, 16, 32, 64], "in_index": [0, 1, 2, 3], "input_transform": "resize_concat"},
+    ),
+    "MobileNetV3": ({"type": "MobileNetV3"}, {"in_channels": 576, "in_index": 2}),
+    "CGNet": ({"type": "CGNet", "num_channels": [8, 16, 32], "num_blocks": [1, 1]}, {"in_channels": 64, "in_index": 2}),
+    "FastSCNN": ({"type": "FastSCNN", "norm_cfg": {"type": "BN"}}, {"in_channels": 128, "in_index": 2}),
+    "ResNeSt": ({"type": "ResNeSt", "depth": 50, "stem_channels": 8, "base_channels": 8}, {"in_channels": 256}),
+}
+AS_WRITTEN: dict[str, tuple[dict[str, Any], str]] = {
+    "deconv": ({"conv_cfg": {"type": "deconv"}, "norm_cfg": {"type": "BN"}}, "it has ConvTranspose2d layers"),
+    "reflect": ({"conv_cfg": {"type": "Conv2d", "padding_mode": "reflect"}}, "its padding is reflect"),
+    "circular": ({"conv_cfg": {"type": "Conv2d", "padding_mode": "circular"}}, "its padding is circular"),
+    "layer norm": ({"norm_cfg": {"type": "LN"}, "channels": 8, "pool_scales": [8]}, "it has LayerNorm"),
+}
+
+
+def backbone_of(changes: dict[str, Any]) -> dict[str, Any]:
+    return {**RESNET, **changes} if changes.get("type", "ResNeSt") == "ResNeSt" else changes
+
+
+def exported_forms(network: PSPNet, height: int, width: int) -> Iterator[PSPNet]:
+    for change in (with_folded_pyramid, with_matrix_pools):
+        changed = change(network, height, width)
+        fold_batchnorms(changed, (1, 3, height, width))
+        yield changed
+
+
+@pytest.mark.parametrize("name", VARIATIONS)
+def test_every_layer_that_a_card_may_name_exports_as_the_reference(caplog: pytest.LogCaptureFixture, name: str) -> None:
+    backbone, head = VARIATIONS[name]
+    network = network_of(backbone_of(backbone), {**HEAD, **head})
+    image = random(1, 2, 3, 72, 64)
+    expected = network(image)
+    folded, plain = exported_forms(network, 72, 64)
+    assert isinstance(folded.decode_head, FoldedPyramid)
+    for changed in (folded, plain):
+        assert (changed(image) - expected).abs().max() <= 1e-12 * expected.abs().max()
+    assert torch.equal(network(image), expected)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("name", AS_WRITTEN)
+def test_what_cannot_be_folded_stays_as_written_and_is_told(caplog: pytest.LogCaptureFixture, name: str) -> None:
+    head, words = AS_WRITTEN[name]
+    network = network_of(RESNET, {**HEAD, **head})
+    image = random(1, 2, 3, 64, 64)
+    expected = network(image)
+    for changed in exported_forms(network, 64, 64):
+        assert isinstance(changed.decode_head.psp_modules[0][0], MatrixPool)
+        assert (changed(image) - expected).abs().max() <= 1e-12 * expected.abs().max()
+    (told,) = caplog.messages
+    assert told.endswith(f"as written, not folded: {words}")
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,14 @@ products on the 1 + 4 + 9 + 36 = 50 cells (bins 1, 2, 3, 6), and one constant ma
 Pooling is a constant matrix too, [H * W, 50]: cell i of b averages rows floor(i H / b) .. ceil((i + 1) H / b) - 1
 (torch.nn.AdaptiveAvgPool2d), and columns alike. Both are exact for any bins and sizes.
 
-BatchNorms are folded into the weights before them (batchnorm.py), and all of it is computed in float64.
+BatchNorms are folded into the weights before them (batchnorm.py), and all of it is computed in float64. Activations
+are the head's own, and so is a norm that depends on the map (GroupNorm, InstanceNorm): it takes a bin's cells, or the
+sum above. What the algebra does not hold for (`_obstacle`) is left as written.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Optional
 
@@ -24,7 +27,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from pspnet_convert.exporting.batchnorm import folded_weights, run_on_meta, sharing_copy
+from pspnet_convert.exporting.batchnorm import folded_weights, is_constant, run_on_meta, sharing_copy
+from pspnet_convert.exporting.convolutions import is_plain, make_standardized_plain
 from pspnet_convert.pytorch.network import PSPNet
 
 if TYPE_CHECKING:
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from mmseg.models.decode_heads import PSPHead
 
 _TAPS = (-1, 0, 1)
+log = logging.getLogger(__name__)
 
 
 def pooling_matrix(cells: int, bins: int) -> Tensor:
@@ -75,50 +80,76 @@ class FoldedPyramid(nn.Module):
 
     def __init__(self, head: PSPHead, height: int, width: int) -> None:
         super().__init__()
-        channels, bins = head.in_channels, [branch[0].output_size for branch in head.psp_modules]
-        self.in_index = head.in_index
+        bins = [branch[0].output_size for branch in head.psp_modules]
+        self.select = head._transform_inputs
         self.cells = [b * b for b in bins]
         self.size = (height, width)
         self.pool = CellPool(height, width, bins)
-        weight, bias = _conv_and_norm(head.bottleneck)
-        parts = weight.split([channels, *[head.channels] * len(bins)], dim=1)
-        self.projections = nn.ModuleList(_conv(*_conv_and_norm(branch[1])) for branch in head.psp_modules)
+        branches = [branch[1] for branch in head.psp_modules]
+        self.projections = nn.ModuleList(_conv(*_weights(branch)) for branch in branches)
+        self.norms = nn.ModuleList(_norm_left(branch) for branch in branches)
+        self.activations = nn.ModuleList(_activation(branch) for branch in branches)
+        weight, bias = _weights(head.bottleneck)
+        parts = weight.split([head.in_channels, *[head.channels] * len(bins)], dim=1)
         # A tap's 1x1 weights, output channel k's nine taps side by side: [9 * out, c, 1, 1].
         self.taps = nn.ModuleList(
             _conv(part.permute(0, 2, 3, 1).reshape(-1, part.shape[1], 1, 1), None) for part in parts[1:]
         )
         self.register_buffer("spread", _spreading_matrix(height, width, bins, head.align_corners))
         self.convolution = _conv(parts[0], bias)
+        self.norm = _norm_left(head.bottleneck)
+        self.activation = _activation(head.bottleneck)
         self.conv_seg = head.conv_seg
 
     spread: Tensor
 
     def forward(self, feature_maps: Sequence[Tensor]) -> Tensor:
-        feature_map = feature_maps[self.in_index]
+        feature_map = self.select(feature_maps)
         cells = self.pool(feature_map).split(self.cells, dim=3)
-        products = [taps(projection(part).relu()) for projection, taps, part in zip(self.projections, self.taps, cells)]
+        branches = zip(self.projections, self.norms, self.activations, self.taps, cells)
+        # `forward`, so that the exporter counts activations as the head's own steps.
+        products = [
+            taps(activation.forward(norm(projection(part)))) for projection, norm, activation, taps, part in branches
+        ]
         by_tap = torch.cat(products, dim=3).reshape(feature_map.shape[0], -1, self.spread.shape[0])
         pyramid = (by_tap @ self.spread).reshape(feature_map.shape[0], -1, *self.size)
-        return self.conv_seg((self.convolution(feature_map) + pyramid).relu())
+        return self.conv_seg(self.activation.forward(self.norm(self.convolution(feature_map) + pyramid)))
 
 
 def with_folded_pyramid(network: PSPNet, height: int, width: int) -> PSPNet:
-    """A copy of `network` for images of this size, its head folded. Weights that stay as they are, are shared."""
-    changed = sharing_copy(network)
+    """A copy of `network` for images of this size, its head folded. Weights that stay as they are, are shared.
+
+    A head that cannot be folded is as of `with_matrix_pools`, and a warning says so.
+    """
+    changed = _changeable(network)
+    obstacle = _obstacle(changed.decode_head)
+    if obstacle is not None:
+        log.warning("decode_head: the pyramid is exported as written, not folded: %s", obstacle)
+        return with_matrix_pools(network, height, width)
     rows, columns = feature_size(network, height, width)
-    dtype = network.decode_head.conv_seg.weight.dtype
     with torch.no_grad():
-        changed.decode_head = FoldedPyramid(changed.decode_head, rows, columns).to(dtype).eval()
+        changed.decode_head = FoldedPyramid(changed.decode_head, rows, columns).to(_dtype(network)).eval()
     return changed
 
 
 def with_matrix_pools(network: PSPNet, height: int, width: int) -> PSPNet:
     """A copy of `network` for images of this size, as written but for its pools, which are exact matrices."""
-    changed = sharing_copy(network)
+    changed = _changeable(network)
     rows, columns = feature_size(network, height, width)
     for branch in changed.decode_head.psp_modules:
-        branch[0] = MatrixPool(rows, columns, branch[0].output_size).eval()
+        branch[0] = MatrixPool(rows, columns, branch[0].output_size, _dtype(network)).eval()
     return changed
+
+
+def _changeable(network: PSPNet) -> PSPNet:
+    changed = sharing_copy(network)
+    with torch.no_grad():
+        make_standardized_plain(changed)
+    return changed
+
+
+def _dtype(network: PSPNet) -> torch.dtype:
+    return network.decode_head.conv_seg.weight.dtype
 
 
 class MatrixPool(nn.Module):
@@ -139,7 +170,7 @@ class MatrixPool(nn.Module):
 def feature_size(network: PSPNet, height: int, width: int) -> tuple[int, int]:
     """Rows and columns of the map that the pyramid head pools, for images of this size."""
     maps = run_on_meta(nn.Sequential(network.backbone, network.neck), (1, 3, height, width))
-    rows, columns = maps[network.decode_head.in_index].shape[2:]
+    rows, columns = network.decode_head._transform_inputs(maps).shape[2:]
     return rows, columns
 
 
@@ -157,9 +188,31 @@ def _spreading_matrix(height: int, width: int, bins: Sequence[int], align_corner
     return torch.cat(taps).contiguous()
 
 
-def _conv_and_norm(module: ConvModule) -> tuple[Tensor, Tensor]:
-    """Weight and bias, float64, of mmcv's convolution with BatchNorm, or without."""
-    return folded_weights(module.conv, module.norm if module.with_norm else None)
+def _obstacle(head: PSPHead) -> Optional[str]:
+    """Why the head cannot be folded; None if it can."""
+    for module in [*(branch[1] for branch in head.psp_modules), head.bottleneck]:
+        conv = module.conv
+        if not is_plain(conv):
+            return f"it has {type(conv).__name__} layers"
+        if conv.padding_mode != "zeros":
+            return f"its padding is {conv.padding_mode}"
+        if isinstance(module.norm, nn.LayerNorm):  # over a map's rows, which the cells of a bin do not lie in
+            return "it has LayerNorm"
+    return None
+
+
+def _weights(module: ConvModule) -> tuple[Tensor, Tensor]:
+    """Weight and bias, float64, of mmcv's convolution and of its norm, if that is constant."""
+    return folded_weights(module.conv, module.norm if is_constant(module.norm) else None)
+
+
+def _norm_left(module: ConvModule) -> nn.Module:
+    """The norm that is not in `_weights`."""
+    return nn.Identity() if module.norm is None or is_constant(module.norm) else module.norm
+
+
+def _activation(module: ConvModule) -> nn.Module:
+    return module.activate if module.with_activation else nn.Identity()
 
 
 def _conv(weight: Tensor, bias: Optional[Tensor]) -> nn.Conv2d:

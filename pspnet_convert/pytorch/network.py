@@ -86,20 +86,26 @@ def build_inline(network: Mapping[str, Any]) -> EncoderDecoder:
     """The network of a card's own data (inline_network.py), as build_segmentor; CardError if it does not build."""
     from mmengine.config import ConfigDict
 
-    parts = {key: _with_tuples(part) if _is_jpu(part) else part for key, part in network.items()}
+    parts = {key: _with_tuples(part) if _takes_tuples(part) else part for key, part in network.items()}
     return _build(ConfigDict(parts), "network: the card's", "Compare it with the config it came from.")
 
 
-def _is_jpu(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") == "JPU"
+def _takes_tuples(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") in ("CGNet", "JPU")
 
 
 def _with_tuples(part: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain data has no tuples, and mmsegmentation's JPU takes nothing else (as its FPN takes nothing but lists)."""
+    """Plain data has no tuples, and some of mmsegmentation's parts take nothing else (as its FPN takes only lists)."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in part.items()}
 
 
 def _build(model: ConfigDict, named: str, advice: str) -> EncoderDecoder:
+    head = model.get("decode_head")
+    if isinstance(head, dict) and head.get("input_transform") == "multiple_select":
+        raise CardError(
+            f"{named} has decode_head.input_transform 'multiple_select': a list of maps, and PSPHead takes one map",
+            "None takes one of the backbone's, 'resize_concat' several as one.",
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as above
         provide_mmcv_ops()
