@@ -124,6 +124,8 @@ def _plain(value: Any) -> Any:
     """The section as lists and dictionaries of its own, less what a card's network does not need."""
     if isinstance(value, Mapping):
         kept = {key: _plain(inner) for key, inner in value.items() if key not in _LEFT_OUT}
+        if kept.get("_scope_") == "mmseg":  # by mmengine, of a base `mmseg::`; every part of a card is of this scope
+            del kept["_scope_"]
         return {**kept, "type": registered(kept["type"])} if isinstance(kept.get("type"), str) else kept
     return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
