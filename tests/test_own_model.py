@@ -315,6 +315,46 @@ def test_mmengines_metadata_serves(weights: Path, write: Callable[[str], Path]) 
     assert card.palette[4] == (4, 4, 4)
 
 
+def test_names_that_cannot_be_printed_are_made_so_and_the_others_stay(
+    cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    changed(weights, CLASSES=["a\tb", "\x1b[31m", "\t", "d", "\ud800"])
+    done = cli("run", "--config", write(OLD), "--checkpoint", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    assert "numbered" not in done.stderr and "differ" not in done.stderr
+    card = load_card(tmp_path / "out" / "public" / "my-config" / "model.yml")
+    assert card.class_names == ["a b", "\\x1b[31m", "class 2", "d", "\\ud800"]
+
+
+@pytest.mark.parametrize(
+    ("meta", "words"),
+    [
+        ({"CLASSES": ["a", "b", "c", "b", "e"]}, "has two classes named 'b'"),
+        ({"CLASSES": ["a", "b", "c", "d", "e" * 101]}, "a class's name is 'eee"),
+        ({"PALETTE": [[0, 0, 256]] * 5}, "a class's color is (0, 0, 256)"),
+    ],
+)
+def test_classes_that_do_not_serve_are_the_checkpoints(
+    cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path, meta: dict[str, Any], words: str
+) -> None:
+    done = cli("run", "--config", write(OLD), "--checkpoint", changed(weights, **meta), "-o", tmp_path / "out")
+    assert done.exit_code == 6, done.stderr
+    assert f"{weights}: {words}" in done.error and "in its meta" in done.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_of_an_older_pytorch_serves(
+    cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Its BatchNorms have no count of batches."""
+    content = torch.load(weights, weights_only=True)
+    kept = {name: tensor for name, tensor in content["state_dict"].items() if "num_batches_tracked" not in name}
+    assert len(kept) < len(content["state_dict"])
+    torch.save({**content, "state_dict": kept}, weights)
+    done = cli("run", "--config", write(OLD), "--checkpoint", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+
+
 def test_no_crop_size_is_512_and_said(cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path) -> None:
     config = write(OLD.replace("crop_size = (72, 64)", ""))
     done = cli("export-onnx", "--config", config, "--checkpoint", weights, "-o", tmp_path / "out")

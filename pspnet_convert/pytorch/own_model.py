@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,7 @@ _REGISTERED = {
     "LayerNorm": "LN",
     "SyncBatchNorm": "SyncBN",
 }
+_MEND = "Mend the classes or the palette in its meta."
 log = logging.getLogger(__name__)
 
 
@@ -167,7 +169,13 @@ def _classes(metadata: Metadata, number: int, checkpoint: Path) -> list[ClassLab
     if len(palette) != number:
         log.warning("%s: has no palette for its %d classes: they get Pascal VOC's", checkpoint.name, number)
         palette = voc_palette(number)
-    return config_card.class_labels(labels, palette, number)
+    twice = next((name for name, times in Counter(labels).items() if times > 1), None)
+    if twice is not None:
+        raise CheckpointError(f"{checkpoint}: has two classes named {twice!r}", _MEND)
+    try:
+        return config_card.class_labels(labels, palette, number)
+    except CardError as error:
+        raise CheckpointError(f"{checkpoint}: {error.what}", _MEND) from error
 
 
 def _described(checkpoint: Path) -> CheckpointFile:
