@@ -166,6 +166,8 @@ def _with(name: str, tensor: torch.Tensor) -> Callable[[Content], None]:
     ("change", "words"),
     [
         (lambda s: _without(s, "decode_head.conv_seg.bias"), "missing: decode_head.conv_seg.bias"),
+        (lambda s: _without(s, "backbone.stem.1.running_var"), "missing: backbone.stem.1.running_var"),
+        (_with("extra.num_batches_tracked", torch.tensor(0)), "unexpected: extra.num_batches_tracked"),
         (_with("decode_head.extra", torch.zeros(1)), "unexpected: decode_head.extra"),
         (
             _with("decode_head.conv_seg.bias", torch.zeros(7)),
@@ -233,6 +235,23 @@ def test_half_precision_weights_become_float32(small: ModelCard, content: Conten
     torch.save({"state_dict": state}, path)
     network = build_network(small, load_checkpoint(path, small))
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+
+
+def test_counts_of_batches_may_be_missing_and_change_nothing(
+    small: ModelCard, content: Content, tmp_path: Path
+) -> None:
+    """PyTorch had none before 0.4.1. No other buffer of a BatchNorm may be."""
+    from pspnet_convert.pytorch.network import build_network
+
+    image = torch.rand(small.input.shape)
+    state, logits = content["state_dict"], []
+    counts = [name for name in state if name.endswith("num_batches_tracked")]
+    for left_out in ([], counts, counts[:1]):
+        path = tmp_path / "old.pth"
+        torch.save({"state_dict": {name: value for name, value in state.items() if name not in left_out}}, path)
+        logits.append(build_network(small, load_checkpoint(path, small))(image))
+    assert len(counts) > 10
+    assert torch.equal(logits[0], logits[1]) and torch.equal(logits[0], logits[2])
 
 
 def test_the_digest_must_be_the_cards(cli: Cli, small: ModelCard, content: Content, tmp_path: Path) -> None:

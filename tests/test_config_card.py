@@ -131,3 +131,10 @@ def test_a_config_that_does_not_run_is_told_in_one_line(tmp_path: Path) -> None:
     path.write_text("model = dict(\n", encoding="utf-8")
     with pytest.raises(CardError, match=r"broken\.py: cannot be read as a config"):
         config_card.read_config(path)
+
+
+def test_what_a_config_prints_is_not_on_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "talks.py"
+    path.write_text("print('of the config')\nx = 1\n", encoding="utf-8")
+    assert config_card.read_config(path).x == 1
+    assert capsys.readouterr() == ("", "of the config\n")

@@ -249,4 +249,4 @@ def test_model_optimizer_is_asked_for_and_not_installed(
     done = program(tmp_path, *told[command])
     assert done.returncode == 14, done.stderr
     *_, last = done.stderr.splitlines()
-    assert last.startswith("error: Model Optimizer is not installed. Install it with pip install 'pspnet-convert[mo]'")
+    assert last == "error: Model Optimizer is not installed. Install it with pip install 'pspnet-convert[mo]'."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -12,14 +13,17 @@ import pytest
 import torch
 import voc
 import yaml
-from conftest import LENIENT, SMALL, Cli
+from conftest import LENIENT, SMALL, Cli, Run
 
 from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.cards.inline_network import BACKBONES, LAYERS, NECKS
+from pspnet_convert.cards.model_index import package_folder
+from pspnet_convert.errors import CardError
 from pspnet_convert.pytorch.network import PSPNet, build_inline, build_segmentor
-from pspnet_convert.pytorch.own_model import own_card, registered, voc_palette
+from pspnet_convert.pytorch.own_model import keep_card, own_card, registered, voc_palette
 
+SHIPPED = package_folder() / "configs"  # mmsegmentation's
 OWN = ("--config", "a.py", "--checkpoint", "b.pth")
 OLD = """
 norm_cfg = dict(type='SyncBN', requires_grad=True)
@@ -59,10 +63,9 @@ def config_of(release: str, small: ModelCard) -> str:
 
 def new_config(small: ModelCard) -> str:
     """One of mmsegmentation's own, as mmengine writes it out, cut down to the small model."""
-    import mmseg
     from mmengine.config import Config
 
-    config = Config.fromfile(Path(mmseg.__file__).parent / ".mim" / "configs" / str(small.config))
+    config = Config.fromfile(SHIPPED / str(small.config))
     changes = {"crop_size": (72, 64), "model.data_preprocessor.size": (72, 64)}
     config.merge_from_dict({**SMALL, **changes})
     return str(config.pretty_text)
@@ -123,10 +126,9 @@ def structure(network: torch.nn.Module) -> list[tuple[str, str, str]]:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_the_network_in_the_card_is_the_configs(name: str, weights: Path, write: Callable[[str], Path]) -> None:
-    import mmseg
     from mmengine.config import Config
 
-    path = Path(mmseg.__file__).parent / ".mim" / "configs" / name
+    path = SHIPPED / name
     classes = Config.fromfile(path).model.decode_head.num_classes
     changed(weights, CLASSES=[f"class {one}" for one in range(classes)], PALETTE=None)
     card = own_card(write(f"_base_ = [{str(path)!r}]"), weights)
@@ -135,6 +137,84 @@ def test_the_network_in_the_card_is_the_configs(name: str, weights: Path, write:
         ours, theirs = PSPNet(build_inline(card.network)), PSPNet(build_segmentor(name, {}))
     assert len(structure(ours)) > 50
     assert structure(ours) == structure(theirs)
+
+
+RESNET = "pspnet_r50-d8.py"
+PYRAMID = {"type": "MultiLevelNeck", "in_channels": [256, 512, 1024, 2048], "out_channels": 64, "scales": [4, 2, 1, 1]}
+FEATURES = {"type": "Feature2Pyramid", "embed_dim": 18, "rescales": [4, 2, 1, 0.5]}
+EQUAL = {"extra": {f"stage{number}": {"num_channels": (18,) * number} for number in (2, 3, 4)}}  # as FEATURES needs
+# Of what no config with this head has: a model that mmsegmentation does have, the changes, and the head's input.
+MADE_UP: list[tuple[str, dict[str, Any], int, int]] = [
+    ("cgnet.py", {}, 256, 2),
+    ("fast_scnn.py", {}, 128, 2),
+    ("fcn_hr18.py", {}, 144, 3),
+    ("lraspp_m-v3-d8.py", {}, 960, 2),
+    (RESNET, {"backbone": {"type": "ResNetV1d"}}, 2048, 3),
+    (RESNET, {"backbone": {"type": "ResNeXt", "groups": 32, "base_width": 4}}, 2048, 3),
+    ("fpn_r50.py", {}, 256, 3),
+    (RESNET, {"neck": PYRAMID}, 64, 3),
+    ("fcn_hr18.py", {"backbone": EQUAL, "neck": FEATURES}, 18, 3),
+]
+
+
+@pytest.mark.parametrize(("base", "changes", "channels", "index"), MADE_UP)
+def test_each_backbone_and_neck_is_built_from_the_lists_of_a_card(
+    base: str, changes: dict[str, Any], channels: int, index: int, weights: Path, write: Callable[[str], Path]
+) -> None:
+    """Some take nothing but tuples, some nothing but lists."""
+    head = {"type": "PSPHead", "in_channels": channels, "in_index": index, "channels": 16, "num_classes": 5}
+    changes = {**changes, "decode_head": {"_delete_": True, **head}}
+    path = SHIPPED / "_base_" / "models" / base
+    config = write(f"_base_ = [{str(path)!r}]\ncrop_size = (64, 64)\nmodel = {changes!r}")
+    card = own_card(config, weights)
+    keep_card(card, config.parent)
+    kept = load_card(config.parent / "model.yml").network
+    assert kept is not None
+    overrides = {f"model.{key}": value for key, value in changes.items()}
+    with torch.device("meta"):
+        ours, theirs = PSPNet(build_inline(kept)), PSPNet(build_segmentor(f"_base_/models/{base}", overrides))
+    assert structure(ours) == structure(theirs)
+    assert ours.eval()(torch.empty(1, 3, 64, 64, device="meta")).shape == (1, 5, 64, 64)
+
+
+def test_a_config_on_mmsegmentations_own_is_read_and_what_it_prints_is_kept_apart(
+    offline: Run, weights: Path, write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    config = write(
+        "_base_ = 'mmseg::pspnet/pspnet_r18-d8_4xb4-80k_potsdam-512x512.py'\n"
+        "custom_imports = dict(imports=['mmseg.models'], allow_failed_imports=False)\n"
+        f"crop_size = (72, 64)\nmodel = {nested(SMALL)['model']!r}\nprint('of the config')\n"
+    )
+    done = offline("export-onnx", "--config", config, "--checkpoint", weights, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [one["stage"] for one in json.loads(done.stdout)] == ["export-onnx"]
+    assert done.stderr.count("of the config") == 1
+    assert "pkg_resources" not in done.stderr
+
+
+def test_a_part_of_another_scope_is_refused(weights: Path, write: Callable[[str], Path]) -> None:
+    with pytest.raises(CardError, match="'_scope_' is no key of a network"):
+        own_card(write(OLD.replace("depth=18", "_scope_='mmdet', depth=18")), weights)
+
+
+def nested(dotted: dict[str, Any]) -> dict[str, Any]:
+    from mmengine.config import Config
+
+    config = Config()
+    config.merge_from_dict(dotted)
+    return config.to_dict()
+
+
+def test_no_backbone_or_neck_is_left_untried() -> None:
+    from mmengine.config import Config
+
+    models = [Config.fromfile(SHIPPED / name).model for name in KINDS]
+    for base, changes, *_ in MADE_UP:
+        config = Config.fromfile(SHIPPED / "_base_" / "models" / base)
+        config.merge_from_dict({"model": changes})
+        models.append(config.model)
+    tried = {part.type for model in models for part in (model.backbone, model.get("neck")) if part}
+    assert tried == {*BACKBONES, *NECKS}
 
 
 @pytest.mark.parametrize("release", ["0.x", "1.x", "classes"])
@@ -234,8 +314,6 @@ def test_the_stages_one_by_one(
 
 
 def test_the_card_loads_back_equal(weights: Path, write: Callable[[str], Path], tmp_path: Path) -> None:
-    from pspnet_convert.pytorch.own_model import keep_card
-
     card = own_card(write(OLD), weights)
     keep_card(card, tmp_path)
     assert load_card(tmp_path / "model.yml") == card.at(tmp_path / "model.yml")
@@ -299,6 +377,46 @@ def test_mmengines_metadata_serves(weights: Path, write: Callable[[str], Path]) 
     card = own_card(write(OLD), changed(weights, CLASSES=None, PALETTE=None, dataset_meta=dataset))
     assert card.class_names == names
     assert card.palette[4] == (4, 4, 4)
+
+
+def test_names_that_cannot_be_printed_are_made_so_and_the_others_stay(
+    cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    changed(weights, CLASSES=["a\tb", "\x1b[31m", "\t", "d", "\ud800"])
+    done = cli("run", "--config", write(OLD), "--checkpoint", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    assert "numbered" not in done.stderr and "differ" not in done.stderr
+    card = load_card(tmp_path / "out" / "public" / "my-config" / "model.yml")
+    assert card.class_names == ["a b", "\\x1b[31m", "class 2", "d", "\\ud800"]
+
+
+@pytest.mark.parametrize(
+    ("meta", "words"),
+    [
+        ({"CLASSES": ["a", "b", "c", "b", "e"]}, "has two classes named 'b'"),
+        ({"CLASSES": ["a", "b", "c", "d", "e" * 101]}, "a class's name is 'eee"),
+        ({"PALETTE": [[0, 0, 256]] * 5}, "a class's color is (0, 0, 256)"),
+    ],
+)
+def test_classes_that_do_not_serve_are_the_checkpoints(
+    cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path, meta: dict[str, Any], words: str
+) -> None:
+    done = cli("run", "--config", write(OLD), "--checkpoint", changed(weights, **meta), "-o", tmp_path / "out")
+    assert done.exit_code == 6, done.stderr
+    assert f"{weights}: {words}" in done.error and "in its meta" in done.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_of_an_older_pytorch_serves(
+    cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Its BatchNorms have no count of batches."""
+    content = torch.load(weights, weights_only=True)
+    kept = {name: tensor for name, tensor in content["state_dict"].items() if "num_batches_tracked" not in name}
+    assert len(kept) < len(content["state_dict"])
+    torch.save({**content, "state_dict": kept}, weights)
+    done = cli("run", "--config", write(OLD), "--checkpoint", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
 
 
 def test_no_crop_size_is_512_and_said(cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path) -> None:

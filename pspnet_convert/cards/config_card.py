@@ -6,8 +6,10 @@ lies, is their callers' business.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional
 
@@ -28,13 +30,17 @@ def read_config(path: Path) -> Config:
     """The config with its bases; CardError if it cannot be read. A config is Python, and is run.
 
     Of one in mmengine's newer style, whose types are classes, a type is the class's name with that of its module.
+    What its lines print goes to stderr: stdout is for the command's own answer.
     """
-    from mmengine.config import Config
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr):
+        warnings.simplefilter("ignore")  # of missing optional packages, at import, and of pkg_resources
+        provide_mmcv_ops()  # for what its custom_imports import
+        from mmengine.config import Config
 
-    try:
-        return Config(Config.fromfile(str(path)).to_dict())
-    except (Exception, SystemExit) as error:  # whatever the config's own lines raise
-        raise CardError(f"{path}: cannot be read as a config: {first_line(error)}") from error
+        try:
+            return Config(Config.fromfile(str(path)).to_dict())
+        except (Exception, SystemExit) as error:  # whatever the config's own lines raise
+            raise CardError(f"{path}: cannot be read as a config: {first_line(error)}") from error
 
 
 def input_of(config: Config) -> Input:

@@ -69,9 +69,8 @@ def find_front_end(name: str, mo_args: MoArguments) -> FrontEnd:
     require_openvino()
     has_mo = has_model_optimizer()
     if name == "mo" and not has_mo:
-        raise DependencyError(
-            "Model Optimizer is not installed", "Install it with pip install 'pspnet-convert[mo]', or take ovc."
-        )
+        # Not every command that comes here could take ovc instead: rebuild does as its manifest says.
+        raise DependencyError("Model Optimizer is not installed", "Install it with pip install 'pspnet-convert[mo]'.")
     if name == "mo" or (name == "auto" and has_mo):
         return ModelOptimizer(mo_args)
     if mo_args:

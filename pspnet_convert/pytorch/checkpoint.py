@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from pspnet_convert.cards.card import CheckpointFile, ModelCard
-from pspnet_convert.errors import CheckpointError, DigestError
+from pspnet_convert.errors import CheckpointError, DigestError, printable
 from pspnet_convert.pytorch.checkpoint_file import ADVICE, read_values
 
 if TYPE_CHECKING:
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 AUXILIARY_HEAD = "auxiliary_head."
 _LISTED = 3
 _MAX_NAME = 500  # characters of a tensor's or class's name
+_BATCHES = ".num_batches_tracked"
 _MAX_TEXT = 2**20  # characters of the config in the metadata
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What the checkpoint says of itself; None where it says nothing."""
+    """What the checkpoint says of itself; None where it says nothing. Of `classes` each is printable, and not empty."""
 
     classes: Optional[list[str]] = None
     palette: Optional[list[list[int]]] = None
@@ -94,9 +95,10 @@ def load_checkpoint(path: Path, card: ModelCard) -> Checkpoint:
 def check_state(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state dict for a network whose own is `expected`, floating point as float32.
 
+    Where a BatchNorm's count of batches is missing, it is 0: PyTorch before 0.4.1 had none, and only training reads it.
     Raises CheckpointError that lists missing, unexpected and misshapen keys, or those with NaN or infinity.
     """
-    state = checkpoint.state_dict
+    state = {**_no_batches(expected), **checkpoint.state_dict}
     faults = {
         "missing": [name for name in expected if name not in state],
         "unexpected": [name for name in state if name not in expected],
@@ -122,6 +124,12 @@ def check_state(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> dict[
             "The training diverged or the file is damaged; take another checkpoint.",
         )
     return converted
+
+
+def _no_batches(expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    import torch
+
+    return {name: torch.zeros((), dtype=torch.int64) for name in expected if name.endswith(_BATCHES)}
 
 
 def _as(tensor: Tensor, model: Tensor) -> Tensor:
@@ -160,11 +168,18 @@ def _metadata(meta: Mapping[Any, Any]) -> Metadata:
     classes = meta.get("CLASSES", dataset.get("classes"))
     palette = meta.get("PALETTE", dataset.get("palette"))
     return Metadata(
-        classes=list(classes) if isinstance(classes, (list, tuple)) and all(map(_is_name, classes)) else None,
+        classes=_class_names(classes),
         palette=[list(colour) for colour in palette] if _is_palette(palette) else None,
         mmseg_version=_text(meta.get("mmseg_version")),
         config=_text(meta.get("config", meta.get("cfg"))),
     )
+
+
+def _class_names(classes: Any) -> Optional[list[str]]:
+    """Each as it can be printed, or by its number where nothing is left of it; None for what are no texts."""
+    if not isinstance(classes, (list, tuple)) or not all(isinstance(name, str) for name in classes):
+        return None
+    return [printable(name[:_MAX_NAME]) or f"class {number}" for number, name in enumerate(classes)]
 
 
 def _is_name(value: Any) -> bool:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _MAX_MODULES = 5000  # of the networks that mmsegmentation publishes with this head the largest has 530
 _MAX_CELLS = 1024  # of all bins; PSPNet's pyramid has 50, and what is computed from them grows with their number
+_TAKE_LISTS = ("FPN", "MultiLevelNeck")  # which assert them; CGNet, JPU and MobileNetV3 assert tuples
 log = logging.getLogger(__name__)
 
 
@@ -86,17 +87,15 @@ def build_inline(network: Mapping[str, Any]) -> EncoderDecoder:
     """The network of a card's own data (inline_network.py), as build_segmentor; CardError if it does not build."""
     from mmengine.config import ConfigDict
 
-    parts = {key: _with_tuples(part) if _takes_tuples(part) else part for key, part in network.items()}
-    return _build(ConfigDict(parts), "network: the card's", "Compare it with the config it came from.")
+    return _build(ConfigDict(_with_tuples(network)), "network: the card's", "Compare it with the config it came from.")
 
 
-def _takes_tuples(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") in ("CGNet", "JPU")
-
-
-def _with_tuples(part: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain data has no tuples, and some of mmsegmentation's parts take nothing else (as its FPN takes only lists)."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in part.items()}
+def _with_tuples(value: Any) -> Any:
+    """Plain data has lists alone; of mmsegmentation's parts some take nothing but tuples, some nothing but lists."""
+    if isinstance(value, Mapping):
+        takes_lists = value.get("type") in _TAKE_LISTS
+        return {key: inner if takes_lists else _with_tuples(inner) for key, inner in value.items()}
+    return tuple(_with_tuples(inner) for inner in value) if isinstance(value, list) else value
 
 
 def _build(model: ConfigDict, named: str, advice: str) -> EncoderDecoder:

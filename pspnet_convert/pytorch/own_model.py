@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,7 @@ _REGISTERED = {
     "LayerNorm": "LN",
     "SyncBatchNorm": "SyncBN",
 }
+_MEND = "Mend the classes or the palette in its meta."
 log = logging.getLogger(__name__)
 
 
@@ -130,6 +132,8 @@ def _plain(value: Any) -> Any:
     """The section as lists and dictionaries of its own, less what a card's network does not need."""
     if isinstance(value, Mapping):
         kept = {key: _plain(inner) for key, inner in value.items() if key not in _LEFT_OUT}
+        if kept.get("_scope_") == "mmseg":  # by mmengine, of a base `mmseg::`; every part of a card is of this scope
+            del kept["_scope_"]
         return {**kept, "type": registered(kept["type"])} if isinstance(kept.get("type"), str) else kept
     return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
@@ -171,7 +175,13 @@ def _classes(metadata: Metadata, number: int, checkpoint: Path) -> list[ClassLab
     if len(palette) != number:
         log.warning("%s: has no palette for its %d classes: they get Pascal VOC's", checkpoint.name, number)
         palette = voc_palette(number)
-    return config_card.class_labels(labels, palette, number)
+    twice = next((name for name, times in Counter(labels).items() if times > 1), None)
+    if twice is not None:
+        raise CheckpointError(f"{checkpoint}: has two classes named {twice!r}", _MEND)
+    try:
+        return config_card.class_labels(labels, palette, number)
+    except CardError as error:
+        raise CheckpointError(f"{checkpoint}: {error.what}", _MEND) from error
 
 
 def _described(checkpoint: Path) -> CheckpointFile:
