@@ -289,31 +289,49 @@ def with_figures(folder: Path) -> None:
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     models = manifest["stages"]["to-ir"]["outputs"]
-    empty = {"options": {}, "tools": {}, "outputs": [], "finished": "", "seconds": 0}
+    card = manifest["stages"]["to-ir"]["inputs"]["card"]
+    common = {"tools": {}, "outputs": [], "finished": "2026-01-01T00:00:00+00:00", "seconds": 0}
     ious = {label["name"]: 40.0 for label in manifest["model"]["classes"][:-1]}
     ious[manifest["model"]["classes"][-1]["name"]] = None
     manifest["stages"]["evaluate"] = {
-        **empty,
-        "inputs": {"models": {"IR FP32": models}, "dataset": {"name": "VOC<2012>", "split": "val"}},
+        **common,
+        "inputs": {
+            "card": card,
+            "shape": card["input"]["shape"],
+            "models": {"IR FP32": models},
+            "dataset": {"name": "VOC<2012>", "split": "val", "listed": 1449, "images": "0" * 64},
+            "stated": 40.004,
+        },
+        "options": {"protocol": "pad", "skip_bad": True},
         "result": {
             "protocol": "pad",
             "listed": 1449,
             "images": 1448,
+            "skipped": {"bad": "is not an image"},
+            "unknown": {},
+            "stated": 40.004,
             "reference": "the card",
-            "scores": [{"backend": "IR FP32", "mean_iou": 40.0, "drop": 0.004, "ious": ious}],
+            "scores": [
+                {"backend": "IR FP32", "mean_iou": 40.0, "pixel_accuracy": 50.0, "drop": 0.004, "ious": ious},
+            ],
         },
     }
     manifest["stages"]["verify-int8"] = {
-        **empty,
-        "inputs": {"models": models},
+        **common,
+        "inputs": {"models": models, "images": [], "card": card},
+        "options": {"min_agreement": 0.95},
         "result": {
             "verdict": "mismatch",
             "faults": ["its logits are <not> finite"],
+            "inputs": ["a.png"],
+            "classes_seen": [0, 1],
             "pixels": 4608,
+            "differing": 2304,
+            "bytes": {"FP32": 4, "INT8": 1},
             "agreement": 0.5,
             "min_agreement": 0.95,
             "relative_error": {"rms": None, "largest": None},
-            "latency": [{"weights": "INT8", "precision": "i8+f32", "median_ms": 3.0, "ratio": 2.0}],
+            "latency": [{"weights": "INT8", "at": "f32", "precision": "i8+f32", "median_ms": 3.0, "ratio": 2.0}],
         },
     }
     path.write_text(json.dumps(manifest))

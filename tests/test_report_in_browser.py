@@ -235,7 +235,7 @@ def hostile(small: ModelCard, small_run: Path, tmp_path_factory: pytest.TempPath
     picture = folder / "'\"><img src=x onerror=alert(1)>.jpg"
     shutil.copy(next((find_card("demo").folder / "voc" / "JPEGImages").glob("*.jpg")), picture)
     done = CliRunner().invoke(
-        command_line, ["verify", str(folder / "model.yml"), "-o", str(folder / "out"), "--images", str(picture)]
+        command_line, ["run", str(folder / "model.yml"), "-o", str(folder / "out"), "--images", str(picture)]
     )
     assert done.exit_code == 0, done.output
     return (folder / "out" / "public" / "small-standin" / "report.html").as_uri()

@@ -95,7 +95,7 @@ def _converted(job: Job) -> list[str]:
         return list(PRECISIONS)
     precisions = record.options["precisions"]
     for left in PRECISIONS:
-        if job.is_left(left):
+        if left not in precisions and job.is_left(left):
             log.warning("%s is of an earlier conversion, and is not verified", job.workspace.ir(left))
     return list(precisions)
 
