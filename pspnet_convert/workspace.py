@@ -25,6 +25,7 @@ PRECISIONS = ("FP32", "FP16")  # of the conversion
 INT8 = "INT8"
 _TEMPORARY = ".making-"
 _CHUNK = 1 << 20
+_DEVICES = (Path("/dev"), Path("/dev/fd"))
 log = logging.getLogger(__name__)
 
 
@@ -166,7 +167,7 @@ def replacing(*targets: Path, prefix: str = _TEMPORARY) -> Iterator[list[Path]]:
 def refuse_special(target: Path) -> None:
     """WorkspaceError for a device or a pipe, which a file must not take the place of; nor of /dev/stdout, a link."""
     is_special = target.exists() and not (target.is_file() or target.is_dir())
-    if is_special or Path("/dev") in target.absolute().parents:
+    if is_special or target.absolute().parent in _DEVICES:
         raise WorkspaceError(f"{target}: is no file, and is not replaced by one", "Name a file.")
 
 

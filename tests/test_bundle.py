@@ -7,6 +7,7 @@ import shutil
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import manifests
@@ -256,12 +257,21 @@ def test_a_pipe_is_not_replaced(cli: Cli, small: ModelCard, workspace: Path, tmp
         ["bundle", small.folder, "--output-dir", workspace, "-o", tmp_path / "pipe"],
         ["verify", *common, workspace, "--junit", tmp_path / "pipe"],
         ["benchmark", *common, workspace, "--rounds", 1, "--plot", tmp_path / "pipe"],
-        ["verify", *common, workspace, "--junit", "/dev/pspnet-convert.xml"],
+        ["verify", *common, workspace, "--junit", "/dev/pspnet-convert.xml"],  # not /dev/stdout: a fault would break it
     ):
         result = cli(*command)
         assert result.exit_code == 12, result.stderr
         assert "is no file, and is not replaced by one. Name a file" in result.error
     assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm here")
+def test_a_file_system_below_the_devices_is_one_as_any(cli: Cli, small: ModelCard, workspace: Path) -> None:
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        target = Path(folder) / "m.tar.gz"
+        result = cli("bundle", small.folder, "--output-dir", workspace, "-o", target)
+        assert result.exit_code == 0, result.stderr
+        assert sorted(unpacked(target)) == sorted([*IRS, *TEXTS, LICENCE])
 
 
 def test_a_licence_text_that_is_nowhere_is_asked_for(
