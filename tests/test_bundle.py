@@ -227,7 +227,7 @@ def test_without_the_checkpoints_digest_nothing_is_packed(
     with manifests.changed(folder) as data:
         del data["stages"]["export-onnx"]
     told = refused(cli, small, workspace, 11, "--allow-unverified")
-    assert "tells of no export-onnx, nor so of the checkpoint that its IRs are of. Run run first" in told
+    assert "tells of no export-onnx, hence not of the checkpoint that its IRs are of. Run run first" in told
 
 
 def test_half_an_ir_is_not_packed(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:

@@ -88,10 +88,10 @@ def _irs(workspace: Workspace, manifest: ManifestDocument) -> list[File]:
     """Both halves of each."""
     irs = manifest.irs
     if not irs or "export-onnx" not in manifest.stages:
-        what = "IR" if not irs else "export-onnx, nor so of the checkpoint that its IRs are of"
+        what = "IR" if not irs else "export-onnx, hence not of the checkpoint that its IRs are of"
         raise ArtifactError(f"{workspace.manifest}: tells of no {what}", "Run run first.")
     names = {file.file for file in irs}
-    alone = [name for name in sorted(names) if not {*map(str, ir_files(Path(name)))} <= names]
+    alone = [name for name in sorted(names) if not {file.as_posix() for file in ir_files(Path(name))} <= names]
     if alone:
         raise ArtifactError(f"{workspace.manifest}: tells of {alone[0]}, not of its other half", "Run run again.")
     return irs
