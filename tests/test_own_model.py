@@ -382,12 +382,12 @@ def test_mmengines_metadata_serves(weights: Path, write: Callable[[str], Path]) 
 def test_names_that_cannot_be_printed_are_made_so_and_the_others_stay(
     cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    changed(weights, CLASSES=["a\tb", "\x1b[31m", "\t", "d", "\ud800"])
+    changed(weights, CLASSES=["a\tb", "\x1b[31m", "\t", "bed ", "\ud800"])
     done = cli("run", "--config", write(OLD), "--checkpoint", weights, "-o", tmp_path / "out")
     assert done.exit_code == 0, done.stderr
     assert "numbered" not in done.stderr and "differ" not in done.stderr
     card = load_card(tmp_path / "out" / "public" / "my-config" / "model.yml")
-    assert card.class_names == ["a b", "\\x1b[31m", "class 2", "d", "\\ud800"]
+    assert card.class_names == ["a b", "\\x1b[31m", "class 2", "bed ", "\\ud800"]
 
 
 @pytest.mark.parametrize(

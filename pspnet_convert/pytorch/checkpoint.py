@@ -176,10 +176,13 @@ def _metadata(meta: Mapping[Any, Any]) -> Metadata:
 
 
 def _class_names(classes: Any) -> Optional[list[str]]:
-    """Each as it can be printed, or by its number where nothing is left of it; None for what are no texts."""
+    """Each as it is, else as it can be printed, or by its number where nothing is left; None for what are no texts."""
     if not isinstance(classes, (list, tuple)) or not all(isinstance(name, str) for name in classes):
         return None
-    return [printable(name[:_MAX_NAME]) or f"class {number}" for number, name in enumerate(classes)]
+    return [
+        name if _is_name(name) else printable(name[:_MAX_NAME]) or f"class {number}"
+        for number, name in enumerate(classes)
+    ]
 
 
 def _is_name(value: Any) -> bool:
