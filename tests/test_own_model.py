@@ -322,13 +322,18 @@ def test_the_card_loads_back_equal(weights: Path, write: Callable[[str], Path], 
     assert (tmp_path / "model.yml").stat().st_mtime_ns == first
 
 
-def test_what_the_user_has_added_to_the_card_stays(
-    cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path
-) -> None:
-    own = ("--config", write(OLD), "--checkpoint", weights, "-o", tmp_path)
+@pytest.fixture
+def licensed(cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path) -> tuple[list[object], Path]:
+    """A model's options, and its card that is kept, into which its user has written a licence."""
+    own = ["--config", write(OLD), "--checkpoint", weights, "-o", tmp_path]
     assert cli("export-onnx", *own).exit_code == 0
     path = tmp_path / "public" / "my-config" / "model.yml"
     path.write_text(path.read_text().replace("not stated", "MIT"))
+    return own, path
+
+
+def test_what_the_user_has_added_to_the_card_stays(cli: Cli, licensed: tuple[list[object], Path]) -> None:
+    own, path = licensed
     again = cli("export-onnx", *own)
     assert (again.exit_code, "is a MODEL" in again.stderr) == (0, False), again.stderr
     assert load_card(path).license.name == "MIT"
@@ -338,20 +343,17 @@ def test_what_the_user_has_added_to_the_card_stays(
     assert "model.yml: not valid YAML" in broken.error
 
 
-# What is not said
-
-
 def test_what_was_said_of_another_checkpoint_does_not_stay(
-    cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path
+    cli: Cli, weights: Path, licensed: tuple[list[object], Path]
 ) -> None:
-    own = ("--config", write(OLD), "--checkpoint", weights, "-o", tmp_path)
-    assert cli("export-onnx", *own).exit_code == 0
-    path = tmp_path / "public" / "my-config" / "model.yml"
-    path.write_text(path.read_text().replace("not stated", "MIT"))
+    own, path = licensed
     changed(weights, epoch=7)
     again = cli("export-onnx", *own)
     assert (again.exit_code, "model.yml: is of another checkpoint, and is replaced" in again.stderr) == (0, True)
     assert load_card(path).license.name == "not stated"
+
+
+# What is not said
 
 
 def test_classes_without_names_are_numbered_and_get_vocs_colours(
