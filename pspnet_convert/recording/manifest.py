@@ -17,7 +17,7 @@ from typing import Any, Optional
 from pspnet_convert import __version__
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ArtifactError
-from pspnet_convert.recording.manifest_schema import read_manifest
+from pspnet_convert.recording.manifest_schema import check_manifest
 from pspnet_convert.workspace import sha256_of, told, write_json
 
 MANIFEST_VERSION = 3
@@ -156,10 +156,11 @@ def _read_stages(path: Path) -> dict[str, StageRecord]:
     if not path.is_file():
         return {}
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        data = json.loads(content)
         if data["manifest_version"] != MANIFEST_VERSION:
             return {}
-        read_manifest(path)
+        check_manifest(content, path)
         return {name: _record(stage) for name, stage in data["stages"].items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         log.warning("%s: cannot be read (%s): all stages run again", path, error)

@@ -82,9 +82,15 @@ class ManifestDocument(Part):
 def read_manifest(path: Path) -> ManifestDocument:
     """Read and check the manifest at `path`; ArtifactError where there is none, or it is not of this form."""
     try:
-        return ManifestDocument.model_validate_json(path.read_bytes())
+        return check_manifest(path.read_bytes(), path)
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read: {error.strerror}", "Run run first.") from error
+
+
+def check_manifest(content: bytes, path: Path) -> ManifestDocument:
+    """The manifest that `path` was found to hold; ArtifactError where it is not of this form."""
+    try:
+        return ManifestDocument.model_validate_json(content)
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"])
