@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _PUBLIC = {
     "ConvertError": "errors",
@@ -18,8 +18,8 @@ _PUBLIC = {
     "find_card": "cards.catalog",
     "load_checkpoint": "pytorch.checkpoint",
     "build_network": "pytorch.network",
-    "export_onnx": "exporting.onnx_export",
-    "verify": "verifying.verify",
+    "export_onnx": "export_onnx.write_onnx",
+    "verify": "verify.compare",
     "run": "pipeline",
 }
 

@@ -1,7 +1,7 @@
-"""A module of this package at work in a process of its own: a JSON request on stdin, JSON answers on stdout.
+"""Run a module of this package in a child process: a JSON request on its stdin, JSON answers on its stdout.
 
-For libraries that set up logging, telemetry and progress bars for the whole process they are in. `ask` is the one
-side and `answer` the other; what is asked is the module's business.
+Some libraries set up logging, telemetry and progress bars for the whole process. They run in a child: `run_in_child`
+is the parent's side, `serve_request` the child's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Work = Callable[[dict[str, Any], Callable[[], None]], None]
 log = logging.getLogger(__name__)
 
 
-def ask(module: str, request: Mapping[str, Any], label: str, note: Callable[[], None] = lambda: None) -> str:
+def run_in_child(module: str, request: Mapping[str, Any], label: str, note: Callable[[], None] = lambda: None) -> str:
     """Run `pspnet_convert.<module>` on `request`; returns its error, empty if all went well.
 
     OSError where the system refused it something, a full disk above all. What it says on the way goes into the
@@ -62,7 +62,7 @@ def ask(module: str, request: Mapping[str, Any], label: str, note: Callable[[], 
     return str(error)
 
 
-def answer(work: Work) -> None:
+def serve_request(work: Work) -> None:
     """Do `work` on the request of the process that asked; its second argument tells of a step that is done."""
     # Libraries print to stdout: keep the real one for the answers alone.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:

@@ -6,7 +6,6 @@ A message is one line that says what was wrong and where; `advice` says what to 
 from __future__ import annotations
 
 import errno
-from typing import Optional
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the system's words for what more room would mend
 
@@ -16,7 +15,7 @@ class ConvertError(Exception):
 
     exit_code = 1
 
-    def __init__(self, what: str, advice: Optional[str] = None) -> None:
+    def __init__(self, what: str, advice: str | None = None) -> None:
         self.what = printable(what)
         super().__init__(self.what)
         self.advice = advice

@@ -10,18 +10,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.cards.pins import pinned, write_pin
+from pspnet_convert.cards.lock_file import pinned, write_pin
 from pspnet_convert.errors import ArtifactError
-from pspnet_convert.models.input_form import PLAIN, ImageShape, InputForm
+from pspnet_convert.files import write_atomically
+from pspnet_convert.manifest import Digests, FileRecord, Manifest, StageRecord, versions
 from pspnet_convert.progress import Progress
-from pspnet_convert.pytorch.original import Original
-from pspnet_convert.recording.manifest import Digests, FileRecord, Manifest, StageRecord, versions
-from pspnet_convert.workspace import INT8, Workspace, ir_files, replacing
+from pspnet_convert.pytorch.source_checkpoint import SourceCheckpoint
+from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
+from pspnet_convert.workspace import INT8, Workspace, ir_files
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 class CheckpointChoice:
     """Which checkpoint to convert: the workspace's own (`path` None), or a file that the user has."""
 
-    path: Optional[Path] = None
+    path: Path | None = None
     allow_unknown: bool = False
 
 
@@ -65,13 +66,13 @@ class Job:
         self.manifest = Manifest(workspace.manifest, card)
         self.digests = Digests()
         checkpoint = choice.path or workspace.checkpoint(card.checkpoint.name)
-        self.original = Original(card, checkpoint, self.digests, allow_unknown=choice.allow_unknown)
+        self.original = SourceCheckpoint(card, checkpoint, self.digests, allow_unknown=choice.allow_unknown)
         self._page_lags = False
 
     # Which checkpoint it is
 
     def checkpoint_record(self) -> dict[str, Any]:
-        """Original.record; from then on the card is pinned to the checkpoint, if that is its own."""
+        """SourceCheckpoint.record; from then on the card is pinned to the checkpoint, if that is its own."""
         record = self.original.record()
         if record["is_the_cards"]:
             self.pin(record["sha256"], record["size"])
@@ -125,7 +126,7 @@ class Job:
         """
         return self.workspace.ir(precision).is_file() and self._missing_stage(precision) is not None
 
-    def _missing_stage(self, precision: str) -> Optional[str]:
+    def _missing_stage(self, precision: str) -> str | None:
         """What to run for the manifest to tell of this IR; None if it does, or tells of no conversion at all."""
         record = self.manifest.stage("to-ir")
         if record is None:
@@ -147,7 +148,7 @@ class Job:
 
     def pictures(self, images: Sequence[Path]) -> list[dict[str, Any]]:
         """The records of pictures, as plain values; ImageError for a file that is none."""
-        from pspnet_convert.models.images import read_image
+        from pspnet_convert.runtimes.images import read_image
 
         for path in images:
             read_image(path)
@@ -175,7 +176,7 @@ class Job:
         packages whose versions make it other work.
         """
         planned = StageRecord(inputs, options, versions(*tools))
-        before = None if self.force else self.manifest.done_before(name, planned, self.digests)
+        before = None if self.force else self.manifest.find_reusable(name, planned, self.digests)
         if before is not None:
             return tell(Outcome(name, before, skipped=True))
         log.info("%s: %s", name, self.card.name)
@@ -192,7 +193,7 @@ class Job:
             planned,
             outputs=[self.record(path) for path in outputs],
             result=result,
-            finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(time.monotonic() - started, 3),
         )
 
@@ -202,22 +203,22 @@ class Job:
         self._page_lags = True
 
     @contextmanager
-    def replacing(self, *targets: Path) -> Iterator[list[Path]]:
-        """workspace.replacing, before whose moves the manifest forgets what it says of files that go.
+    def write_atomically(self, *targets: Path) -> Iterator[list[Path]]:
+        """workspace.write_atomically, before whose moves the manifest forgets what it says of files that go.
 
         A run that is killed between two moves leaves a mix, which the manifest must not vouch for.
         """
-        with replacing(*targets) as made:
+        with write_atomically(*targets) as made:
             yield made
             records = [self.digests.record(path, self._told(target)) for path, target in zip(made, targets)]
-            self.manifest.retract(records)
+            self.manifest.drop_stages_using(records)
         for record, target in zip(records, targets):
             self.digests.learn(target, record.sha256)
 
     @contextmanager
-    def replacing_irs(self, targets: Sequence[Path]) -> Iterator[list[Path]]:
+    def write_irs_atomically(self, targets: Sequence[Path]) -> Iterator[list[Path]]:
         """Paths of .xml to write, each with its .bin beside it; they take the places of `targets` as in replacing."""
-        with self.replacing(*(file for path in targets for file in ir_files(path))) as made:
+        with self.write_atomically(*(file for path in targets for file in ir_files(path))) as made:
             # Both halves in one folder, since the .xml names no .bin and expects it beside.
             written = [path.with_suffix(".xml") for path in made[::2]]
             yield written
@@ -228,7 +229,7 @@ class Job:
 
     def write_page(self) -> Path:
         """Write the page of what the manifest has; ArtifactError if that is nothing."""
-        from pspnet_convert.report import write_report
+        from pspnet_convert.report.page import write_report
 
         manifest = self.manifest.as_dict()
         if not manifest["stages"]:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
 
-from pspnet_convert.converting.front_ends import MoArguments, find_front_end
 from pspnet_convert.job import Job, Outcome
-from pspnet_convert.models.contract import DEFAULT_OPSET
-from pspnet_convert.models.input_form import PLAIN, ImageShape, InputForm
+from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
+from pspnet_convert.runtimes.io_signature import DEFAULT_OPSET
 from pspnet_convert.stages import conversion, export, verification
 from pspnet_convert.stages import download as downloading
+from pspnet_convert.to_ir.front_ends import MoArguments, find_front_end
 from pspnet_convert.workspace import INT8, PRECISIONS
 
 
@@ -23,14 +22,14 @@ def run(
     *,
     sources: Sequence[str] = (),
     allow_http_redirect: bool = False,
-    shape: Optional[ImageShape] = None,
+    shape: ImageShape | None = None,
     batch: int = 1,
     opset: int = DEFAULT_OPSET,
     int32: bool = False,
     fold_pyramid: bool = True,
     precisions: Sequence[str] = PRECISIONS,
     front_end: str = "auto",
-    mo_args: Optional[MoArguments] = None,
+    mo_args: MoArguments | None = None,
     form: InputForm = PLAIN,
     images: Sequence[Path] = (),
     download: bool = True,
@@ -47,10 +46,10 @@ def run(
 
 def run_int8(
     job: Job,
-    calibration: Optional[Path],
+    calibration: Path | None,
     subset_size: int,
     min_agreement: float,
-    dataset: Optional[Path],
+    dataset: Path | None,
     *,
     evaluate: bool,
 ) -> list[Outcome]:
@@ -59,7 +58,7 @@ def run_int8(
     With `evaluate`, the mean IoU of both in one pass as well, on `dataset`, or the card's.
     """
     # Late: `run`, which has no part of them, need not wait for them.
-    from pspnet_convert.evaluating.evaluation_inputs import Choice
+    from pspnet_convert.evaluate.inputs import Choice
     from pspnet_convert.stages import evaluation, quantization
 
     outcomes = [

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Optional, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 if TYPE_CHECKING:
     import rich.progress
@@ -26,7 +26,7 @@ class Progress(Protocol):
     """`start`, any number of `advance` and `note`, `done`; then the next stage may start."""
 
     def start(
-        self, total: Optional[int], name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
+        self, total: int | None, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
     ) -> None:
         """`offset` of `total` units (None: not known) are there; called again before `done`, back to `offset`."""
 
@@ -56,7 +56,7 @@ class Silent:
     """No bar; a note is a line in the log, so that a CI log shows what a slow stage waited for."""
 
     def start(
-        self, total: Optional[int], name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
+        self, total: int | None, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
     ) -> None:
         pass
 
@@ -80,7 +80,7 @@ class JsonLines:
         self._told_at = 0.0
 
     def start(
-        self, total: Optional[int], name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
+        self, total: int | None, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
     ) -> None:
         self._unit = unit
         self._state = {"event": stage, "file": name, unit: offset, "total": total}
@@ -113,12 +113,12 @@ class Bar:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._live: Optional[rich.progress.Progress] = None
+        self._live: rich.progress.Progress | None = None
         self._task: Any = None
         self._name = ""
 
     def start(
-        self, total: Optional[int], name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
+        self, total: int | None, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
     ) -> None:
         self._name = name
         if self._live is None:
@@ -144,7 +144,7 @@ class Bar:
             self._live = None
 
 
-def make_progress(mode: str, stderr: TextIO, stdout: Optional[TextIO] = None) -> Progress:
+def make_progress(mode: str, stderr: TextIO, stdout: TextIO | None = None) -> Progress:
     """`auto`: a bar if `stderr` is a terminal; `json`: events on `stdout` (sys.stdout); `none`: silence."""
     if mode == "json":
         return JsonLines(sys.stdout if stdout is None else stdout)

@@ -5,27 +5,19 @@ The folders are Open Model Zoo's (`<output_dir>/public/<name>/`), so that its us
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pspnet_convert.errors import DISK_FULL, WorkspaceError
+from pspnet_convert.files import TEMPORARY, writing
 
 PRECISIONS = ("FP32", "FP16")  # of the conversion
 INT8 = "INT8"
-_TEMPORARY = ".making-"
-_CHUNK = 1 << 20
-_DEVICES = (Path("/dev"), Path("/dev/fd"))
 log = logging.getLogger(__name__)
 
 
@@ -67,13 +59,13 @@ class Workspace:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the model's folder for this process, made if need be and cleared of what a killed run left."""
-        with alone_in(self.folder):
+        with folder_lock(self.folder):
             _sweep(self.folder)
             yield
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path) -> Iterator[None]:
     """Hold `folder`, made if need be, for this process; WorkspaceError where it cannot be written."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,110 +91,8 @@ def ir_files(path: Path) -> list[Path]:
 
 def _sweep(folder: Path) -> None:
     """Clear `folder` of temporary files; what an orphan of the killed run still writes there, the next sweep takes."""
-    for left in list(folder.rglob(f"{_TEMPORARY}*")):
+    for left in list(folder.rglob(f"{TEMPORARY}*")):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals while `path` is written into a WorkspaceError."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        full = error.errno in DISK_FULL
-        advice = "Make room there, or choose another folder." if full else "Choose a folder that can be written."
-        raise WorkspaceError(f"{path}: cannot be written: {reason}", advice) from error
-
-
-@contextmanager
-def temporary_folder(folder: Path, prefix: str = _TEMPORARY) -> Iterator[Path]:
-    """A new folder in `folder`, which is made if need be; gone when the block ends, or swept by the next run.
-
-    Raises WorkspaceError where `folder` cannot be written.
-    """
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
-def replacing(*targets: Path, prefix: str = _TEMPORARY) -> Iterator[list[Path]]:
-    """Paths in a temporary folder, one a target, that take the targets' places when the block ends well.
-
-    The temporary folder, whose name begins with `prefix`, lies beside the first target, on the same file system, so
-    that each move is atomic.
-    Targets that are there are removed before the first move, but for that one's: whenever the process is killed,
-    old and new files, which would not fit together, do not lie side by side.
-    Raises WorkspaceError where the disk refuses; unless it refuses a move, the targets are then as they were. And for
-    a target that refuse_special refuses.
-    """
-    for target in targets:
-        refuse_special(target)
-    folder = targets[0].parent
-    with temporary_folder(folder, prefix) as temporary, writing(folder):
-        made = [temporary / str(number) / target.name for number, target in enumerate(targets)]
-        for path in made:
-            path.parent.mkdir()
-        yield made
-        for path, target in zip(made, targets):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-        for target in targets[:0:-1]:
-            target.unlink(missing_ok=True)
-        for path, target in zip(made, targets):
-            path.replace(target)
-        for changed in dict.fromkeys(target.parent for target in targets):
-            flush_folder(changed)
-
-
-def refuse_special(target: Path) -> None:
-    """WorkspaceError for a device or a pipe, which a file must not take the place of; nor of /dev/stdout, a link."""
-    is_special = target.exists() and not (target.is_file() or target.is_dir())
-    if is_special or target.absolute().parent in _DEVICES:
-        raise WorkspaceError(f"{target}: is no file, and is not replaced by one", "Name a file.")
-
-
-def flush_folder(folder: Path) -> None:
-    """After this a power cut does not undo what was moved into `folder`."""
-    # Not every system opens folders, and not every file system flushes them; what was moved is there all the same.
-    with suppress(OSError):
-        number = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)
-
-
-def write_json(path: Path, data: Any) -> None:
-    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    with replacing(path) as (temporary,):
-        temporary.write_text(text, encoding="utf-8")
-
-
-def told(name: str) -> str:
-    """A file's name as text that can be written: bytes of it that are no UTF-8 become U+FFFD."""
-    return os.fsencode(name).decode("utf-8", errors="replace")
-
-
-def sha256_of(path: Path) -> str:
-    """The file's SHA-256 in lower-case hex; WorkspaceError if it cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-    except OSError as error:
-        raise WorkspaceError(f"{path}: cannot be read: {error.strerror or error}") from error
-    return digest.hexdigest()

@@ -20,18 +20,18 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from pspnet_convert import pipeline
 from pspnet_convert.cards.card import load_card
 from pspnet_convert.cards.derived_card import derived_card
 from pspnet_convert.cards.model_index import Published, published
 from pspnet_convert.errors import ConvertError, first_line
+from pspnet_convert.files import write_json, write_text
 from pspnet_convert.job import open_job
-from pspnet_convert.models.contract import ImageShape
+from pspnet_convert.manifest import versions
 from pspnet_convert.progress import make_progress
-from pspnet_convert.recording.manifest import versions
-from pspnet_convert.workspace import write_json, write_text
+from pspnet_convert.runtimes.io_signature import ImageShape
 
 STAGES = ("export-onnx", "to-ir", "verify")
 MODELS = ("ONNX", "IR FP32", "IR FP16")
@@ -51,7 +51,7 @@ class Checked:
     backbone: str
     shape: tuple[int, int]
     seconds: dict[str, float]
-    errors: dict[str, Optional[float]]
+    errors: dict[str, float | None]
     verdict: str
 
     @property
@@ -59,13 +59,13 @@ class Checked:
         return self.verdict == "pass"
 
 
-def check(model: Published, size: Optional[tuple[int, int]], folder: Path) -> Checked:
+def check(model: Published, size: tuple[int, int] | None, folder: Path) -> Checked:
     """Take `model` through all stages below `folder`, at `size`, or its crop size where that is None."""
     height, width = size or model.crop_size
     if "UNet" in model.backbone:
         height, width = (max(UNET_STEP, side // UNET_STEP * UNET_STEP) for side in (height, width))
     seconds: dict[str, float] = {}
-    errors: dict[str, Optional[float]] = {}
+    errors: dict[str, float | None] = {}
     started = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix="catalog-") as temporary:
@@ -84,7 +84,7 @@ def _convert(
     shape: ImageShape,
     folder: Path,
     seconds: dict[str, float],
-    errors: dict[str, Optional[float]],
+    errors: dict[str, float | None],
 ) -> str:
     """Run all stages, note their `seconds` and the `errors` of what they made; returns the verdict."""
     from make_standin_checkpoint import make_standin
@@ -111,7 +111,7 @@ def _verdict(result: dict[str, Any]) -> str:
 
 
 def check_all(
-    models: Sequence[Published], size: Optional[tuple[int, int]], folder: Path, known: dict[str, Checked]
+    models: Sequence[Published], size: tuple[int, int] | None, folder: Path, known: dict[str, Checked]
 ) -> Iterator[Checked]:
     """Each of `models` in turn; one that has passed at its size is taken from `known`."""
     for model in models:
@@ -174,7 +174,7 @@ def tools() -> dict[str, str]:
     return versions("pspnet-convert", "torch", "mmsegmentation", "onnxruntime", "openvino", "openvino-dev")
 
 
-def read_results(path: Optional[Path], size: Optional[tuple[int, int]]) -> dict[str, Checked]:
+def read_results(path: Path | None, size: tuple[int, int] | None) -> dict[str, Checked]:
     """The models that passed in an earlier run at the same size and with the same tools, by name."""
     if path is None or not path.is_file():
         return {}

@@ -32,7 +32,7 @@ from PIL import Image
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import find_card
-from pspnet_convert.verifying.verification_inputs import SAMPLES
+from pspnet_convert.runtimes.images import SAMPLES
 
 # The last with the accuracy_checker; the other's own bounds on its dependencies fit no Python of today.
 PROGRAMS = (["openvino-dev==2023.3.0"], ["--no-deps", "openmodelzoo-modelapi==2022.3.0"])

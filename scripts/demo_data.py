@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Optional
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,7 +120,7 @@ def ink(scan: Bytes, size: int, rng: np.random.Generator, augment: bool) -> Floa
 
 def free_place(
     labels: Bytes, coverage: Floats, rng: np.random.Generator, tries: int = 20
-) -> Optional[tuple[slice, slice]]:
+) -> tuple[slice, slice] | None:
     """Where in `labels` a digit of this coverage touches no other, or None."""
     height, width = coverage.shape
     if height > SIDE or width > SIDE:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.converting.front_ends import find_front_end
-from pspnet_convert.exporting.pyramid import _TAPS, shifted, stretching_matrix
-from pspnet_convert.models.input_form import PLAIN, InputForm
+from pspnet_convert.export_onnx.rewrites.pyramid import _TAPS, shifted, stretching_matrix
+from pspnet_convert.runtimes.input_form import PLAIN, InputForm
+from pspnet_convert.to_ir.front_ends import find_front_end
 
 Edit = Callable[[onnx.ModelProto], None]
 Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -38,10 +38,10 @@ class Fault:
 
     name: str
     file: str
-    graph: Optional[Edit] = None
-    preprocessing: Optional[dict[str, Any]] = None
-    ir: Optional[Callable[[openvino.Model], openvino.Model]] = None
-    form: Optional[InputForm] = None
+    graph: Edit | None = None
+    preprocessing: dict[str, Any] | None = None
+    ir: Callable[[openvino.Model], openvino.Model] | None = None
+    form: InputForm | None = None
 
 
 def make(fault: Fault, card: ModelCard, onnx_path: Path, folder: Path, form: InputForm = PLAIN) -> Path:

@@ -136,10 +136,10 @@ def load(kind: str, path: Path) -> None:
 
     from pspnet_convert.cards.card import load_card
     from pspnet_convert.cards.catalog import find_card
-    from pspnet_convert.cards.pins import pinned
-    from pspnet_convert.models.backends import OnnxBackend, OpenVinoBackend
+    from pspnet_convert.cards.lock_file import pinned
     from pspnet_convert.pytorch.checkpoint import load_checkpoint
     from pspnet_convert.pytorch.network import build_network
+    from pspnet_convert.runtimes.backends import OnnxBackend, OpenVinoBackend
 
     card = find_card("demo")
     image = np.zeros((card.input.height, card.input.width, 3), np.uint8)
@@ -163,7 +163,7 @@ def make_seeds(folder: Path, canary: Path) -> list[Seed]:
     from mmengine.logging import MessageHub
 
     from pspnet_convert.cards.catalog import built_in, find_card
-    from pspnet_convert.cards.pins import LOCK_FILE
+    from pspnet_convert.cards.lock_file import LOCK_FILE
     from pspnet_convert.cli import cli
 
     with redirect_stdout(io.StringIO()):
@@ -213,7 +213,7 @@ def _own_card(card: ModelCard, folder: Path) -> Path:
     from mmengine.config import Config
 
     from pspnet_convert.cards.card_yaml import as_yaml
-    from pspnet_convert.pytorch.own_model import own_card
+    from pspnet_convert.cards.own_model import own_card
 
     config = Config.fromfile(Path(mmseg.__file__).parent / ".mim" / "configs" / str(card.config))
     config.merge_from_dict(card.config_overrides)
@@ -224,7 +224,7 @@ def _own_card(card: ModelCard, folder: Path) -> Path:
 
 
 def _lock_file(card: ModelCard, folder: Path) -> Path:
-    from pspnet_convert.cards.pins import LOCK_FILE, write_pin
+    from pspnet_convert.cards.lock_file import LOCK_FILE, write_pin
 
     file = card.checkpoint
     write_pin(card, folder, str(file.sha256), file.size or 0)

@@ -15,8 +15,8 @@ from faults import Edit, Fault, replaced_by
 from onnx import helper, numpy_helper
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.models.input_form import InputForm
-from pspnet_convert.runtime import operations
+from pspnet_convert.runtimes.input_form import InputForm
+from pspnet_convert.runtimes.openvino_install import operations
 
 BATCH = 3
 FORM = InputForm("u8", "NHWC")

@@ -21,8 +21,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import DEFAULT_MODEL, find_card
+from pspnet_convert.files import sha256_of
 from pspnet_convert.pytorch.network import PSPNet, build_segmentor
-from pspnet_convert.workspace import sha256_of
 
 NAME = "standin.pth"
 

@@ -1,6 +1,6 @@
 """Train the demo model, a small PSPNet that finds handwritten digits on photographs, on a CPU in minutes.
 
-Writes pspnet_convert/demo: the validation set, the checkpoint, and the card with the figures measured here.
+Writes pspnet_convert/data/demo: the validation set, the checkpoint, and the card with the figures measured here.
 What it learns from is drawn by demo_data.py. A run is seeded; another machine or torch release rounds
 differently, and gets another checkpoint of about the same accuracy.
 
@@ -28,14 +28,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from pspnet_convert.cards.card import Input, load_card
 from pspnet_convert.cards.catalog import find_card
-from pspnet_convert.evaluating.chunks import Tally, Task, Work, here
-from pspnet_convert.evaluating.dataset import read_split
-from pspnet_convert.evaluating.evaluate import Score, evaluation
-from pspnet_convert.evaluating.labelling import PYTORCH
+from pspnet_convert.evaluate.chunks import Chunk, ChunkSettings, Tally, run_locally
+from pspnet_convert.evaluate.dataset import read_split
+from pspnet_convert.evaluate.figures import Score, evaluation
+from pspnet_convert.evaluate.labelling import PYTORCH
 from pspnet_convert.pytorch.network import PSPNet, build_segmentor
-from pspnet_convert.verifying.candidates import ModelFile
+from pspnet_convert.runtimes.model_file import ModelFile
 
-DEMO = Path(__file__).resolve().parent.parent / "pspnet_convert" / "demo"
+DEMO = Path(__file__).resolve().parent.parent / "pspnet_convert" / "data" / "demo"
 CONFIG = "pspnet/pspnet_r18-d8_4xb4-80k_potsdam-512x512.py"
 OVERRIDES = {
     "model.backbone.base_channels": 16,
@@ -203,10 +203,10 @@ def load_network(path: Path) -> PSPNet:
 def measure(checkpoint: Path) -> Score:
     """What the checkpoint scores on the images beside the card, as `pspnet-convert evaluate --protocol whole`."""
     card = load_card(DEMO / "model.yml")
-    task = Task(card, card.input.shape, "whole", skip_bad=False)
+    task = ChunkSettings(card, card.input.shape, "whole", skip_bad=False)
     entries = read_split(DEMO / "voc", "val")
     total = Tally()
-    for _, tally in here(task, [Work(entries, [ModelFile(PYTORCH, checkpoint)])], lambda images, tally: None):
+    for _, tally in run_locally(task, [Chunk(entries, [ModelFile(PYTORCH, checkpoint)])], lambda images, tally: None):
         total.add(tally)
     (score,) = evaluation(task, len(entries), len(entries), total).scores
     return score

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Optional
+from typing import Any
 
 import requests
 
@@ -35,7 +35,7 @@ class Browser:
     def __init__(self, session: str) -> None:
         self._session = session
 
-    def _call(self, method: str, path: str, data: Optional[dict[str, Any]] = None) -> Any:
+    def _call(self, method: str, path: str, data: dict[str, Any] | None = None) -> Any:
         answer = requests.request(method, f"{self._session}/{path}", json=data, timeout=60)
         value = answer.json()["value"]
         assert answer.ok, value

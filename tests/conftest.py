@@ -25,7 +25,7 @@ from click.testing import CliRunner
 from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.cli import cli as command_line
-from pspnet_convert.runtime import has_model_optimizer
+from pspnet_convert.runtimes.openvino_install import has_model_optimizer
 
 SMALL = {
     "model.backbone.base_channels": 8,

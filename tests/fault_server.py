@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Optional
 
 _BLOCK = 64 * 1024
 ENDLESS = 64 << 20  # bytes; a client that takes them all has not noticed
@@ -28,17 +27,17 @@ class Reply:
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    body: Optional[bytes] = None  # in place of the server's
+    body: bytes | None = None  # in place of the server's
     delay_s: float = 0  # before the first byte
-    cut: Optional[int] = None  # bytes of this answer's body after which the connection closes
+    cut: int | None = None  # bytes of this answer's body after which the connection closes
     stall_s: float = 0  # between the cut and the close
     drip: int = 1  # bytes at a time
     drip_s: float = 0  # between one time and the next
-    claim: Optional[int] = None  # a Content-Length that is a lie
+    claim: int | None = None  # a Content-Length that is a lie
     no_length: bool = False
     endless: bool = False
     ignore_range: bool = False
-    range_start: Optional[int] = None  # the answer's Content-Range begins here, whatever was asked
+    range_start: int | None = None  # the answer's Content-Range begins here, whatever was asked
     unknown_total: bool = False  # Content-Range: bytes a-b/*
 
 
@@ -51,7 +50,7 @@ class Seen:
     sent: int = 0
 
     @property
-    def range(self) -> Optional[str]:
+    def range(self) -> str | None:
         return self.headers.get("range")
 
 
@@ -86,7 +85,7 @@ class FaultServer:
         return sum(seen.sent for seen in self.seen)
 
     @property
-    def ranges(self) -> list[Optional[str]]:
+    def ranges(self) -> list[str | None]:
         return [seen.range for seen in self.seen]
 
     @contextlib.contextmanager

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import openvino
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.converting.front_ends import ModelOptimizer, Ovc
-from pspnet_convert.converting.ir import convert_to_ir
-from pspnet_convert.models.backends import OpenVinoBackend
-from pspnet_convert.models.images import fitted_bgr
-from pspnet_convert.models.input_form import PLAIN, ImageShape, InputForm
-from pspnet_convert.verifying.verification_inputs import SAMPLES
+from pspnet_convert.runtimes.backends import OpenVinoBackend
+from pspnet_convert.runtimes.images import SAMPLES, fitted_bgr
+from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
+from pspnet_convert.to_ir.convert import convert_to_ir
+from pspnet_convert.to_ir.front_ends import ModelOptimizer, Ovc
 
 
 def by_both(
-    onnx: Path, card: ModelCard, folder: Path, shape: Optional[ImageShape] = None, form: InputForm = PLAIN
+    onnx: Path, card: ModelCard, folder: Path, shape: ImageShape | None = None, form: InputForm = PLAIN
 ) -> dict[str, dict[str, Path]]:
     """The IRs of `onnx`, which is for images of `shape`, by mo and ovc, each at FP32 and FP16."""
     made = {}
@@ -43,7 +42,7 @@ def assert_equal_label_maps(
     other: Path,
     card: ModelCard,
     photo: Path,
-    shape: Optional[ImageShape] = None,
+    shape: ImageShape | None = None,
     form: InputForm = PLAIN,
 ) -> None:
     """On `photo` and a flat grey with noise, at f32."""

@@ -19,8 +19,8 @@ from pspnet_convert import __version__, workspace
 from pspnet_convert.cards.card import MAX_SIDE, ModelCard, load_card
 from pspnet_convert.cli import cli as command_line
 from pspnet_convert.commands import options
-from pspnet_convert.models.input_form import DYNAMIC, MAX_BATCH
-from pspnet_convert.quantizing.quantize import DEFAULT_SUBSET
+from pspnet_convert.quantize.calibrate import DEFAULT_SUBSET
+from pspnet_convert.runtimes.input_form import DYNAMIC, MAX_BATCH
 
 HEAVY = [
     "torch",
@@ -53,7 +53,7 @@ COMMANDS = [
     "verify",
 ]
 STAGES = ["run", "download", "export-onnx", "to-ir", "verify"]
-SAMPLES = Path(__file__).parent.parent / "pspnet_convert" / "samples"
+SAMPLES = Path(__file__).parent.parent / "pspnet_convert" / "data" / "samples"
 
 
 def program(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:

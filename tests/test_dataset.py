@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 import pytest
@@ -16,8 +15,8 @@ from PIL import Image as Pillow
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import DatasetError
-from pspnet_convert.evaluating.dataset import VOID_COLOUR, read_annotation, read_entry, read_split
-from pspnet_convert.evaluating.miou import VOID
+from pspnet_convert.evaluate.dataset import VOID_COLOUR, read_annotation, read_entry, read_split
+from pspnet_convert.evaluate.miou import VOID
 
 HEIGHT, WIDTH = 30, 44
 
@@ -257,7 +256,7 @@ def test_the_table_names_what_was_skipped_and_left_out(
     ],
 )
 def test_a_list_that_is_none(
-    cli: Cli, small: ModelCard, workspace: Path, folder: Path, content: Optional[bytes], words: str
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path, content: bytes | None, words: str
 ) -> None:
     if content is None:
         voc.listed(folder).unlink()

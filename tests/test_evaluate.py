@@ -20,19 +20,19 @@ from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ArtifactError, ClusterError
-from pspnet_convert.evaluating.chunks import Tally, Task, Work, count_chunk
-from pspnet_convert.evaluating.cluster import on_cluster
-from pspnet_convert.evaluating.dataset import read_split
-from pspnet_convert.evaluating.evaluate import CHUNK, count
-from pspnet_convert.evaluating.evaluation_inputs import Choice
-from pspnet_convert.evaluating.partials import Partials
+from pspnet_convert.evaluate.chunks import Chunk, ChunkSettings, Tally, count_chunk
+from pspnet_convert.evaluate.dataset import read_split
+from pspnet_convert.evaluate.figures import CHUNK, count
+from pspnet_convert.evaluate.inputs import Choice
+from pspnet_convert.evaluate.partials import Partials
+from pspnet_convert.evaluate.ray_cluster import run_on_ray
 from pspnet_convert.job import open_job
-from pspnet_convert.models.backends import TorchBackend
 from pspnet_convert.progress import Silent
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import build_network
+from pspnet_convert.runtimes.backends import TorchBackend
+from pspnet_convert.runtimes.model_file import ModelFile
 from pspnet_convert.stages.evaluation import evaluate
-from pspnet_convert.verifying.candidates import ModelFile
 
 SHAPE = (1, 3, 72, 64)
 MANY = 2 * CHUNK + 10
@@ -280,9 +280,9 @@ def test_a_model_of_more_classes_than_the_card(small: ModelCard, dataset: Path) 
             return lambda: np.full(logits_at, 5)
 
     subject = ModelFile("ONNX", Path("x.onnx"))
-    work = Work(read_split(dataset, "val"), [subject])
+    work = Chunk(read_split(dataset, "val"), [subject])
     with pytest.raises(ArtifactError, match=r"x\.onnx: gives class 5, the card has 5 classes"):
-        count_chunk(Task(small, SHAPE, "pad", False), work, {subject: FiveAndOne()})
+        count_chunk(ChunkSettings(small, SHAPE, "pad", False), work, {subject: FiveAndOne()})
 
 
 # Interrupted and resumed
@@ -436,7 +436,7 @@ def cluster() -> Iterator[Any]:
 def test_a_cluster_that_loses_a_machine_counts_the_same(
     small: ModelCard, workspace: Path, many: Path, tmp_path: Path, cluster: Any
 ) -> None:
-    task = Task(small, SHAPE, "pad", False)
+    task = ChunkSettings(small, SHAPE, "pad", False)
     subjects, entries = subjects_in(workspace), read_split(many, "val")
     expected = count(task, subjects, entries, kept(small, workspace, many, tmp_path / "here", resume=False))
     killed = []
@@ -452,7 +452,7 @@ def test_a_cluster_that_loses_a_machine_counts_the_same(
             killed.append(killed_one)
 
     partials = kept(small, workspace, many, tmp_path / "there", resume=False)
-    found = count(task, subjects, entries, partials, on_cluster(cluster.address), kill_one)
+    found = count(task, subjects, entries, partials, run_on_ray(cluster.address), kill_one)
     assert killed
     assert list(found.confusions) == ["ONNX", "IR FP32", "IR FP16"]
     for name, counts in expected.confusions.items():
@@ -500,6 +500,10 @@ def test_without_ray_it_says_what_to_install(
 def test_a_bug_on_the_cluster_is_an_error_of_the_cluster(
     small: ModelCard, workspace: Path, many: Path, cluster: Any
 ) -> None:
-    work = Work(read_split(many, "val")[:1], subjects_in(workspace)[:1])
+    work = Chunk(read_split(many, "val")[:1], subjects_in(workspace)[:1])
     with pytest.raises(ClusterError, match="a chunk failed on the cluster: KeyError: 'nonsense'"):
-        list(on_cluster(cluster.address)(Task(small, SHAPE, "nonsense", False), [work], lambda images, tally: None))
+        list(
+            run_on_ray(cluster.address)(
+                ChunkSettings(small, SHAPE, "nonsense", False), [work], lambda images, tally: None
+            )
+        )

@@ -15,8 +15,8 @@ from faults import Fault, make
 from PIL import Image
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.runtime import operations
-from pspnet_convert.verifying.evidence import slug
+from pspnet_convert.files import slug
+from pspnet_convert.runtimes.openvino_install import operations
 
 
 def pictures(folder: Path) -> set[str]:
@@ -142,8 +142,8 @@ def test_a_last_step_that_takes_other_logits_is_a_fault(
     topk = next(node for node in model.get_ops() if node.get_type_name() == "TopK")
     ops = operations()
     logits = topk.input_value(0)
-    moved = ops.transpose(logits, ops.constant([0, 2, 3, 1]))
-    best = ops.topk(moved, ops.constant(1), 3, "max", "none", index_element_type="i64")
+    sensitivity = ops.transpose(logits, ops.constant([0, 2, 3, 1]))
+    best = ops.topk(sensitivity, ops.constant(1), 3, "max", "none", index_element_type="i64")
     labels = ops.transpose(best.output(1), ops.constant([0, 3, 1, 2]))
     labels.output(0).set_names({small.output.name})
     changed = openvino.Model([labels], model.get_parameters())

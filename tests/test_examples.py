@@ -18,7 +18,7 @@ from PIL import Image
 
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.cli import cli as command_line
-from pspnet_convert.models.backends import OpenVinoBackend
+from pspnet_convert.runtimes.backends import OpenVinoBackend
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 JOBS = sorted((EXAMPLES / "ci").glob("*.yml"))

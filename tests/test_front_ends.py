@@ -17,11 +17,11 @@ from make_standin_checkpoint import make_standin
 
 from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
-from pspnet_convert.exporting.onnx_export import ExportOptions, export_onnx
-from pspnet_convert.models.input_form import DYNAMIC, InputForm
+from pspnet_convert.export_onnx.write_onnx import ExportOptions, export_onnx
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import build_network
-from pspnet_convert.runtime import has_model_optimizer
+from pspnet_convert.runtimes.input_form import DYNAMIC, InputForm
+from pspnet_convert.runtimes.openvino_install import has_model_optimizer
 
 # The environment with Model Optimizer, which scripts/test makes.
 FIRST = Path(__file__).parent.parent / ".venv" / "bin" / "python"

@@ -16,8 +16,8 @@ from onnx import TensorProto, helper
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ArtifactError
-from pspnet_convert.models.backends import OnnxBackend, OpenVinoBackend
-from pspnet_convert.models.contract import read_onnx
+from pspnet_convert.runtimes.backends import OnnxBackend, OpenVinoBackend
+from pspnet_convert.runtimes.io_signature import read_onnx
 
 SHAPE = (1, 3, 72, 64)
 

@@ -18,7 +18,7 @@ from PIL import Image as Pillow
 from pspnet_convert.cards.card import Input, ModelCard
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.errors import ImageError
-from pspnet_convert.models.images import fit, read_image, to_bgr
+from pspnet_convert.runtimes.images import fit, read_image, to_bgr
 
 MEAN = [124, 116, 104]  # the card's, rounded
 PICTURE = np.random.default_rng(5).integers(0, 256, (3, 5, 3), dtype=np.uint8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,15 +26,15 @@ from PIL import Image as Pillow
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cli import cli as command_line
 from pspnet_convert.errors import ContractError
-from pspnet_convert.evaluating.labelling import open_labeller
-from pspnet_convert.exporting.onnx_export import ExportOptions, export_onnx
-from pspnet_convert.models.backends import OnnxBackend, OpenVinoBackend
-from pspnet_convert.models.contract import DEFAULT_OPSET, onnx_ports
-from pspnet_convert.models.input_form import DYNAMIC, MAX_BATCH, PLAIN, InputForm, filled, groups, turns
+from pspnet_convert.evaluate.labelling import open_labeller
+from pspnet_convert.export_onnx.write_onnx import ExportOptions, export_onnx
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import PSPNet, build_network
-from pspnet_convert.verifying.candidates import ModelFile
-from pspnet_convert.verifying.verification_inputs import sheet, verification_inputs
+from pspnet_convert.runtimes.backends import OnnxBackend, OpenVinoBackend
+from pspnet_convert.runtimes.input_form import DYNAMIC, MAX_BATCH, PLAIN, InputForm, batch_sizes, batches, pad_batch
+from pspnet_convert.runtimes.io_signature import DEFAULT_OPSET, onnx_signature
+from pspnet_convert.runtimes.model_file import ModelFile
+from pspnet_convert.verify.inputs import sheet, verification_inputs
 
 SIZE = (3, 72, 64)
 BYTES_LAST = InputForm("u8", "NHWC")
@@ -106,15 +106,15 @@ def test_every_value_is_where_the_layout_says(form: InputForm, count: int, heigh
 
 @given(items=st.lists(st.integers()), batch=st.sampled_from([DYNAMIC, *range(1, 10)]))
 def test_groups_hold_all_in_order_and_are_as_large_as_the_batch(items: list[int], batch: int) -> None:
-    found = list(groups(items, batch))
+    found = list(batches(items, batch))
     assert [item for group in found for item in group] == items
     if batch == DYNAMIC:
         assert {len(group) for group in found[:-1]} <= {1, 3}
-        assert all(filled(group, batch) == group for group in found)
+        assert all(pad_batch(group, batch) == group for group in found)
     else:
         assert all(len(group) == batch for group in found[:-1])
-        assert all(len(filled(group, batch)) == batch for group in found)
-        assert all(filled(group, batch)[: len(group)] == group for group in found)
+        assert all(len(pad_batch(group, batch)) == batch for group in found)
+        assert all(pad_batch(group, batch)[: len(group)] == group for group in found)
 
 
 def test_no_image_is_read_before_its_group_is_run() -> None:
@@ -125,7 +125,7 @@ def test_no_image_is_read_before_its_group_is_run() -> None:
             taken.append(number)
             yield number
 
-    next(groups(reading(), 2))
+    next(batches(reading(), 2))
     assert taken == [0, 1]
 
 
@@ -133,7 +133,7 @@ def test_no_image_is_read_before_its_group_is_run() -> None:
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (72, 64), (97, 9)])
 def test_verification_has_another_image_for_each_slot(small: ModelCard, batch: int, height: int, width: int) -> None:
     inputs = verification_inputs(small, (batch, 3, height, width))
-    slots = sum(turns(batch))
+    slots = sum(batch_sizes(batch))
     assert len(inputs) == slots
     assert len({entry.name for entry in inputs}) == slots
     assert inputs[0].name == "sheet"
@@ -149,7 +149,7 @@ def test_the_ports_are_what_was_asked_for(made: tuple[Path, int, InputForm]) -> 
     folder, batch, form = made
     model = onnx.load(str(onnx_of(folder)))
     onnx.checker.check_model(str(onnx_of(folder)), full_check=True)
-    (given_,), (found,) = onnx_ports(model)
+    (given_,), (found,) = onnx_signature(model)
     assert (given_.dtype, given_.shape) == ("float32", (batch, *SIZE))
     assert (found.dtype, found.shape) == ("int64", (batch, 1, *SIZE[1:]))
     names = [value.type.tensor_type.shape.dim[0].dim_param for value in [*model.graph.input, *model.graph.output]]
@@ -508,7 +508,7 @@ def test_irs_of_an_earlier_onnx_are_not_taken_for_this_ones(
     runs: Callable[[str], Path],
     small_run: Path,
     tmp_path: Path,
-    name: Optional[str],
+    name: str | None,
     options: list[str],
 ) -> None:
     output = shutil.copytree(small_run if name is None else runs(name), tmp_path / "out")

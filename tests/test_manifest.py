@@ -21,10 +21,10 @@ from PIL import Image
 
 from pspnet_convert import __version__
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.cards.catalog import shipped
 from pspnet_convert.commands.guard import INTERRUPTED
-from pspnet_convert.converting.front_ends import find_front_end
-from pspnet_convert.recording.manifest import MANIFEST_VERSION, FileRecord, Manifest
+from pspnet_convert.manifest import MANIFEST_VERSION, FileRecord, Manifest
+from pspnet_convert.runtimes.images import SAMPLES
+from pspnet_convert.to_ir.front_ends import find_front_end
 
 STAGES = ["download", "export-onnx", "to-ir", "verify"]
 RUN_AGAIN = "all stages run again"
@@ -115,7 +115,7 @@ def test_another_option_does_the_stage_again_once(
 
 
 def test_another_picture_is_verified_once(cli: Cli, small: ModelCard, workspace: Path) -> None:
-    photo = Path(__file__).parent.parent / "pspnet_convert" / "samples" / "chelsea.jpg"
+    photo = Path(__file__).parent.parent / "pspnet_convert" / "data" / "samples" / "chelsea.jpg"
     command = ["verify", small.folder, "-o", workspace, "--images", photo, "--json"]
     assert skipped(cli(*command)) == {"verify": False}
     assert skipped(cli(*command)) == {"verify": True}
@@ -128,13 +128,13 @@ def test_another_picture_of_the_cards_dataset_is_verified_once(
     pictures = card.parent / "voc" / "JPEGImages"
     pictures.mkdir(parents=True)
     samples = ["astronaut.jpg", "chelsea.jpg", "coffee.jpg"]
-    picture = Path(shutil.copy(shipped("samples") / samples[0], pictures / "one.jpg"))
+    picture = Path(shutil.copy(SAMPLES / samples[0], pictures / "one.jpg"))
     data = yaml.safe_load((small.folder / "model.yml").read_text())
     card.write_text(yaml.safe_dump({**data, "dataset": "voc"}))
     command = ["verify", card, "-o", workspace, "--json"]
     assert skipped(cli(*command)) == {"verify": False}
     assert skipped(cli(*command)) == {"verify": True}
-    shutil.copy(shipped("samples") / samples[1], picture)
+    shutil.copy(SAMPLES / samples[1], picture)
     assert skipped(cli(*command)) == {"verify": False}
     verified = json.loads((folder / "manifest.json").read_text())["stages"]["verify"]
     assert [record["file"] for record in verified["inputs"]["images"]] == [*samples, picture.name]
@@ -280,7 +280,7 @@ def test_a_file_about_to_be_replaced_is_vouched_for_no_longer(
     small: ModelCard, folder: Path, file: str, left: list[str]
 ) -> None:
     manifest = Manifest(folder / "manifest.json", small)
-    manifest.retract([FileRecord(file, "0" * 64, 1)])
+    manifest.drop_stages_using([FileRecord(file, "0" * 64, 1)])
     assert list(manifest.as_dict()["stages"]) == left
     assert list(read_manifest(folder)["stages"]) == left
 
@@ -289,7 +289,7 @@ def test_a_file_about_to_be_replaced_by_its_equal_stays_vouched_for(small: Model
     before = content(folder)
     manifest = Manifest(folder / "manifest.json", small)
     for stage in read_manifest(folder)["stages"].values():
-        manifest.retract([FileRecord(**output) for output in stage["outputs"]])
+        manifest.drop_stages_using([FileRecord(**output) for output in stage["outputs"]])
     assert list(manifest.as_dict()["stages"]) == STAGES
     assert content(folder) == before
 
@@ -387,7 +387,7 @@ def strings(data: Any, place: str = "") -> Iterator[tuple[str, str]]:
 
 
 def test_no_path_of_the_machine_is_in_it(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
-    photo = Path(__file__).parent.parent / "pspnet_convert" / "samples" / "chelsea.jpg"
+    photo = Path(__file__).parent.parent / "pspnet_convert" / "data" / "samples" / "chelsea.jpg"
     assert cli("verify", small.folder, "-o", workspace, "--images", photo).exit_code == 0
     found = list(strings(read_manifest(folder)))
     assert ("/stages/verify/inputs/images/file", "chelsea.jpg") in found

@@ -20,8 +20,9 @@ from jsonschema import Draft202012Validator, ValidationError
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import shipped
 from pspnet_convert.errors import ArtifactError
-from pspnet_convert.recording.manifest import MANIFEST_VERSION
-from pspnet_convert.recording.manifest_schema import json_schema, read_manifest
+from pspnet_convert.manifest import MANIFEST_VERSION
+from pspnet_convert.manifest_document import json_schema, read_manifest
+from pspnet_convert.runtimes.images import SAMPLES
 
 SCHEMA = json.loads((shipped("schemas") / "manifest.schema.json").read_text(encoding="utf-8"))
 
@@ -42,7 +43,7 @@ def assert_valid(folder: Path) -> None:
 
 def test_the_file_is_what_the_types_say() -> None:
     Draft202012Validator.check_schema(SCHEMA)
-    assert json_schema() == SCHEMA, "python -m pspnet_convert.recording.manifest_schema > schemas/manifest.schema.json"
+    assert json_schema() == SCHEMA, "python -m pspnet_convert.manifest_document > schemas/manifest.schema.json"
     assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert SCHEMA["properties"]["manifest_version"]["const"] == MANIFEST_VERSION
 
@@ -55,7 +56,7 @@ def test_a_runs_manifest_is_valid(small_run: Path) -> None:
 def test_one_with_an_own_picture_a_front_end_and_figures_at_default_precision_is_valid(
     cli: Cli, small: ModelCard, workspace: Path, folder: Path, front_end: list[str]
 ) -> None:
-    photo = Path(shutil.copy(shipped("samples") / "chelsea.jpg", workspace / "..photo of a cat.jpg"))
+    photo = Path(shutil.copy(SAMPLES / "chelsea.jpg", workspace / "..photo of a cat.jpg"))
     assert cli("to-ir", small.folder, "-o", workspace, "--front-end", *front_end).exit_code == 0
     command = ["verify", small.folder, "-o", workspace, "--images", photo, "--at-default-precision"]
     assert cli(*command).exit_code == 0

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import manifests
 import pytest
@@ -19,9 +20,9 @@ from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.cards.inline_network import BACKBONES, LAYERS, NECKS
 from pspnet_convert.cards.model_index import package_folder
+from pspnet_convert.cards.own_model import keep_card, own_card, registered, voc_palette
 from pspnet_convert.errors import CardError
 from pspnet_convert.pytorch.network import PSPNet, build_inline, build_segmentor
-from pspnet_convert.pytorch.own_model import keep_card, own_card, registered, voc_palette
 
 SHIPPED = package_folder() / "configs"  # mmsegmentation's
 OWN = ("--config", "a.py", "--checkpoint", "b.pth")

@@ -19,9 +19,9 @@ from conftest import Cli, write_small_card
 from fault_server import FaultServer, Reply
 
 from pspnet_convert.cards.card import ModelCard, load_card
-from pspnet_convert.cards.pins import LOCK_FILE, pinned, write_pin
+from pspnet_convert.cards.lock_file import LOCK_FILE, pinned, write_pin
 from pspnet_convert.errors import CardError
-from pspnet_convert.recording.manifest_schema import read_manifest
+from pspnet_convert.manifest_document import read_manifest
 
 BODY = os.urandom(3_000_000)
 OTHER = os.urandom(3_000_000)
@@ -209,7 +209,7 @@ def test_a_claim_of_more_than_any_checkpoint_has_is_refused(
 def test_an_endless_body_is_cut_off(
     cli: Cli, card: Path, server: FaultServer, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pspnet_convert.fetching.part_file.LARGEST", 4 << 20)  # which else would take minutes
+    monkeypatch.setattr("pspnet_convert.download.partial_file.LARGEST", 4 << 20)  # which else would take minutes
     server.play(BODY, [Reply(endless=True)])
     done = cli("download", card, "-o", out)
     assert done.exit_code == 5
@@ -315,7 +315,7 @@ PIN = """
 import sys
 from pathlib import Path
 from pspnet_convert.cards.card import load_card
-from pspnet_convert.cards.pins import write_pin
+from pspnet_convert.cards.lock_file import write_pin
 card, out = load_card(Path(sys.argv[1])), Path(sys.argv[2])
 print(flush=True)
 for number in range(40):

@@ -18,12 +18,12 @@ from PIL import Image as Pillow
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import find_card
-from pspnet_convert.evaluating.labelling import TorchLabeller
-from pspnet_convert.evaluating.protocols import PROTOCOLS, crop, pad, whole
-from pspnet_convert.models.backends import OpenVinoBackend
-from pspnet_convert.models.images import read_image, to_bgr
+from pspnet_convert.evaluate.labelling import TorchLabeller
+from pspnet_convert.evaluate.protocols import PROTOCOLS, crop, pad, whole
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import build_network
+from pspnet_convert.runtimes.backends import OpenVinoBackend
+from pspnet_convert.runtimes.images import read_image, to_bgr
 
 Bytes = NDArray[np.uint8]
 FILL = np.array([104, 116, 124], np.uint8)  # the cards' mean colour, BGR, as whole numbers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import manifests
 import pytest
@@ -85,7 +85,7 @@ def test_it_tells_the_builder_the_checkpoints_address_and_no_time(
     folder: Path,
     small_bundle: Mapping[str, bytes],
     source: str,
-    location: Optional[bool],
+    location: bool | None,
 ) -> None:
     with manifests.changed(folder) as data:
         data["stages"]["download"]["result"]["source"] = source

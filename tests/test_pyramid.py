@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +14,9 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.inline_network import check_network
-from pspnet_convert.exporting.batchnorm import fold_batchnorms
-from pspnet_convert.exporting.convolutions import make_standardized_plain
-from pspnet_convert.exporting.pyramid import (
+from pspnet_convert.export_onnx.rewrites.batchnorm import fold_batchnorms
+from pspnet_convert.export_onnx.rewrites.convolutions import make_standardized_plain
+from pspnet_convert.export_onnx.rewrites.pyramid import (
     CellPool,
     FoldedPyramid,
     MatrixPool,
@@ -66,7 +66,7 @@ def test_shifting_moves_zeros_in() -> None:
 
 
 CONVOLUTIONS = [None, "Conv", "Conv2d", "Conv2dAdaptivePadding", "ConvAWS", "ConvWS"]
-NORMS: list[Optional[dict[str, Any]]] = [
+NORMS: list[dict[str, Any] | None] = [
     None,
     {"type": "BN"},
     {"type": "BN", "affine": False},
@@ -75,12 +75,12 @@ NORMS: list[Optional[dict[str, Any]]] = [
     {"type": "IN"},
     {"type": "IN2d", "affine": True, "track_running_stats": True},
 ]
-ACTIVATIONS: list[Optional[str]] = [
+ACTIVATIONS: list[str | None] = [
     *(None, "ELU", "GELU", "HSigmoid", "HSwish", "LeakyReLU", "PReLU", "ReLU", "ReLU6", "Sigmoid", "SiLU", "Swish"),
 ]
 
 
-def of_type(kind: Optional[str]) -> Optional[dict[str, Any]]:
+def of_type(kind: str | None) -> dict[str, Any] | None:
     return None if kind is None else {"type": kind}
 
 
@@ -102,9 +102,9 @@ def test_folded_head_equals_mmsegmentations(
     width: int,
     bins: tuple[int, ...],
     align_corners: bool,
-    convolution: Optional[str],
-    norm: Optional[dict[str, Any]],
-    activation: Optional[str],
+    convolution: str | None,
+    norm: dict[str, Any] | None,
+    activation: str | None,
     channels: int,
     concatenates: bool,
     seed: int,

@@ -26,16 +26,16 @@ from PIL import Image
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import find_card
-from pspnet_convert.child_process import ask
+from pspnet_convert.child_process import run_in_child
 from pspnet_convert.cli import cli as command_line
 from pspnet_convert.errors import ContractError, QuantizationError
-from pspnet_convert.models.backends import Prediction
-from pspnet_convert.models.contract import ir_ports
-from pspnet_convert.models.input_form import PLAIN
-from pspnet_convert.quantizing.int8_check import Int8Check, check_int8
-from pspnet_convert.quantizing.nncf_process import fits_float16
-from pspnet_convert.quantizing.quantize import calibration_images, quantize
-from pspnet_convert.runtime import operations
+from pspnet_convert.quantize.calibrate import calibration_images, quantize
+from pspnet_convert.quantize.int8_check import Int8Check, check_int8
+from pspnet_convert.quantize.run_nncf import fits_float16
+from pspnet_convert.runtimes.backends import Prediction
+from pspnet_convert.runtimes.input_form import PLAIN
+from pspnet_convert.runtimes.io_signature import ir_signature
+from pspnet_convert.runtimes.openvino_install import operations
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def pictures(folder: Path, count: int) -> Path:
 
 def test_the_int8_ir_takes_and_gives_what_the_fp32_ir_does(quantized: Path) -> None:
     fp32, int8 = (read(path) for path in irs(quantized).values())
-    assert ir_ports(int8) == ir_ports(fp32)
+    assert ir_signature(int8) == ir_signature(fp32)
 
 
 def test_convolutions_are_quantized_and_matrix_products_are_not(quantized: Path) -> None:
@@ -286,7 +286,7 @@ def test_an_nncf_that_fails_is_told_of_in_its_words(
 
 
 def test_a_process_that_dies_is_an_error() -> None:
-    assert "No module named pspnet_convert.no_such" in ask("no_such", {}, "Nobody")
+    assert "No module named pspnet_convert.no_such" in run_in_child("no_such", {}, "Nobody")
 
 
 def test_a_picture_that_goes_away_is_an_error(small: ModelCard, quantized: Path, tmp_path: Path) -> None:

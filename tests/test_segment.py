@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.models.backends import OpenVinoBackend, Prediction
-from pspnet_convert.models.images import to_bgr
-from pspnet_convert.models.input_form import Image
-from pspnet_convert.segment import palette_image, segment
+from pspnet_convert.runtimes.backends import OpenVinoBackend, Prediction
+from pspnet_convert.runtimes.images import palette_image, to_bgr
+from pspnet_convert.runtimes.input_form import Image
+from pspnet_convert.segment.paint import segment
 
 SHAPE = (1, 3, 72, 64)
 LEGEND = 200

@@ -23,11 +23,11 @@ from PIL import Image
 
 from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
-from pspnet_convert.models.backends import Prediction
-from pspnet_convert.verifying.reference import FINE_FAULTS, Expected
-from pspnet_convert.verifying.tolerances import Error
-from pspnet_convert.verifying.verification_inputs import verification_inputs
-from pspnet_convert.verifying.verify import Comparison, UnexplainedPixel, Verification, compare, margin
+from pspnet_convert.runtimes.backends import Prediction
+from pspnet_convert.runtimes.logit_error import Error
+from pspnet_convert.verify.compare import Comparison, UnexplainedPixel, Verification, compare, margin
+from pspnet_convert.verify.inputs import verification_inputs
+from pspnet_convert.verify.reference import FINE_FAULTS, Expected
 
 MEAN, SCALE = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
@@ -301,9 +301,9 @@ def test_a_fine_fault_is_for_an_f32_ir_to_show() -> None:
     single = Comparison("IR FP32", "f32", is_ir=True, pixels=1, allowed=narrow)
     half = Comparison("IR FP16", "FP16", is_ir=True, pixels=1, allowed=wide)
     (fine,) = FINE_FAULTS
-    moved = {"swapped": Error(1e-2, 1e-1), fine: Error(1e-3, 1e-3)}
-    assert Verification([onnx, single, half], [], [0, 1], moved, {}).verdict == "pass"
-    alone = Verification([onnx, half], [], [0, 1], moved, {})
+    sensitivity = {"swapped": Error(1e-2, 1e-1), fine: Error(1e-3, 1e-3)}
+    assert Verification([onnx, single, half], [], [0, 1], sensitivity, {}).verdict == "pass"
+    alone = Verification([onnx, half], [], [0, 1], sensitivity, {})
     assert alone.verdict == "inconclusive"
     assert alone.doubts == [f"IR FP16: no input would show this fault: {fine}"]
 

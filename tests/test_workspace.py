@@ -19,15 +19,17 @@ from hypothesis import strategies as st
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import WorkspaceError
-from pspnet_convert.workspace import Workspace, replacing, sha256_of, write_json
+from pspnet_convert.files import sha256_of, write_atomically, write_json
+from pspnet_convert.workspace import Workspace
 
 # Holds the lock of the model `name` below argv[1] until its stdin ends, with a temporary folder half filled.
 HOLDER = """
 import sys
 from pathlib import Path
-from pspnet_convert.workspace import Workspace, replacing
+from pspnet_convert.workspace import Workspace
+from pspnet_convert.files import write_atomically
 workspace = Workspace(Path(sys.argv[1]), sys.argv[2])
-with workspace.locked(), replacing(workspace.ir("FP32")) as (half,):
+with workspace.locked(), write_atomically(workspace.ir("FP32")) as (half,):
     half.write_text("half")
     print("held", flush=True)
     sys.stdin.read()
@@ -49,7 +51,7 @@ def test_the_folders_are_open_model_zoos() -> None:
 
 def test_a_block_that_ends_well_replaces_all_targets(tmp_path: Path) -> None:
     targets = [tmp_path / "new" / "a", tmp_path / "other" / "b"]
-    with replacing(*targets) as made:
+    with write_atomically(*targets) as made:
         assert [path.name for path in made] == ["a", "b"]
         for path in made:
             path.write_text("new")
@@ -62,7 +64,7 @@ def test_a_block_that_ends_well_replaces_all_targets(tmp_path: Path) -> None:
 def test_a_block_that_fails_leaves_the_old_files_and_no_temporary(tmp_path: Path, error: type[BaseException]) -> None:
     targets = [tmp_path / "a", tmp_path / "b"]
     targets[0].write_text("old")
-    with pytest.raises(error), replacing(*targets) as made:
+    with pytest.raises(error), write_atomically(*targets) as made:
         for path in made:
             path.write_text("new")
         raise error
@@ -73,7 +75,10 @@ def test_a_block_that_fails_leaves_the_old_files_and_no_temporary(tmp_path: Path
 def test_a_block_that_makes_one_file_of_two_replaces_none(tmp_path: Path) -> None:
     targets = [tmp_path / "a", tmp_path / "b"]
     targets[0].write_text("old")
-    with pytest.raises(WorkspaceError, match="cannot be written: No such file"), replacing(*targets) as (first, _):
+    with (
+        pytest.raises(WorkspaceError, match="cannot be written: No such file"),
+        write_atomically(*targets) as (first, _),
+    ):
         first.write_text("new")
     assert files(tmp_path) == ["a"]
     assert targets[0].read_text() == "old"
@@ -94,7 +99,7 @@ def test_old_and_new_files_never_lie_side_by_side(
         return real(path, target)
 
     monkeypatch.setattr(Path, "replace", replace)
-    with pytest.raises(KeyboardInterrupt), replacing(*targets) as made:
+    with pytest.raises(KeyboardInterrupt), write_atomically(*targets) as made:
         for path in made:
             path.write_text("new")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == left
@@ -102,13 +107,16 @@ def test_old_and_new_files_never_lie_side_by_side(
 
 def test_a_target_that_is_a_folder_is_a_workspace_error(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    with pytest.raises(WorkspaceError, match="cannot be written: Is a directory"), replacing(tmp_path / "a") as (made,):
+    with (
+        pytest.raises(WorkspaceError, match="cannot be written: Is a directory"),
+        write_atomically(tmp_path / "a") as (made,),
+    ):
         made.write_text("new")
     assert files(tmp_path) == ["a"]
 
 
 def test_a_full_disk_is_a_workspace_error(tmp_path: Path) -> None:
-    with pytest.raises(WorkspaceError, match="No space left") as caught, replacing(tmp_path / "a") as (made,):
+    with pytest.raises(WorkspaceError, match="No space left") as caught, write_atomically(tmp_path / "a") as (made,):
         made.symlink_to("/dev/full")
         made.write_text("new")
     assert caught.value.advice == "Make room there, or choose another folder."
@@ -125,7 +133,7 @@ def test_a_power_cut_takes_nothing_back(tmp_path: Path, monkeypatch: pytest.Monk
         flushed.append((Path(f"/proc/self/fd/{number}").resolve().name, targets[0].exists()))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with replacing(*targets) as made:
+    with write_atomically(*targets) as made:
         for path in made:
             path.write_text("new")
     assert flushed == [("a", False), ("b", False), (tmp_path.name, True), ("folder", True)]

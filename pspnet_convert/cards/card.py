@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional, Union
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -62,10 +62,10 @@ class CheckpointFile(_Part):
     """
 
     name: str = Field(pattern=FILE_NAME, max_length=200)
-    size: Optional[int] = Field(default=None, gt=0, lt=2**40)
-    sha256: Optional[str] = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    digest_prefix: Optional[str] = Field(default=None, pattern=r"^[0-9a-f]{8}$")
-    sha384: Optional[str] = Field(default=None, pattern=r"^[0-9a-f]{96}$")
+    size: int | None = Field(default=None, gt=0, lt=2**40)
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    digest_prefix: str | None = Field(default=None, pattern=r"^[0-9a-f]{8}$")
+    sha384: str | None = Field(default=None, pattern=r"^[0-9a-f]{96}$")
     sources: list[Text] = Field(min_length=1, max_length=20)
 
     @field_validator("sources")
@@ -177,7 +177,7 @@ class Accuracy(_Part):
     dataset: Text
     protocol: Literal["crop", "pad", "whole", "full_size", "slide"]
     measured_by: Text
-    description: Optional[Text] = None
+    description: Text | None = None
 
 
 NOT_STATED = "not stated"  # the name of a licence that nobody has told
@@ -185,8 +185,8 @@ NOT_STATED = "not stated"  # the name of a licence that nobody has told
 
 class License(_Part):
     name: Text
-    file: Optional[str] = Field(default=None, pattern=FILE_NAME, max_length=200)
-    url: Optional[Text] = None
+    file: str | None = Field(default=None, pattern=FILE_NAME, max_length=200)
+    url: Text | None = None
 
 
 class ModelCard(_Part):
@@ -199,31 +199,31 @@ class ModelCard(_Part):
     references: list[Text] = []
     files: list[CheckpointFile] = Field(min_length=1, max_length=1)
     # The network: one of mmsegmentation's configs, or a config's `model` section as plain data.
-    config: Optional[str] = Field(default=None, pattern=r"^[A-Za-z0-9_][\w.+/-]*\.py$", max_length=200)
-    network: Optional[dict[str, Any]] = None
+    config: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_][\w.+/-]*\.py$", max_length=200)
+    network: dict[str, Any] | None = None
     # Numbers only: a string could name a class for the registry to build.
-    config_overrides: dict[str, Union[bool, int, float, list[Union[int, float]]]] = {}
+    config_overrides: dict[str, bool | int | float | list[int | float]] = {}
     input: Input
     output: Output
     classes: list[ClassLabel] = Field(min_length=2, max_length=255)
-    gflops: Optional[float] = Field(default=None, gt=0)
-    mparams: Optional[float] = Field(default=None, gt=0)
+    gflops: float | None = Field(default=None, gt=0)
+    mparams: float | None = Field(default=None, gt=0)
     accuracy: list[Accuracy] = []
-    dataset: Optional[str] = Field(default=None, pattern=FILE_NAME, max_length=200)
+    dataset: str | None = Field(default=None, pattern=FILE_NAME, max_length=200)
     license: License
 
     _path: Path = PrivateAttr(default=Path())
 
     @field_validator("config")
     @classmethod
-    def _inside(cls, config: Optional[str]) -> Optional[str]:
+    def _inside(cls, config: str | None) -> str | None:
         if ".." in (config or "").split("/"):
             raise ValueError("must stay inside mmsegmentation's configs")
         return config
 
     @field_validator("network")
     @classmethod
-    def _plain(cls, network: Optional[dict[str, Any]]) -> Optional[dict[str, Any]]:
+    def _plain(cls, network: dict[str, Any] | None) -> dict[str, Any] | None:
         if network is not None:
             check_network(network)
         return network

@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.derived_card import derived_card, licence_of
@@ -25,11 +25,11 @@ class Listed:
     """What one chooses a model by. `crop_size` is height and width; `metrics` are per cent, by name."""
 
     name: str
-    dataset: Optional[str]
-    backbone: Optional[str]
+    dataset: str | None
+    backbone: str | None
     crop_size: tuple[int, int]
     metrics: Mapping[str, float]
-    digest_prefix: Optional[str]
+    digest_prefix: str | None
     licence: str
 
     def as_dict(self) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def shipped(name: str) -> Path:
 
 def built_in() -> dict[str, Path]:
     """The names of the built-in models, and where their cards lie."""
-    return {DEFAULT_MODEL: shipped("model.yml"), "demo": _PACKAGE / "demo" / "model.yml"}
+    return {DEFAULT_MODEL: shipped("model.yml"), "demo": _PACKAGE / "data" / "demo" / "model.yml"}
 
 
 def find_card(model: str = DEFAULT_MODEL) -> ModelCard:
@@ -124,5 +124,5 @@ def _published(entry: Published) -> Listed:
     )
 
 
-def _holds(text: Optional[str], part: str) -> bool:
+def _holds(text: str | None, part: str) -> bool:
     return part.casefold() in (text or "").casefold()

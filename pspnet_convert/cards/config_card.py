@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Optional
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
@@ -160,7 +160,7 @@ def _types(dataset: Any) -> Iterator[str]:
             yield str(one["type"])
 
 
-def _test_scale(config: Config) -> Optional[tuple[int, int]]:
+def _test_scale(config: Config) -> tuple[int, int] | None:
     """Of the test pipeline's Resize; None where it has none."""
     loader = config.get("test_dataloader") or {}
     pipeline = loader.get("dataset", {}).get("pipeline", [])

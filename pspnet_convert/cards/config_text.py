@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 
 class ConfigTexts:
@@ -23,7 +23,7 @@ class ConfigTexts:
         None where there is none, where it is no literal, or where a key leads into something that is no dictionary.
         """
         assignments = self._assignments(path)
-        node: Optional[ast.expr] = assignments.get(keys[0])
+        node: ast.expr | None = assignments.get(keys[0])
         for key in keys[1:]:
             if node is None:
                 break
@@ -58,7 +58,7 @@ class ConfigTexts:
         return [Path(path.parent, name) for name in names]
 
 
-def _entries(node: ast.expr) -> Optional[Mapping[str, ast.expr]]:
+def _entries(node: ast.expr) -> Mapping[str, ast.expr] | None:
     """What `dict(key=...)` or `{"key": ...}` holds; None of anything else."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
         return {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg is not None}

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
@@ -52,7 +52,7 @@ class Published:
         return self.url.rpartition("/")[2]
 
     @property
-    def digest_prefix(self) -> Optional[str]:
+    def digest_prefix(self) -> str | None:
         """The first eight hex digits of the checkpoint's SHA-256, which end its file's name."""
         found = _WEIGHTS.fullmatch(self.file_name)
         return found["digest"] if found else None
@@ -66,7 +66,7 @@ def package_folder() -> Path:
     return Path(spec.origin).parent / ".mim"
 
 
-def published(folder: Optional[Path] = None) -> list[Published]:
+def published(folder: Path | None = None) -> list[Published]:
     """All models with PSPNet's head, in the index's order, each under a name of its own.
 
     `folder` holds model-index.yml and is the installed package's if None. DependencyError where it has no index.

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Optional
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from pspnet_convert.commands import options
 from pspnet_convert.commands.guard import command
-from pspnet_convert.commands.options import FILE, FOLDER, job_of, together
+from pspnet_convert.commands.options import FILE, FOLDER, combine_options, job_of
 from pspnet_convert.commands.output import print_int8, print_outcomes, print_verified, remove_earlier
 
 if TYPE_CHECKING:
-    from pspnet_convert.models.input_form import ImageShape
+    from pspnet_convert.runtimes.input_form import ImageShape
 
 # Labels change where the two best classes are close: at 0.1 % of the demo's pixels. Eight bits badly spent (ranges from
 # pictures of another kind, a layer that does not bear it) change them in whole regions.
@@ -22,7 +22,7 @@ _MIN_AGREEMENT = 0.95
 
 
 @command
-@together(options.model, options.output_dir, options.source, options.force, options.progress)
+@combine_options(options.model, options.output_dir, options.source, options.force, options.progress)
 def download(
     model: str,
     output_dir: Path,
@@ -45,15 +45,15 @@ def download(
 
 
 @command
-@together(options.model, options.output_dir, options.config, options.checkpoint)
-@together(options.export, options.force, options.progress)
+@combine_options(options.model, options.output_dir, options.config, options.checkpoint)
+@combine_options(options.export, options.force, options.progress)
 def export_onnx(
     model: str,
     output_dir: Path,
-    config: Optional[Path],
-    checkpoint: Optional[Path],
+    config: Path | None,
+    checkpoint: Path | None,
     allow_unknown_checkpoint: bool,
-    shape: Optional[ImageShape],
+    shape: ImageShape | None,
     batch: int,
     opset: int,
     int32: bool,
@@ -76,13 +76,13 @@ def export_onnx(
 
 
 @command
-@together(options.model, options.output_dir, options.config, options.own_checkpoint, options.precision)
-@together(options.input_form, options.front_end, options.force, options.progress)
+@combine_options(options.model, options.output_dir, options.config, options.own_checkpoint, options.precision)
+@combine_options(options.input_form, options.front_end, options.force, options.progress)
 def to_ir(
     model: str,
     output_dir: Path,
-    config: Optional[Path],
-    checkpoint: Optional[Path],
+    config: Path | None,
+    checkpoint: Path | None,
     precisions: Sequence[str],
     input_type: Literal["f32", "u8"],
     input_layout: Literal["NCHW", "NHWC"],
@@ -98,9 +98,9 @@ def to_ir(
     Example:
       pspnet-convert to-ir demo --precision FP16
     """
-    from pspnet_convert.converting.front_ends import find_front_end
-    from pspnet_convert.models.input_form import InputForm
+    from pspnet_convert.runtimes.input_form import InputForm
     from pspnet_convert.stages import conversion
+    from pspnet_convert.to_ir.front_ends import find_front_end
 
     if config is None:
         options.refuse("checkpoint", because="is for --config here: the ONNX of MODEL has been exported")
@@ -111,31 +111,31 @@ def to_ir(
 
 
 @command
-@together(options.model, options.output_dir, options.config, options.checkpoint, options.images)
+@combine_options(options.model, options.output_dir, options.config, options.checkpoint, options.images)
 @click.option("--onnx", "onnx_files", type=FILE, multiple=True, help="Compare this ONNX from elsewhere. Repeatable.")
 @click.option("--ir", "ir_files", type=FILE, multiple=True, help="Compare this IR (.xml) from elsewhere. Repeatable.")
-@together(options.input_shape, options.batch, options.input_form)
+@combine_options(options.input_shape, options.batch, options.input_form)
 @click.option(
     "--at-default-precision", is_flag=True, help="Tell as well how the IRs answer as this processor runs them."
 )
 @click.option("--save-diff", type=FOLDER, metavar="DIR", help="Save pictures of what differs, side by side.")
-@together(options.junit, options.force, options.progress)
+@combine_options(options.junit, options.force, options.progress)
 def verify(
     model: str,
     output_dir: Path,
-    config: Optional[Path],
-    checkpoint: Optional[Path],
+    config: Path | None,
+    checkpoint: Path | None,
     allow_unknown_checkpoint: bool,
     images: Sequence[Path],
     onnx_files: Sequence[Path],
     ir_files: Sequence[Path],
-    shape: Optional[ImageShape],
+    shape: ImageShape | None,
     batch: int,
     input_type: Literal["f32", "u8"],
     input_layout: Literal["NCHW", "NHWC"],
     at_default_precision: bool,
-    save_diff: Optional[Path],
-    junit: Optional[Path],
+    save_diff: Path | None,
+    junit: Path | None,
     force: bool,
     progress: str,
     as_json: bool,
@@ -152,7 +152,7 @@ def verify(
     Example:
       pspnet-convert verify demo --images photo.jpg
     """
-    from pspnet_convert.models.input_form import InputForm
+    from pspnet_convert.runtimes.input_form import InputForm
     from pspnet_convert.stages import verification
 
     if not (onnx_files or ir_files):
@@ -175,18 +175,18 @@ def verify(
 
 
 @command
-@together(options.model, options.output_dir, options.source, options.config, options.checkpoint, options.export)
-@together(options.precision, options.input_form, options.front_end, options.images, options.junit)
-@together(options.force, options.progress)
+@combine_options(options.model, options.output_dir, options.source, options.config, options.checkpoint, options.export)
+@combine_options(options.precision, options.input_form, options.front_end, options.images, options.junit)
+@combine_options(options.force, options.progress)
 def run(
     model: str,
     output_dir: Path,
     sources: Sequence[str],
     allow_http_redirect: bool,
-    config: Optional[Path],
-    checkpoint: Optional[Path],
+    config: Path | None,
+    checkpoint: Path | None,
     allow_unknown_checkpoint: bool,
-    shape: Optional[ImageShape],
+    shape: ImageShape | None,
     batch: int,
     opset: int,
     int32: bool,
@@ -197,7 +197,7 @@ def run(
     front_end: str,
     mo_args: Sequence[tuple[str, Any]],
     images: Sequence[Path],
-    junit: Optional[Path],
+    junit: Path | None,
     force: bool,
     progress: str,
     as_json: bool,
@@ -211,7 +211,7 @@ def run(
       pspnet-convert run demo -o models
     """
     from pspnet_convert import pipeline
-    from pspnet_convert.models.input_form import InputForm
+    from pspnet_convert.runtimes.input_form import InputForm
 
     remove_earlier(junit)
     with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, config=config, force=force) as job:
@@ -235,7 +235,7 @@ def run(
 
 
 @command
-@together(options.model, options.output_dir, options.config, options.own_checkpoint)
+@combine_options(options.model, options.output_dir, options.config, options.own_checkpoint)
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
@@ -258,17 +258,17 @@ def run(
     type=click.FloatRange(0, 100),
     help="Points of mIoU that INT8 may lose against FP32, on --dataset or the card's: else exit 16.",
 )
-@together(options.force, options.progress)
+@combine_options(options.force, options.progress)
 def quantize(
     model: str,
     output_dir: Path,
-    config: Optional[Path],
-    checkpoint: Optional[Path],
-    calibration: Optional[Path],
+    config: Path | None,
+    checkpoint: Path | None,
+    calibration: Path | None,
     subset_size: int,
     min_agreement: float,
-    dataset: Optional[Path],
-    max_drop: Optional[float],
+    dataset: Path | None,
+    max_drop: float | None,
     force: bool,
     progress: str,
     as_json: bool,

@@ -11,11 +11,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, NoReturn, Optional
+from typing import Any, NoReturn
 
 import click
 
-from pspnet_convert.commands.options import together
+from pspnet_convert.commands.options import combine_options
 from pspnet_convert.commands.output import print_json
 from pspnet_convert.errors import (
     DISK_FULL,
@@ -38,7 +38,7 @@ class Terminated(KeyboardInterrupt):
 def clean_up_when_terminated() -> None:
     """Raise Terminated in this process at SIGTERM, unless whoever started it has that ignored."""
 
-    def terminated(number: int, frame: Optional[FrameType]) -> None:
+    def terminated(number: int, frame: FrameType | None) -> None:
         raise Terminated
 
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
@@ -57,7 +57,7 @@ def command(function: Callable[..., None]) -> click.Command:
             function(*args, **options)
             sys.stdout.flush()
 
-    with_options = together(
+    with_options = combine_options(
         click.option("--json", "as_json", is_flag=True, help="Print the result as JSON."),
         click.option("--debug", is_flag=True, help="Log everything, and show tracebacks."),
     )(guarded)

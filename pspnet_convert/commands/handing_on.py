@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import click
 
@@ -18,7 +18,7 @@ from pspnet_convert.commands.output import print_json
 class _Uri(click.ParamType):
     name = "URI"
 
-    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:\S+", str(value)):  # RFC 3986: a scheme, and no blanks
             self.fail(f"{value!r} is no URI, such as https://ci.example/builder", param, ctx)
         return str(value)
@@ -28,7 +28,7 @@ class _Uri(click.ParamType):
 @click.option("--check", "manifest", type=FILE, required=True, help="The manifest whose files are made again.")
 @click.option("--checkpoint", type=FILE, help="Its checkpoint, where that does not lie beside it.")
 @options.progress
-def rebuild(manifest: Path, checkpoint: Optional[Path], progress: str, as_json: bool) -> None:
+def rebuild(manifest: Path, checkpoint: Path | None, progress: str, as_json: bool) -> None:
     """Convert again as a manifest says, in a temporary folder, and compare the digests.
 
     Exit code 0: the same files; 19: others. Tools whose versions are not the manifest's are named.
@@ -37,10 +37,10 @@ def rebuild(manifest: Path, checkpoint: Optional[Path], progress: str, as_json: 
     Example:
       pspnet-convert rebuild --check public/pspnet-pytorch/manifest.json
     """
-    from pspnet_convert.handing_on.rebuild import check_same
-    from pspnet_convert.handing_on.rebuild import rebuild as convert_again
-    from pspnet_convert.printing import print_table, rebuild_table
     from pspnet_convert.progress import make_progress
+    from pspnet_convert.rebuild.compare import check_same
+    from pspnet_convert.rebuild.compare import rebuild as convert_again
+    from pspnet_convert.tables import print_table, rebuild_table
 
     result = convert_again(manifest, checkpoint, make_progress(progress, sys.stderr))
     if as_json:
@@ -59,9 +59,9 @@ def rebuild(manifest: Path, checkpoint: Optional[Path], progress: str, as_json: 
 @options.progress
 def bundle(
     model: str,
-    target: Optional[Path],
+    target: Path | None,
     output_dir: Path,
-    builder_id: Optional[str],
+    builder_id: str | None,
     allow_unverified: bool,
     progress: str,
     as_json: bool,
@@ -74,10 +74,10 @@ def bundle(
     Example:
       pspnet-convert bundle demo -o demo.tar.gz
     """
+    from pspnet_convert.bundle.archive import bundle as pack
     from pspnet_convert.cards.catalog import find_card
-    from pspnet_convert.handing_on.bundle import bundle as pack
-    from pspnet_convert.printing import bundle_table, print_table
     from pspnet_convert.progress import make_progress
+    from pspnet_convert.tables import bundle_table, print_table
     from pspnet_convert.workspace import Workspace
 
     card = find_card(model)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -17,7 +17,7 @@ from pspnet_convert.progress import MODES
 if TYPE_CHECKING:
     from pspnet_convert.cards.card import ModelCard
     from pspnet_convert.job import Job
-    from pspnet_convert.models.input_form import ImageShape
+    from pspnet_convert.runtimes.input_form import ImageShape
 
 # What others say too (workspace.py, card.py, input_form.py, quantize.py), but --help would wait for what they import.
 PRECISIONS = ("FP32", "FP16")
@@ -30,7 +30,7 @@ SUBSET = 300
 class _Shape(click.ParamType):
     name = "1,3,H,W"
 
-    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> ImageShape:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ImageShape:
         try:
             batch, channels, height, width = (int(part) for part in str(value).strip("[]").split(","))
         except ValueError:
@@ -45,7 +45,7 @@ class _Shape(click.ParamType):
 class _Batch(click.ParamType):
     name = "N|dynamic"
 
-    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> int:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if value == "dynamic":
             return -1  # input_form.DYNAMIC
         text = str(value)
@@ -57,14 +57,14 @@ class _Batch(click.ParamType):
 class _MoArgument(click.ParamType):
     name = "NAME[=VALUE]"
 
-    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> Any:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         name, equals, text = str(value).lstrip("-").partition("=")
         if not name:
             self.fail("has no name", param, ctx)
         return name, text if equals else True
 
 
-def together(*decorators: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def combine_options(*decorators: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """All `decorators` as one, in the order in which --help shows them."""
 
     def apply(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -111,7 +111,7 @@ input_shape = click.option(
 batch = click.option(
     "--batch", type=_Batch(), default=1, show_default=True, help="Images at a time; dynamic: as many as one likes."
 )
-input_form = together(
+input_form = combine_options(
     click.option(
         "--input-type",
         type=click.Choice(["u8", "f32"]),
@@ -129,7 +129,7 @@ input_form = together(
 )
 
 
-source = together(
+source = combine_options(
     click.option(
         "--source",
         "sources",
@@ -151,11 +151,11 @@ config = click.option(
     help="Your own mmsegmentation PSPNet's config, instead of MODEL; it is Python, and is run.",
 )
 own_checkpoint = click.option("--checkpoint", type=FILE, help="The checkpoint that goes with --config.")
-checkpoint = together(
+checkpoint = combine_options(
     click.option("--checkpoint", type=FILE, help="A checkpoint that is here already, instead of the download."),
     click.option("--allow-unknown-checkpoint", is_flag=True, help="Take it though its digest is not the card's."),
 )
-front_end = together(
+front_end = combine_options(
     click.option(
         "--front-end",
         type=click.Choice(("auto", "mo", "ovc")),
@@ -171,7 +171,7 @@ front_end = together(
         help="A further argument of Model Optimizer, by its Python name. Repeatable.",
     ),
 )
-export = together(
+export = combine_options(
     input_shape,
     batch,
     click.option("--opset", type=int, default=18, show_default=True, help="ONNX opset, 18 to 23."),
@@ -198,10 +198,10 @@ def job_of(
     model: str,
     output_dir: Path,
     progress: str,
-    checkpoint: Optional[Path] = None,
+    checkpoint: Path | None = None,
     allow_unknown: bool = False,
     *,
-    config: Optional[Path] = None,
+    config: Path | None = None,
     force: bool,
 ) -> Iterator[Job]:
     """The job for what the user gave, in a block; its bar is on stderr. The card of a `config` stays in its folder."""
@@ -212,13 +212,13 @@ def job_of(
     card = _card_of(model, output_dir, config, checkpoint)
     with open_job(card, output_dir, make_progress(progress, sys.stderr), choice, force=force) as job:
         if config is not None:
-            from pspnet_convert.pytorch.own_model import keep_card
+            from pspnet_convert.cards.own_model import keep_card
 
             keep_card(job.card, job.workspace.folder)
         yield job
 
 
-def _card_of(model: str, output_dir: Path, config: Optional[Path], checkpoint: Optional[Path]) -> ModelCard:
+def _card_of(model: str, output_dir: Path, config: Path | None, checkpoint: Path | None) -> ModelCard:
     if config is None:
         from pspnet_convert.cards.catalog import find_card
 
@@ -229,7 +229,7 @@ def _card_of(model: str, output_dir: Path, config: Optional[Path], checkpoint: O
     refuse(*of_downloads, because="is not for --config, whose checkpoint is the one that is given with it")
     if checkpoint is None:
         raise click.UsageError("--config needs the checkpoint that goes with it: --checkpoint FILE.")
-    from pspnet_convert.pytorch.own_model import own_card, with_kept_texts
+    from pspnet_convert.cards.own_model import own_card, with_kept_texts
     from pspnet_convert.workspace import Workspace
 
     card = own_card(config, checkpoint)

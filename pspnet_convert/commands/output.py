@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.errors import InconclusiveError, MismatchError
 
@@ -20,7 +20,7 @@ _CALIBRATE = "Calibrate it with more pictures, or such as the model will see (--
 
 def print_outcomes(job: Job, outcomes: Sequence[Outcome], as_json: bool) -> None:
     """What stages made."""
-    from pspnet_convert.printing import print_table, stage_table
+    from pspnet_convert.tables import print_table, stage_table
 
     if as_json:
         print_json([outcome.as_dict() for outcome in outcomes])
@@ -28,27 +28,27 @@ def print_outcomes(job: Job, outcomes: Sequence[Outcome], as_json: bool) -> None
         print_table(stage_table(outcomes, job.workspace.folder))
 
 
-def remove_earlier(junit: Optional[Path]) -> None:
+def remove_earlier(junit: Path | None) -> None:
     """Take away the file of an earlier verification: CI must not collect it where this one comes to no verdict."""
     if junit is not None:
-        from pspnet_convert.workspace import refuse_special, writing
+        from pspnet_convert.files import refuse_special, writing
 
         refuse_special(junit)
         with writing(junit):
             junit.unlink(missing_ok=True)
 
 
-def print_verified(job: Job, outcomes: Sequence[Outcome], as_json: bool, junit: Optional[Path]) -> None:
+def print_verified(job: Job, outcomes: Sequence[Outcome], as_json: bool, junit: Path | None) -> None:
     """What verify, the last of `outcomes`, found, on the terminal and into the file `junit`.
 
     MismatchError or InconclusiveError where its verdict is that.
     """
-    from pspnet_convert.printing import print_table, stage_table, verification_table
+    from pspnet_convert.tables import print_table, stage_table, verification_table
 
     result = outcomes[-1].record.result
     if junit is not None:
-        from pspnet_convert.verifying.junit import junit_xml
-        from pspnet_convert.workspace import write_text
+        from pspnet_convert.files import write_text
+        from pspnet_convert.verify.junit import junit_xml
 
         write_text(junit, junit_xml(job.card.name, result))
     if as_json:
@@ -63,13 +63,13 @@ def print_verified(job: Job, outcomes: Sequence[Outcome], as_json: bool, junit: 
     _raise_unless_equal(result)
 
 
-def print_int8(job: Job, outcomes: Sequence[Outcome], max_drop: Optional[float], as_json: bool) -> None:
+def print_int8(job: Job, outcomes: Sequence[Outcome], max_drop: float | None, as_json: bool) -> None:
     """What quantize, verify-int8 and, if it ran, evaluate-int8 gave.
 
     MismatchError or InconclusiveError where the verdict is that, AccuracyError where more than `max_drop` is lost.
     """
-    from pspnet_convert.evaluating.evaluate import check_drops, drop_between
-    from pspnet_convert.printing import evaluation_table, int8_table, print_table, stage_table
+    from pspnet_convert.evaluate.figures import check_drops, drop_between
+    from pspnet_convert.tables import evaluation_table, int8_table, print_table, stage_table
 
     _, verified, *evaluated = outcomes
     result = verified.record.result
@@ -87,10 +87,10 @@ def print_int8(job: Job, outcomes: Sequence[Outcome], max_drop: Optional[float],
         check_drops(lost, "IR FP32", max_drop, _CALIBRATE)
 
 
-def print_evaluated(outcome: Outcome, max_drop: Optional[float], as_json: bool) -> None:
+def print_evaluated(outcome: Outcome, max_drop: float | None, as_json: bool) -> None:
     """What evaluate measured; AccuracyError where a model is more than `max_drop` points down."""
-    from pspnet_convert.evaluating.evaluate import check_drops, drops
-    from pspnet_convert.printing import class_table, evaluation_notes, evaluation_table, print_table
+    from pspnet_convert.evaluate.figures import check_drops, drops
+    from pspnet_convert.tables import class_table, evaluation_notes, evaluation_table, print_table
 
     result = outcome.record.result
     if as_json:

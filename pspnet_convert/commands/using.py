@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import click
 
 from pspnet_convert.commands import options
 from pspnet_convert.commands.guard import command
-from pspnet_convert.commands.options import FILE, FOLDER, job_of, together
+from pspnet_convert.commands.options import FILE, FOLDER, combine_options, job_of
 from pspnet_convert.commands.output import print_evaluated, print_json
 
 
@@ -25,8 +25,8 @@ def info(model: str, omz_json: bool, as_json: bool) -> None:
       pspnet-convert info demo --json
     """
     from pspnet_convert.cards.catalog import find_card
-    from pspnet_convert.handing_on.omz import omz_info
-    from pspnet_convert.printing import card_table, print_table
+    from pspnet_convert.cards.omz_info import omz_info
+    from pspnet_convert.tables import card_table, print_table
 
     card = find_card(model)
     if omz_json:
@@ -51,7 +51,7 @@ def list_(dataset: str, backbone: str, search: str, as_json: bool) -> None:
       pspnet-convert list --dataset cityscapes --backbone r-50
     """
     from pspnet_convert.cards.catalog import listed
-    from pspnet_convert.printing import CATALOG_WIDTH, catalog_table, print_table
+    from pspnet_convert.tables import CATALOG_WIDTH, catalog_table, print_table
 
     models = listed(dataset, backbone, search)
     if not models:
@@ -63,7 +63,7 @@ def list_(dataset: str, backbone: str, search: str, as_json: bool) -> None:
 
 
 @command
-@together(options.model, options.output_dir)
+@combine_options(options.model, options.output_dir)
 def report(model: str, output_dir: Path, as_json: bool) -> None:
     """Write the page of what was done so far, public/<model>/report.html, from the manifest.
 
@@ -93,9 +93,9 @@ def segment(images: Sequence[Path], model: str, precision: str, output_dir: Path
     Example:
       pspnet-convert segment photo.jpg --model demo
     """
-    from pspnet_convert.models.backends import OpenVinoBackend
-    from pspnet_convert.printing import print_table, segment_table
-    from pspnet_convert.segment import segment as segment_images
+    from pspnet_convert.runtimes.backends import OpenVinoBackend
+    from pspnet_convert.segment.paint import segment as segment_images
+    from pspnet_convert.tables import print_table, segment_table
 
     with job_of(model, output_dir, "none", force=False) as job:
         shape = job.exported_shape()
@@ -118,7 +118,7 @@ def segment(images: Sequence[Path], model: str, precision: str, output_dir: Path
 
 
 @command
-@together(options.model, options.output_dir, options.config, options.checkpoint)
+@combine_options(options.model, options.output_dir, options.config, options.checkpoint)
 @click.option("--rounds", type=click.IntRange(1, 1000), default=7, show_default=True, help="Turns of each model.")
 @click.option("--int8", is_flag=True, help="The folded graph in INT8 as well; needs NNCF.")
 @click.option("--plot", type=FILE, help="Draw a bar chart into this PNG file.")
@@ -126,12 +126,12 @@ def segment(images: Sequence[Path], model: str, precision: str, output_dir: Path
 def benchmark(
     model: str,
     output_dir: Path,
-    config: Optional[Path],
-    checkpoint: Optional[Path],
+    config: Path | None,
+    checkpoint: Path | None,
     allow_unknown_checkpoint: bool,
     rounds: int,
     int8: bool,
-    plot: Optional[Path],
+    plot: Path | None,
     progress: str,
     as_json: bool,
 ) -> None:
@@ -141,14 +141,14 @@ def benchmark(
     Example:
       pspnet-convert benchmark demo --plot speed.png
     """
-    from pspnet_convert.printing import benchmark_table, plot_benchmark, print_table
+    from pspnet_convert.files import write_atomically
     from pspnet_convert.stages import timing
-    from pspnet_convert.workspace import replacing
+    from pspnet_convert.tables import benchmark_table, plot_benchmark, print_table
 
     with job_of(model, output_dir, progress, checkpoint, allow_unknown_checkpoint, config=config, force=False) as job:
         rows = timing.benchmark(job, rounds, int8=int8)
     if plot is not None:
-        with replacing(plot) as (temporary,):
+        with write_atomically(plot) as (temporary,):
             plot_benchmark(rows, temporary)
     if as_json:
         print_json([row.as_dict() for row in rows])
@@ -157,7 +157,7 @@ def benchmark(
 
 
 @command
-@together(options.model, options.output_dir, options.config, options.checkpoint)
+@combine_options(options.model, options.output_dir, options.config, options.checkpoint)
 @click.option("--dataset", type=FOLDER, help="A folder in Pascal VOC's layout.")
 @click.option("--split", default="val", show_default=True, help="Which list below ImageSets/Segmentation.")
 @click.option(
@@ -184,8 +184,8 @@ def benchmark(
 def evaluate(
     model: str,
     output_dir: Path,
-    config: Optional[Path],
-    checkpoint: Optional[Path],
+    config: Path | None,
+    checkpoint: Path | None,
     allow_unknown_checkpoint: bool,
     force: bool,
     progress: str,
@@ -201,7 +201,7 @@ def evaluate(
     Example:
       pspnet-convert evaluate --dataset VOCdevkit/VOC2012 --protocol pad --max-drop 0.5
     """
-    from pspnet_convert.evaluating.evaluation_inputs import Choice
+    from pspnet_convert.evaluate.inputs import Choice
     from pspnet_convert.stages import evaluation
 
     asked = Choice(**choice)

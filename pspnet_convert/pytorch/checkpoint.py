@@ -10,11 +10,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.cards.card import CheckpointFile, ModelCard
+from pspnet_convert.cards.metadata import Metadata
 from pspnet_convert.errors import CheckpointError, DigestError, printable
-from pspnet_convert.pytorch.checkpoint_file import ADVICE, read_values
+from pspnet_convert.pytorch.safe_unpickle import ADVICE, read_values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,16 +26,6 @@ _MAX_NAME = 500  # characters of a tensor's or class's name
 _BATCHES = ".num_batches_tracked"
 _MAX_TEXT = 2**20  # characters of the config in the metadata
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """What the checkpoint says of itself; None where it says nothing. Of `classes` each is printable, and not empty."""
-
-    classes: Optional[list[str]] = None
-    palette: Optional[list[list[int]]] = None
-    mmseg_version: Optional[str] = None
-    config: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -175,7 +166,7 @@ def _metadata(meta: Mapping[Any, Any]) -> Metadata:
     )
 
 
-def _class_names(classes: Any) -> Optional[list[str]]:
+def _class_names(classes: Any) -> list[str] | None:
     """Each as it is, else as it can be printed, or by its number where nothing is left; None for what are no texts."""
     if not isinstance(classes, (list, tuple)) or not all(isinstance(name, str) for name in classes):
         return None
@@ -200,7 +191,7 @@ def _is_palette(palette: Any) -> bool:
     )
 
 
-def _text(value: Any) -> Optional[str]:
+def _text(value: Any) -> str | None:
     """The text if it is one of a sane length; what UTF-8 cannot say (lone surrogates) becomes a question mark."""
     if not isinstance(value, str) or len(value) > _MAX_TEXT:
         return None

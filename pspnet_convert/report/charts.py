@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Optional
+from typing import Any
 
-from pspnet_convert.report.facts import Stages
 from pspnet_convert.report.words import in_bytes
+from pspnet_convert.verdict import Stages
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def latencies(stages: Stages) -> list[Bar]:
     )
 
 
-def _artifact(stage: str, file: PurePosixPath) -> Optional[str]:
+def _artifact(stage: str, file: PurePosixPath) -> str | None:
     if stage == "download":
         return "Checkpoint"
     if file.suffix == ".onnx":
@@ -66,7 +66,7 @@ def _artifact(stage: str, file: PurePosixPath) -> Optional[str]:
     return f"IR {file.parent.name}" if file.suffix in (".xml", ".bin") else None
 
 
-def _bars(rows: Iterable[tuple[str, float, str]], longest: Optional[float] = None) -> list[Bar]:
+def _bars(rows: Iterable[tuple[str, float, str]], longest: float | None = None) -> list[Bar]:
     """From labels, values and the values' words."""
     known = list(rows)
     scale = longest or max((value for _, value, _ in known), default=0) or 1

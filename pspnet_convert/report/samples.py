@@ -12,16 +12,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageFilter
 
-from pspnet_convert.models.images import read_image
-from pspnet_convert.report.facts import DigestOf
-from pspnet_convert.verifying.evidence import slug
+from pspnet_convert.files import slug
+from pspnet_convert.runtimes.images import read_image
+from pspnet_convert.verdict import DigestOf
 
 Labels = NDArray[np.uint8]
 
@@ -50,7 +50,7 @@ class Layer:
     key: str
     title: str
     labels: str
-    marks: Optional[str]
+    marks: str | None
     differing: int
 
 

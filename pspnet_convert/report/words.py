@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
-from pspnet_convert.models.input_form import DYNAMIC
+from pspnet_convert.runtimes.input_form import DYNAMIC
 
 
 def percent(share: float) -> str:
@@ -19,7 +19,7 @@ def part(share: float) -> str:
     return f"{100 * share:.1f} %" if share >= 0.0005 else "< 0.1 %"
 
 
-def scientific(value: Optional[float]) -> str:
+def scientific(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.1e}"
 
 

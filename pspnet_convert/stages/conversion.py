@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pspnet_convert.converting.front_ends import FrontEnd
-from pspnet_convert.converting.ir import convert_to_ir
 from pspnet_convert.job import Job, Outcome, require
-from pspnet_convert.models.input_form import InputForm
+from pspnet_convert.runtimes.input_form import InputForm
+from pspnet_convert.to_ir.convert import convert_to_ir
+from pspnet_convert.to_ir.front_ends import FrontEnd
 from pspnet_convert.workspace import PRECISIONS, ir_files
 
 
@@ -23,7 +23,7 @@ def to_ir(job: Job, precisions: Sequence[str], front_end: FrontEnd, form: InputF
     targets = {precision: job.workspace.ir(precision) for precision in PRECISIONS if precision in precisions}
 
     def work() -> dict[str, Any]:
-        with job.replacing_irs(list(targets.values())) as made:
+        with job.write_irs_atomically(list(targets.values())) as made:
             convert_to_ir(onnx, job.card, dict(zip(targets, made)), front_end, job.exported_shape(), form)
         return {}
 

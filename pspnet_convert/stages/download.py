@@ -8,11 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
 
-from pspnet_convert.fetching.fetch import fetch, sources_of
+from pspnet_convert.download.fetch import fetch, sources_of
 from pspnet_convert.job import Job, Outcome, tell
-from pspnet_convert.recording.manifest import StageRecord
+from pspnet_convert.manifest import StageRecord
 
 
 def download(job: Job, sources: Sequence[str], *, allow_http_redirect: bool = False) -> Outcome:
@@ -43,7 +42,7 @@ def download(job: Job, sources: Sequence[str], *, allow_http_redirect: bool = Fa
     return tell(Outcome("download", record, skipped=fetched.already_there))
 
 
-def _without_folders(source: Optional[str]) -> Optional[str]:
+def _without_folders(source: str | None) -> str | None:
     """A source as the manifest has it: a URL as it is, of a place on this machine the name alone."""
     if source is None or source.startswith(("http://", "https://")):
         return source

@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pspnet_convert.evaluating import evaluation_inputs as asked
-from pspnet_convert.evaluating.chunks import Task, here
-from pspnet_convert.evaluating.cluster import on_cluster
-from pspnet_convert.evaluating.dataset import Entry, read_split
-from pspnet_convert.evaluating.evaluate import count, evaluation
-from pspnet_convert.evaluating.evaluation_inputs import Choice
-from pspnet_convert.evaluating.partials import Partials
+from pspnet_convert.evaluate import inputs as asked
+from pspnet_convert.evaluate.chunks import ChunkSettings, run_locally
+from pspnet_convert.evaluate.dataset import Entry, read_split
+from pspnet_convert.evaluate.figures import count, evaluation
+from pspnet_convert.evaluate.inputs import Choice
+from pspnet_convert.evaluate.partials import Partials
+from pspnet_convert.evaluate.ray_cluster import run_on_ray
 from pspnet_convert.job import Job, Outcome, require
+from pspnet_convert.manifest import digest_of, versions
 from pspnet_convert.progress import steps
-from pspnet_convert.recording.manifest import digest_of, versions
+from pspnet_convert.runtimes.model_file import ModelFile
 from pspnet_convert.stages import tools
-from pspnet_convert.verifying.candidates import ModelFile
 
 
 def evaluate(job: Job, choice: Choice, stage: str = "evaluate") -> Outcome:
@@ -38,7 +38,7 @@ def evaluate(job: Job, choice: Choice, stage: str = "evaluate") -> Outcome:
         depends_on = {**common, **options, "tools": versions(*tools.EVALUATION)}
         kept = job.workspace.folder / "evaluation"
         partials = Partials(kept, depends_on, models, images, resume=choice.resume)
-        task = Task(job.card, job.exported_shape(), protocol, choice.skip_bad, job.input_form())
+        task = ChunkSettings(job.card, job.exported_shape(), protocol, choice.skip_bad, job.input_form())
         return _measure(job, task, subjects, listed, choice, partials)
 
     dataset = {"name": folder.name, "split": choice.split, "listed": len(listed), "images": digest_of(images)}
@@ -63,10 +63,15 @@ def _records(job: Job, subject: ModelFile) -> list[dict[str, Any]]:
 
 
 def _measure(
-    job: Job, task: Task, subjects: Sequence[ModelFile], listed: Sequence[Entry], choice: Choice, partials: Partials
+    job: Job,
+    task: ChunkSettings,
+    subjects: Sequence[ModelFile],
+    listed: Sequence[Entry],
+    choice: Choice,
+    partials: Partials,
 ) -> dict[str, Any]:
     entries = listed[: choice.limit]
-    over = here if choice.ray is None else on_cluster(choice.ray)
+    over = run_locally if choice.ray is None else run_on_ray(choice.ray)
     with steps(job.progress, len(entries), "evaluating", stage="evaluate"):
         total = count(task, subjects, entries, partials, over, job.progress.advance)
     result = evaluation(task, len(listed), len(entries), total)

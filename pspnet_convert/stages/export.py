@@ -5,15 +5,15 @@ How it is exported is onnx_export.py's business.
 
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any
 
 from pspnet_convert.job import Job, Outcome
-from pspnet_convert.models.input_form import ImageShape
+from pspnet_convert.runtimes.input_form import ImageShape
 from pspnet_convert.stages import tools
 
 
 def export_onnx(
-    job: Job, shape: Optional[ImageShape], batch: int, opset: int, *, int32: bool, fold_pyramid: bool
+    job: Job, shape: ImageShape | None, batch: int, opset: int, *, int32: bool, fold_pyramid: bool
 ) -> Outcome:
     """The checkpoint's network as ONNX for `batch` images, or any number (DYNAMIC), of the height and width of
     `shape`; the card's where None is given."""
@@ -22,11 +22,11 @@ def export_onnx(
 
     def work() -> dict[str, Any]:
         # Late, for torch: a stage that is skipped need not wait for it.
-        from pspnet_convert.exporting.onnx_export import ExportOptions, export_onnx
+        from pspnet_convert.export_onnx.write_onnx import ExportOptions, export_onnx
 
         options = ExportOptions(shape, opset, int32, fold_pyramid)
         network = job.original.network
-        with job.replacing(target) as (temporary,):
+        with job.write_atomically(target) as (temporary,):
             export_onnx(network, job.card, temporary, options, job.original.provenance())
         return {"checkpoint": job.original.findings()}
 

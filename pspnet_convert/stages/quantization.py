@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from pspnet_convert.job import Job, Outcome, require
 from pspnet_convert.progress import steps
-from pspnet_convert.quantizing.int8_check import check_int8
-from pspnet_convert.quantizing.quantize import calibration_images, checked_images
-from pspnet_convert.quantizing.quantize import quantize as write_int8
+from pspnet_convert.quantize.calibrate import calibration_images, checked_images
+from pspnet_convert.quantize.calibrate import quantize as write_int8
+from pspnet_convert.quantize.int8_check import check_int8
 from pspnet_convert.stages import tools
 from pspnet_convert.workspace import INT8, ir_files
 
 
-def quantize(job: Job, calibration: Optional[Path], subset_size: int) -> Outcome:
+def quantize(job: Job, calibration: Path | None, subset_size: int) -> Outcome:
     """The workspace's FP32 IR as INT8, calibrated with pictures of the folder `calibration`, or of the card."""
     ir, target = job.ir("FP32"), job.workspace.ir(INT8)
     require(ir_files(ir), "to-ir")
@@ -26,7 +26,7 @@ def quantize(job: Job, calibration: Optional[Path], subset_size: int) -> Outcome
 
     def work() -> dict[str, Any]:
         calibrating = steps(job.progress, len(images), "calibrating", stage="quantize")
-        with calibrating as note, job.replacing_irs([target]) as (made,):
+        with calibrating as note, job.write_irs_atomically([target]) as (made,):
             write_int8(ir, job.card, job.exported_shape(), job.input_form(), images, made, note)
         return {}
 
@@ -40,7 +40,7 @@ def quantize(job: Job, calibration: Optional[Path], subset_size: int) -> Outcome
     )
 
 
-def verify_int8(job: Job, calibration: Optional[Path], min_agreement: float) -> Outcome:
+def verify_int8(job: Job, calibration: Path | None, min_agreement: float) -> Outcome:
     """Compare the workspace's INT8 IR with the FP32 one, on a few pictures (checked_images).
 
     The verdict is in the record's result.

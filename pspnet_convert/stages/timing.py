@@ -8,15 +8,16 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from pspnet_convert.benchmark import GRAPHS, Timing, subjects
-from pspnet_convert.benchmark import benchmark as time_in_turns
-from pspnet_convert.converting.front_ends import FrontEnd, find_front_end
-from pspnet_convert.converting.ir import convert_to_ir
+from pspnet_convert.benchmark.timing import GRAPHS, Timing, subjects
+from pspnet_convert.benchmark.timing import benchmark as time_in_turns
+from pspnet_convert.files import temporary_folder, writing
 from pspnet_convert.job import Job
-from pspnet_convert.models.input_form import PLAIN
 from pspnet_convert.progress import steps
-from pspnet_convert.quantizing.quantize import DEFAULT_SUBSET, calibration_images, quantize
-from pspnet_convert.workspace import INT8, PRECISIONS, temporary_folder, writing
+from pspnet_convert.quantize.calibrate import DEFAULT_SUBSET, calibration_images, quantize
+from pspnet_convert.runtimes.input_form import PLAIN
+from pspnet_convert.to_ir.convert import convert_to_ir
+from pspnet_convert.to_ir.front_ends import FrontEnd, find_front_end
+from pspnet_convert.workspace import INT8, PRECISIONS
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def benchmark(job: Job, rounds: int, *, int8: bool = False) -> list[Timing]:
 
 
 def _convert_into(job: Job, folder: Path, graph: str, front_end: FrontEnd) -> tuple[Path, dict[str, Path]]:
-    from pspnet_convert.exporting.onnx_export import ExportOptions, export_onnx, export_plainly
+    from pspnet_convert.export_onnx.write_onnx import ExportOptions, export_onnx, export_plainly
 
     folder.mkdir()
     onnx = folder / "model.onnx"

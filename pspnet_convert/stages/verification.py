@@ -10,25 +10,27 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.errors import ArtifactError
+from pspnet_convert.files import printable_name, slug, temporary_folder
 from pspnet_convert.job import Job, Outcome, require, tell
-from pspnet_convert.models.images import free_name
-from pspnet_convert.models.input_form import PLAIN, ImageShape, InputForm
+from pspnet_convert.manifest import StageRecord, versions
 from pspnet_convert.progress import steps
-from pspnet_convert.recording.manifest import StageRecord, versions
+from pspnet_convert.runtimes.images import free_name
+from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
+from pspnet_convert.runtimes.model_file import ModelFile
 from pspnet_convert.stages import tools
-from pspnet_convert.verifying.candidates import ModelFile, candidates
-from pspnet_convert.verifying.evidence import save_differences, slug, write_pictures
-from pspnet_convert.verifying.reference import expect
-from pspnet_convert.verifying.verification_inputs import picture_files, verification_inputs
-from pspnet_convert.verifying.verify import Verification
-from pspnet_convert.verifying.verify import verify as compare_with_reference
-from pspnet_convert.workspace import PRECISIONS, temporary_folder, told
+from pspnet_convert.verify.candidates import candidates
+from pspnet_convert.verify.compare import Verification
+from pspnet_convert.verify.compare import verify as compare_with_reference
+from pspnet_convert.verify.inputs import picture_files, verification_inputs
+from pspnet_convert.verify.pictures import save_differences, write_pictures
+from pspnet_convert.verify.reference import expect
+from pspnet_convert.workspace import PRECISIONS
 
 if TYPE_CHECKING:
-    from pspnet_convert.verifying.tolerances import Precision
+    from pspnet_convert.runtimes.logit_error import Precision
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +41,11 @@ def verify(
     onnx: Sequence[Path] = (),
     irs: Sequence[Path] = (),
     *,
-    shape: Optional[ImageShape] = None,
+    shape: ImageShape | None = None,
     batch: int = 1,
     form: InputForm = PLAIN,
     at_default_precision: bool = False,
-    save_diff: Optional[Path] = None,
+    save_diff: Path | None = None,
 ) -> Outcome:
     """Compare the workspace's ONNX and IRs with the reference; the verdict is in the record's result.
 
@@ -75,7 +77,7 @@ def _verify_own(job: Job, images: Sequence[Path], at_default_precision: bool) ->
 
     def work() -> dict[str, Any]:
         result = _compare(job, files, job.exported_shape(), job.input_form(), images, at_default_precision)
-        pictures.extend(write_pictures(result, job.card, job.workspace.verification, job.replacing))
+        pictures.extend(write_pictures(result, job.card, job.workspace.verification, job.write_atomically))
         return result.as_dict()
 
     return job.stage(
@@ -103,8 +105,8 @@ def _converted(job: Job) -> list[str]:
 def _from_elsewhere(onnx: Sequence[Path], irs: Sequence[Path]) -> list[ModelFile]:
     """ArtifactError if one is not there. Their names tell them apart in pictures' file names, too."""
     taken: set[str] = set()
-    files = [ModelFile(free_name(f"ONNX {told(path.name)}", taken, slug), path) for path in onnx]
-    files += [ModelFile(free_name(f"IR {told(path.name)}", taken, slug), path) for path in irs]
+    files = [ModelFile(free_name(f"ONNX {printable_name(path.name)}", taken, slug), path) for path in onnx]
+    files += [ModelFile(free_name(f"IR {printable_name(path.name)}", taken, slug), path) for path in irs]
     for part in (part for file in files for part in file.parts):
         if not part.is_file():
             raise ArtifactError(f"{part}: there is no such file", "An IR is an .xml with its .bin beside it.")
@@ -150,7 +152,7 @@ def _compare(
     with steps(job.progress, len(inputs) * (1 + len(compared)), "verifying", stage="verify") as note:
         return compare_with_reference(
             # Its weights go before the converted models come.
-            lambda batch: expect(job.original.last_use(), job.card, batch, note),
+            lambda batch: expect(job.original.take_network(), job.card, batch, note),
             compared,
             inputs,
             len(job.card.classes),

@@ -17,13 +17,13 @@ import pytest
 from conftest import Cli
 from undisturbed import assert_manifest_is_true, assert_undisturbed, digests
 
-from pspnet_convert.benchmark import Timing
+from pspnet_convert.benchmark.timing import Timing
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import WorkspaceError
-from pspnet_convert.printing import plot_benchmark
-from pspnet_convert.workspace import replacing
+from pspnet_convert.files import write_atomically
+from pspnet_convert.tables import plot_benchmark
 
-PHOTO = Path(__file__).parents[2] / "pspnet_convert" / "samples" / "chelsea.jpg"
+PHOTO = Path(__file__).parents[2] / "pspnet_convert" / "data" / "samples" / "chelsea.jpg"
 DISK = 16 << 20  # bytes; the small model's files are a fifth of it
 ADVICE = ". Make room there, or choose another folder."
 
@@ -93,7 +93,7 @@ def test_a_picture_that_cannot_be_written(cli: Cli, small: ModelCard, workspace:
 def test_a_plot_that_cannot_be_written(tmp_path: Path) -> None:
     row = Timing("IR", "plain", "FP32", "f32", "f32", *[1.0] * 8)
     refused = pytest.raises(WorkspaceError, match="cannot be written: File too large")
-    with refused, files_of_at_most(5_000), replacing(tmp_path / "plot.png") as (temporary,):
+    with refused, files_of_at_most(5_000), write_atomically(tmp_path / "plot.png") as (temporary,):
         plot_benchmark([row], temporary)
     assert list(tmp_path.iterdir()) == []
 

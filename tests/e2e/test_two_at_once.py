@@ -13,7 +13,7 @@ from undisturbed import assert_undisturbed
 
 from pspnet_convert.cards.card import ModelCard
 
-PHOTO = Path(__file__).parents[2] / "pspnet_convert" / "samples" / "chelsea.jpg"
+PHOTO = Path(__file__).parents[2] / "pspnet_convert" / "data" / "samples" / "chelsea.jpg"
 
 
 def together(*commands: list[str]) -> None:

@@ -1,0 +1,79 @@
+"""What a manifest says of the making of its IRs, as tools for supply chains read it: in-toto Statement v1, SLSA v1.
+
+It is not signed: whoever signs it vouches for it. The fields are those of in-toto's attestation specification
+(Statement, ResourceDescriptor) and of SLSA's build provenance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from packageurl import PackageURL
+
+from pspnet_convert.manifest_document import ManifestDocument
+from pspnet_convert.manifest_stages import File
+
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://slsa.dev/provenance/v1"
+
+
+def provenance(manifest: ManifestDocument, card: File, builder_id: str) -> dict[str, Any]:
+    """The statement on the IRs of `manifest`, in plain values, without times: the same conversion gives the same.
+
+    `card`: the card as it is handed on with them. `builder_id`: the URI by which readers know who ran the conversion.
+    """
+    return {
+        "_type": STATEMENT,
+        "subject": [_described(file) for file in manifest.irs],
+        "predicateType": PREDICATE,
+        "predicate": {
+            "buildDefinition": {
+                # It says what the parameters mean: they are its commands' options, as the manifest has them.
+                "buildType": tool_purl("pspnet-convert", manifest.tool.version),
+                "externalParameters": {
+                    "model": manifest.model.name,
+                    **{name: stage.model_dump(mode="json")["options"] for name, stage in manifest.making.items()},
+                },
+                "resolvedDependencies": [
+                    _checkpoint(manifest),
+                    _described(card),
+                    *(_described(image) for image in _calibration(manifest)),
+                    *({"name": tool, "uri": tool_purl(tool, has)} for tool, has in manifest.tools),
+                ],
+            },
+            "runDetails": {"builder": {"id": builder_id}},
+        },
+    }
+
+
+def tool_purl(package: str, version: str) -> str:
+    """The package URL of a Python package."""
+    return PackageURL("pypi", name=package, version=version).to_string()
+
+
+def _checkpoint(manifest: ManifestDocument) -> dict[str, Any]:
+    checkpoint = manifest.stages["export-onnx"].inputs.checkpoint
+    location = _location(manifest, checkpoint.sha256)
+    return {**_described(checkpoint), **({"downloadLocation": location} if location else {})}
+
+
+def _location(manifest: ManifestDocument, sha256: str) -> str | None:
+    """Where the checkpoint was downloaded from; None for one that was not, or whose URL is not known in full."""
+    download = manifest.stages.get("download")
+    if download is None or sha256 not in [file.sha256 for file in download.outputs]:
+        return None
+    source = download.result.source
+    # A query is left out of the manifest (fetch.without_secrets).
+    if source is None or not source.startswith(("http://", "https://")) or source.endswith("?..."):
+        return None
+    return source
+
+
+def _calibration(manifest: ManifestDocument) -> Sequence[File]:
+    quantized = manifest.stages.get("quantize")
+    return quantized.inputs.images if quantized else ()
+
+
+def _described(file: File) -> dict[str, Any]:
+    return {"name": file.file, "digest": {"sha256": file.sha256}}

@@ -1,1 +1,0 @@
-"""From ONNX to IR, by Model Optimizer or ovc."""

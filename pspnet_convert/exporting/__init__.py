@@ -1,1 +1,0 @@
-"""From the network to one ONNX file, its pyramid head folded."""

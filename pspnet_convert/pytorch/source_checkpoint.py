@@ -1,0 +1,79 @@
+"""The checkpoint that a job converts, and its network: each read once, when it is first needed.
+
+What a good checkpoint is, is checkpoint.py's business; what its network is, network.py's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.manifest import Digests
+
+if TYPE_CHECKING:
+    from pspnet_convert.pytorch.checkpoint import Checkpoint
+    from pspnet_convert.pytorch.network import PSPNet
+
+# The release that last changed what export-onnx writes. A newer tool gives the same network the same bytes.
+GRAPH_VERSION = "0.1.0"
+
+
+class SourceCheckpoint:
+    """The checkpoint at `path`, of the model of `card`; of another digest than the card's if `allow_unknown`."""
+
+    def __init__(self, card: ModelCard, path: Path, digests: Digests, *, allow_unknown: bool) -> None:
+        self.path = path
+        self.card = card
+        self._digests = digests
+        self._allow_unknown = allow_unknown
+
+    def record(self) -> dict[str, Any]:
+        """The file as the manifest has it, once it is identified (checkpoint.identify, which see for the errors)."""
+        from pspnet_convert.pytorch.checkpoint import identify
+
+        identify(self.path, self.card.checkpoint, self._digests.of, allow_unknown=self._allow_unknown)
+        record = self._digests.record(self.path, self.path.name)
+        return {**asdict(record), "is_the_cards": self.card.checkpoint.accepts(record.sha256)}
+
+    def findings(self) -> dict[str, Any]:
+        """What reading it told: plain values for the manifest. CheckpointError if it cannot be read."""
+        return {
+            "metadata": asdict(self._checkpoint.metadata),
+            "dropped_keys": list(self._checkpoint.dropped_keys),
+            "warnings": list(self._checkpoint.warnings),
+        }
+
+    def provenance(self) -> dict[str, str]:
+        """What an ONNX says of where it comes from."""
+        return {
+            "name": self.card.name,
+            "checkpoint_sha256": self._digests.of(self.path),
+            "classes": ",".join(self.card.class_names),
+            "tool": f"pspnet-convert {GRAPH_VERSION}",
+        }
+
+    @cached_property
+    def _checkpoint(self) -> Checkpoint:
+        from pspnet_convert.pytorch.checkpoint import load_checkpoint
+
+        return load_checkpoint(self.path, self.card)
+
+    @cached_property
+    def network(self) -> PSPNet:
+        """CheckpointError if the checkpoint cannot be read, or is of another network."""
+        from pspnet_convert.pytorch.network import build_network
+
+        return build_network(self.card, self._checkpoint)
+
+    def release(self) -> None:
+        """Let go of the network that was read, and of its weights."""
+        del self.network, self._checkpoint
+
+    def take_network(self) -> PSPNet:
+        """The network, whose weights go when the one who asked is done with it."""
+        network = self.network
+        self.release()
+        return network

@@ -1,1 +1,0 @@
-"""From the FP32 IR to INT8, and whether the two agree."""

@@ -1,1 +1,0 @@
-"""What was done: the manifest and its schema."""

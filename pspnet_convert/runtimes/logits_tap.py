@@ -1,0 +1,80 @@
+"""Where in a converted model the logits are, and what comes after them as a model of its own.
+
+The logits are the argmax's input. Found by structure, not by name, so that a file from elsewhere can be tapped too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pspnet_convert.errors import ContractError
+from pspnet_convert.runtimes.openvino_install import operations
+
+if TYPE_CHECKING:
+    import onnx
+    import openvino
+
+
+def argmax_nodes(model: onnx.ModelProto, path: Path, output: str) -> list[onnx.NodeProto]:
+    """The nodes from the one that gives `output` back to the ArgMax, whose input are the logits."""
+    producers = {name: node for node in model.graph.node for name in node.output}
+    nodes: list[onnx.NodeProto] = []
+    wanted = output
+    while len(nodes) <= len(model.graph.node) and wanted in producers:  # a broken graph may be a circle
+        nodes.append(producers[wanted])
+        if nodes[-1].op_type == "ArgMax":
+            return nodes
+        wanted = nodes[-1].input[0] if nodes[-1].input else ""
+    raise ContractError(f"{path}: {output} does not come from an ArgMax, so that there are no logits to compare")
+
+
+def onnx_tail(model: onnx.ModelProto, tail: Sequence[onnx.NodeProto], logits: str) -> bytes:
+    """The nodes of `tail` (last one first) as a model of their own that takes the logits."""
+    import onnx
+
+    needed = {name for node in tail for name in node.input}
+    constants = [node for node in model.graph.node if node.op_type == "Constant" and node.output[0] in needed]
+    graph = onnx.helper.make_graph(
+        [*constants, *reversed(tail)],
+        "argmax",
+        [onnx.helper.make_tensor_value_info(logits, onnx.TensorProto.FLOAT, None)],
+        list(model.graph.output),
+        [tensor for tensor in model.graph.initializer if tensor.name in needed],
+    )
+    made = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    return bytes(made.SerializeToString())
+
+
+def _topk(model: openvino.Model) -> Any:
+    """The TopK (OpenVINO's form of ArgMax) behind the model's result; None if there is none."""
+    node = model.outputs[0].get_node()
+    while node.get_type_name() != "TopK":
+        if not node.inputs():
+            return None
+        node = node.input_value(0).get_node()
+    return node
+
+
+def ir_logits(model: openvino.Model, path: Path) -> Any:
+    """The logits' port."""
+    node = _topk(model)
+    if node is None:
+        raise ContractError(f"{path}: its output does not come from an argmax, there are no logits to compare")
+    return node.input_value(0)
+
+
+def ir_tail(model: openvino.Model, path: Path) -> openvino.Model:
+    """What comes after the logits, as an openvino.Model that takes them."""
+    import openvino
+
+    copy = model.clone()
+    topk = _topk(copy)
+    logits = topk.input_value(0)
+    given = operations().parameter(logits.get_partial_shape(), logits.get_element_type())
+    topk.input(0).replace_source_output(given.output(0))
+    try:
+        return openvino.Model([result.get_node() for result in copy.outputs], [given])
+    except RuntimeError as error:
+        raise ContractError(f"{path}: what comes after its logits needs more than them") from error

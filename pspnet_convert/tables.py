@@ -1,0 +1,293 @@
+"""What people read on the terminal: tables of a card, of stages, of a verification."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pspnet_convert.cards.card import ModelCard
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from pspnet_convert.benchmark.timing import Timing
+    from pspnet_convert.bundle.archive import Bundle
+    from pspnet_convert.cards.catalog import Listed
+    from pspnet_convert.job import Outcome
+    from pspnet_convert.rebuild.compare import Rebuild
+
+_PIPED_WIDTH = 120
+CATALOG_WIDTH = 200  # piped: the longest names in one line
+
+
+def print_table(table: Table, piped_width: int = _PIPED_WIDTH) -> None:
+    from rich.console import Console
+
+    # A pipe has no width of its own, and rich's guess of 80 breaks digests.
+    width = None if sys.stdout.isatty() else piped_width
+    Console(width=width, highlight=False, markup=False, emoji=False).print(table)
+
+
+def card_table(card: ModelCard) -> Table:
+    table = _pairs(card.name)
+    file, model_input, output = card.checkpoint, card.input, card.output
+    rows: dict[str, object] = {
+        "description": card.description,
+        "task": card.task_type,
+        "checkpoint": f"{file.name}\n"
+        + (f"{file.size} bytes\nsha256 {file.sha256}" if file.pinned else f"not pinned yet: sha256 {file.digest}..."),
+        "sources": "\n".join(file.sources),
+        "config": card.config or "the card's own network",
+        "input": f"{model_input.name} {list(model_input.shape)} {model_input.layout}\n"
+        f"PyTorch and ONNX: {model_input.color_order}, mean {list(model_input.mean)}, "
+        f"scale {list(model_input.scale)}\n"
+        f"IR: {model_input.converted_color_order}, 0..255",
+        "output": f"{output.name} {list(output.shape)}, classes {output.values[0]}..{output.values[1]}",
+        "classes": ", ".join(card.class_names),
+        "GFLOPs": card.gflops,
+        "MParams": card.mparams,
+        "accuracy": "\n".join(f"{a.metric} {a.value} %  {a.protocol}: {a.measured_by}" for a in card.accuracy)
+        or "none stated",
+        "licence": card.license.name,
+    }
+    for name, value in rows.items():
+        if value is not None:
+            table.add_row(name, str(value))
+    return table
+
+
+def catalog_table(models: Sequence[Listed]) -> Table:
+    from rich.table import Table
+
+    table = Table()
+    for heading in ("name", "dataset", "backbone", "crop size", "mIoU, %", "sha256", "licence"):
+        table.add_column(heading, overflow="fold")  # names are for copying
+    for model in models:
+        size = "x".join(map(str, model.crop_size))
+        digest = model.digest_prefix or ""
+        table.add_row(
+            model.name, model.dataset, model.backbone, size, _main_metric(model.metrics), digest, model.licence
+        )
+    return table
+
+
+def _main_metric(metrics: Mapping[str, float]) -> str:
+    """The mean IoU; the first of other metrics by its name where there is no such."""
+    if "mIoU" in metrics:
+        return f"{metrics['mIoU']:.2f}"
+    return next((f"{name} {value:.2f}" for name, value in metrics.items()), "")
+
+
+def stage_table(outcomes: Sequence[Outcome], folder: Path) -> Table:
+    from rich.table import Table
+
+    table = Table("stage", "")
+    table.add_column("file", overflow="fold")  # a long path goes on in the next line
+    table.add_column("bytes")
+    table.add_column("sha256")
+    for outcome in outcomes:
+        state = "unchanged" if outcome.skipped else f"{outcome.record.seconds:.1f} s"
+        pictures = [file for file in outcome.record.outputs if file.file.endswith(".png")]
+        files = [
+            (str(folder / file.file), str(file.size), file.sha256[:12])
+            for file in outcome.record.outputs
+            if file not in pictures
+        ]
+        if pictures:
+            place = (folder / pictures[0].file).parent
+            files.append((str(place), str(sum(file.size for file in pictures)), f"{len(pictures)} pictures"))
+        first, *others = files or [("", "", "")]
+        table.add_row(outcome.stage, state, *first)
+        for file in others:
+            table.add_row("", "", *file)
+    return table
+
+
+def verification_table(result: Mapping[str, Any]) -> Table:
+    from rich.table import Table
+
+    inputs = ", ".join(result["inputs"])
+    table = Table(title=f"Against the PyTorch reference, on: {inputs}", title_justify="left")
+    table.add_column("model")
+    for heading in ("pixels agreeing", "differing", "explained", "rms error", "allowed", "largest error", "allowed"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for row in result["comparisons"]:
+        error, allowed = row["relative_error"], row["allowed"]
+        verdict = "pass" if row["passed"] else "FAIL"
+        numbers = [""] * 7  # of a model that did not run
+        if row["pixels"]:
+            errors = (error["rms"], allowed["rms"], error["largest"], allowed["largest"])
+            counts = (f"{row['agreement']:.4%}", str(row["differing"]), str(row["explained"]))
+            numbers = [*counts, *map(_scientific, errors)]
+        table.add_row(row["backend"], *numbers, f"({verdict})" if row["informative"] else verdict)
+    return table
+
+
+def int8_table(result: Mapping[str, Any]) -> Table:
+    """Answers, size and speed of the INT8 IR beside the FP32 one's; `result` as int8_check.check_int8 gives it."""
+    from rich.table import Table
+
+    table = Table("model", "precision", title=f"On: {', '.join(result['inputs'])}", title_justify="left")
+    for heading in ("pixels\nagreeing", "rms\nerror", "largest\nerror", "bytes of\nweights", "of FP32", "median\nms"):
+        table.add_column(heading, justify="right")
+    table.add_column("x FP32\nat f32", justify="right")
+    sizes, error = result["bytes"], result["relative_error"]
+    for row in result["latency"]:
+        is_int8 = row["weights"] == "INT8"
+        answers = (f"{result['agreement']:.3%}", _scientific(error["rms"]), _scientific(error["largest"]))
+        table.add_row(
+            f"IR {row['weights']}",
+            row["precision"] if row["at"] == "f32" else f"default ({row['precision']})",
+            *(answers if is_int8 else ("", "", "")),
+            str(sizes[row["weights"]]),
+            f"{sizes[row['weights']] / sizes['FP32']:.3f}",
+            f"{row['median_ms']:.1f}",
+            f"{row['ratio']:.2f}",
+        )
+    return table
+
+
+def evaluation_table(result: Mapping[str, Any]) -> Table:
+    """`result` as evaluate.Evaluation gives it."""
+    from rich.table import Table
+
+    seen = f"{result['images']} of {result['listed']} images"
+    table = Table(title=f"Mean IoU on {seen}, protocol {result['protocol']}", title_justify="left")
+    table.add_column("model")
+    for heading in ("mean IoU", "pixel accuracy", f"to {result['reference'] or 'a reference'}", "to the card's"):
+        table.add_column(heading, justify="right")
+    for row in result["scores"]:
+        stated = result["stated"]
+        table.add_row(
+            row["backend"],
+            f"{row['mean_iou']:.2f} %",
+            f"{row['pixel_accuracy']:.2f} %",
+            _points(None if row["drop"] is None else -row["drop"]),
+            _points(None if stated is None else row["mean_iou"] - stated),
+        )
+    return table
+
+
+def class_table(result: Mapping[str, Any]) -> Table:
+    """The IoU of each class, a column a model; `result` as evaluate.Evaluation gives it."""
+    from rich.table import Table
+
+    table = Table("class")
+    for row in result["scores"]:
+        table.add_column(row["backend"], justify="right")
+    for name in result["scores"][0]["ious"]:
+        values = [row["ious"][name] for row in result["scores"]]
+        table.add_row(name, *("-" if value is None else f"{value:.2f}" for value in values))
+    return table
+
+
+def evaluation_notes(result: Mapping[str, Any]) -> list[str]:
+    """A line for each image that was skipped, or has annotated pixels of no class."""
+    return [
+        *(f"skipped {name}: {reason}" for name, reason in result["skipped"].items()),
+        *(
+            f"{name}: {pixels} annotated pixels are of no class, and left out"
+            for name, pixels in result["unknown"].items()
+        ),
+    ]
+
+
+def rebuild_table(result: Rebuild) -> Table:
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("file", overflow="fold")
+    for heading in ("in the manifest", "made again", ""):
+        table.add_column(heading)
+    for file in result.files:
+        table.add_row(
+            file.file, file.recorded[:12], (file.rebuilt or "none")[:12], "same" if file.same else "DIFFERENT"
+        )
+    for name in result.left_out:
+        table.add_row(name, "", "not made again", "")
+    return table
+
+
+def bundle_table(packed: Bundle) -> Table:
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("file", overflow="fold")
+    table.add_column("bytes", justify="right")
+    table.add_column("sha256")
+    for file in packed.files:
+        table.add_row(file.file, str(file.size), file.sha256[:12])
+    table.add_section()
+    table.add_row(str(packed.path), str(packed.size), packed.sha256[:12])
+    return table
+
+
+def benchmark_table(rows: Sequence[Timing]) -> Table:
+    from rich.table import Table
+
+    table = Table("model", "graph", "weights", "precision")
+    for heading in ("median\nms", "img/s", "x\nplain", "file\nMB", "peak\nMB", "GFLOPs", "GFLOP/s", "of\npeak"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            row.runtime,
+            row.graph,
+            row.weights,
+            row.precision if row.at == "f32" else f"default ({row.precision})",
+            f"{row.median_ms:.0f}",
+            f"{row.images_per_second:.2f}",
+            f"{row.ratio:.2f}",
+            f"{row.file_mb:.1f}",
+            f"{row.peak_memory_mb:.0f}",
+            f"{row.gflops:.1f}",
+            f"{row.gflops_per_second:.0f}",
+            "" if row.share is None else f"{row.share:.0%}",
+        )
+    return table
+
+
+def plot_benchmark(rows: Sequence[Timing], path: Path) -> None:
+    """A bar chart of the median latencies, as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    labels = [f"{row.runtime} {row.graph} {row.weights}, {row.precision}" for row in rows]
+    figure = Figure(figsize=(9, 0.4 * len(rows) + 1.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    colours = ["#1f77b4" if row.graph == "folded" else "#b0b7bf" for row in rows]
+    bars = axes.barh(labels, [row.median_ms for row in rows], color=colours)
+    axes.bar_label(bars, [f"{row.median_ms:.0f} ms, {row.ratio:.2f}x" for row in rows], padding=4)
+    axes.invert_yaxis()
+    axes.margins(x=0.18)
+    axes.set_xlabel("median latency of one image, ms (x: against the plain IR at the same precision)")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, format="png", dpi=120)
+
+
+def segment_table(shares: Mapping[str, Mapping[str, float]]) -> Table:
+    """`shares`: class shares by overlay picture."""
+    table = _pairs("Overlays")
+    for overlay, parts in shares.items():
+        table.add_row(overlay, ", ".join(f"{name} {share:.1%}" for name, share in parts.items()))
+    return table
+
+
+def _pairs(title: str) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
+    return table
+
+
+def _points(value: float | None) -> str:
+    return "-" if value is None else f"{round(value, 2) + 0:+.2f}"  # + 0: no -0.00
+
+
+def _scientific(value: Any) -> str:
+    return "not finite" if value is None else f"{value:.1e}"

@@ -1,1 +1,0 @@
-"""Whether the converted models give the reference's answers."""
