@@ -1,4 +1,4 @@
-"""The command line: the program and its commands, which commands/ defines."""
+"""The command line: the program and its commands."""
 
 from __future__ import annotations
 
@@ -10,8 +10,20 @@ import sys
 import click
 
 from pspnet_convert import __version__
-from pspnet_convert.commands import converting, handing_on, using
-from pspnet_convert.commands.guard import clean_up_when_terminated
+from pspnet_convert.cards.command import info, list_models
+from pspnet_convert.command_line import clean_up_when_terminated
+from pspnet_convert.commands.benchmark.command import benchmark
+from pspnet_convert.commands.bundle.command import bundle
+from pspnet_convert.commands.download.command import download
+from pspnet_convert.commands.evaluate.command import evaluate
+from pspnet_convert.commands.export_onnx.command import export_onnx
+from pspnet_convert.commands.quantize.command import quantize
+from pspnet_convert.commands.rebuild.command import rebuild
+from pspnet_convert.commands.report.command import report
+from pspnet_convert.commands.run.command import run
+from pspnet_convert.commands.segment.command import segment
+from pspnet_convert.commands.to_ir.command import to_ir
+from pspnet_convert.commands.verify.command import verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -19,7 +31,7 @@ from pspnet_convert.commands.guard import clean_up_when_terminated
 def cli() -> None:
     """PSPNet from a PyTorch checkpoint to verified OpenVINO IR.
 
-    MODEL is a name that list shows (pspnet-pytorch, demo, mmsegmentation's) or the path of a model.yml.
+    MODEL is a name that `list` shows (pspnet-pytorch, demo, mmsegmentation's) or the path of a model.yml.
 
     \b
     Example:
@@ -27,30 +39,31 @@ def cli() -> None:
     """
 
 
-for _one in (
-    using.list_,
-    using.info,
-    converting.download,
-    converting.export_onnx,
-    converting.to_ir,
-    converting.verify,
-    converting.run,
-    converting.quantize,
-    using.report,
-    using.segment,
-    using.benchmark,
-    using.evaluate,
-    handing_on.rebuild,
-    handing_on.bundle,
+for _command in (
+    list_models,
+    info,
+    download,
+    export_onnx,
+    to_ir,
+    verify,
+    run,
+    quantize,
+    report,
+    segment,
+    benchmark,
+    evaluate,
+    rebuild,
+    bundle,
 ):
-    cli.add_command(_one)
+    cli.add_command(_command.click_command())
 
 
 def main() -> None:
+    """Run the program."""
     # A process that ends looks for garbage in all that torch and mmsegmentation made: most of a second, for nothing.
     atexit.register(gc.freeze)
     clean_up_when_terminated()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a file's name may have what cannot be printed
+        if isinstance(stream, io.TextIOWrapper):  # a file's name may have characters that cannot be printed
             stream.reconfigure(errors="backslashreplace")
     cli()

@@ -32,6 +32,12 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
+class OptionError(ConvertError, ValueError):
+    """An option that is wrong, or does not go with the others."""
+
+    exit_code = 2
+
+
 class CardError(ConvertError):
     """A `model.yml` that cannot be read, or says something that it must not."""
 

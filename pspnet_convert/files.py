@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -51,12 +51,9 @@ def temporary_folder(folder: Path, prefix: str = TEMPORARY) -> Iterator[Path]:
 def write_atomically(*targets: Path, prefix: str = TEMPORARY) -> Iterator[list[Path]]:
     """Paths in a temporary folder, one a target, that take the targets' places when the block ends well.
 
-    The temporary folder, whose name begins with `prefix`, lies beside the first target, on the same file system, so
-    that each move is atomic.
-    Targets that are there are removed before the first move, but for that one's: whenever the process is killed,
-    old and new files, which would not fit together, do not lie side by side.
-    Raises WorkspaceError where the disk refuses; unless it refuses a move, the targets are then as they were. And for
-    a target that refuse_special refuses.
+    The temporary folder, whose name begins with `prefix`, is next to the first target, on the same file system. The
+    moves are move_into_place's. Raises WorkspaceError where the disk refuses (unless it refuses a move, the targets are
+    then as they were), and for a target that refuse_special refuses.
     """
     for target in targets:
         refuse_special(target)
@@ -66,16 +63,27 @@ def write_atomically(*targets: Path, prefix: str = TEMPORARY) -> Iterator[list[P
         for path in made:
             path.parent.mkdir()
         yield made
-        for path, target in zip(made, targets):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
-        for target in targets[:0:-1]:
-            target.unlink(missing_ok=True)
-        for path, target in zip(made, targets):
-            path.replace(target)
-        for changed in dict.fromkeys(target.parent for target in targets):
-            flush_folder(changed)
+        move_into_place(made, targets)
+
+
+def move_into_place(made: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Move files to their places on the same file system, each at once.
+
+    Old targets, except the first, are removed before the first move: whenever the process is killed, old and new
+    files, which do not fit together, are not there at the same time. Raises OSError where the disk refuses.
+    """
+    for target in targets:
+        refuse_special(target)
+    for path, target in zip(made, targets):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())
+    for target in targets[:0:-1]:
+        target.unlink(missing_ok=True)
+    for path, target in zip(made, targets):
+        path.replace(target)
+    for changed in dict.fromkeys(target.parent for target in targets):
+        flush_folder(changed)
 
 
 def refuse_special(target: Path) -> None:
@@ -125,3 +133,35 @@ def sha256_of(path: Path) -> str:
 def slug(backend: str) -> str:
     """`IR FP32` as it stands in a file's name: `ir-fp32`."""
     return re.sub(r"[^a-z0-9]+", "-", backend.lower()).strip("-")
+
+
+class Digests:
+    """SHA-256 by file. Each file is read once in a run, unless its size or its time of change differs."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Path, int, int], str] = {}
+
+    def record(self, path: Path, name: str) -> dict[str, Any]:
+        """What the manifest holds of the file at `path`, under `name`: its SHA-256 (hex), and its size (bytes)."""
+        return {"file": printable_name(name), "sha256": self.of(path), "size": path.stat().st_size}
+
+    def of(self, path: Path) -> str:
+        """The file's SHA-256 in lower-case hex; WorkspaceError if it cannot be read."""
+        key = self._key(path)
+        if key not in self._known:
+            self._known[key] = sha256_of(path)
+        return self._known[key]
+
+    def learn(self, path: Path, sha256: str) -> None:
+        """Take over a digest that was computed while the file was written."""
+        self._known[self._key(path)] = sha256
+
+    @staticmethod
+    def _key(path: Path) -> tuple[Path, int, int]:
+        stat = path.stat()
+        return path.absolute(), stat.st_size, stat.st_mtime_ns
+
+
+def digest_of(data: Any) -> str:
+    """The SHA-256 (hex) of plain values, the same for the same values."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

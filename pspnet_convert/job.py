@@ -1,38 +1,55 @@
-"""What the stages of one model share: its workspace and manifest, what was read, and how a stage is done and recorded.
-
-What a stage does is its module's business (stages/); which comes after which is the pipeline's.
-"""
+"""How a stage runs: skipped if nothing has changed, its files moved into place, its record put into the manifest."""
 
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.catalog import DEFAULT_MODEL
 from pspnet_convert.cards.lock_file import pinned, write_pin
-from pspnet_convert.errors import ArtifactError
-from pspnet_convert.files import write_atomically
-from pspnet_convert.manifest import Digests, FileRecord, Manifest, StageRecord, versions
-from pspnet_convert.progress import Progress
+from pspnet_convert.errors import ArtifactError, OptionError
+from pspnet_convert.files import Digests, move_into_place, temporary_folder, writing
+from pspnet_convert.image_shape import ImageShape
+from pspnet_convert.job_options import JobOptions
+from pspnet_convert.manifest import Manifest, versions
+from pspnet_convert.manifest_document import RECORDS
+from pspnet_convert.manifest_stages import File
+from pspnet_convert.options import Options
+from pspnet_convert.progress import Progress, make_progress
 from pspnet_convert.pytorch.source_checkpoint import SourceCheckpoint
-from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
-from pspnet_convert.workspace import INT8, Workspace, ir_files
+from pspnet_convert.runtimes.input_form import PLAIN, InputForm
+from pspnet_convert.workspace import INT8, Workspace
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class CheckpointChoice:
-    """Which checkpoint to convert: the workspace's own (`path` None), or a file that the user has."""
+class Stage:
+    """One stage as a value: what it is given, and the function that does it.
 
-    path: Path | None = None
-    allow_unknown: bool = False
+    `inputs`: plain values, as the manifest holds them. `tools`: the packages whose versions change the result. `make`
+    writes its files into the temporary workspace that it is given, and returns the result in plain values. `outputs`:
+    the files that it makes, by their places in the job's workspace; None for all that it writes. `clears`: a folder
+    whose other PNG files go when those are moved in. A stage that is not `recorded` runs each time, and leaves neither
+    files nor a record.
+    """
+
+    name: str
+    make: Callable[[Workspace], Mapping[str, Any]]
+    inputs: Mapping[str, Any]
+    options: Options = field(default_factory=Options)
+    tools: Sequence[str] = ()
+    outputs: Sequence[Path] | None = ()
+    clears: Path | None = None
+    recorded: bool = True
 
 
 @dataclass(frozen=True)
@@ -40,40 +57,48 @@ class Outcome:
     """A stage's record, and whether it was there already."""
 
     stage: str
-    record: StageRecord
+    record: Any
     skipped: bool
 
+    @property
+    def outputs(self) -> Sequence[File]:
+        """The files that the stage made, relative to the manifest's folder."""
+        return self.record.outputs  # type: ignore[no-any-return]
+
+    @property
+    def result(self) -> Any:
+        """What the stage found, as the manifest holds it."""
+        return self.record.result
+
+    @property
+    def seconds(self) -> float:
+        """How long the stage took when it ran."""
+        return float(self.record.seconds)
+
     def as_dict(self) -> dict[str, Any]:
-        return {"stage": self.stage, "skipped": self.skipped, **asdict(self.record)}
+        """Plain values for JSON."""
+        return {"stage": self.stage, "skipped": self.skipped, **self.record.model_dump(mode="json")}
 
 
 class Job:
-    """One model in its workspace. What two stages both need (digests, the network) is read once."""
+    """One model in its workspace. What several stages need (digests, the network) is read once."""
 
-    def __init__(
-        self,
-        card: ModelCard,
-        workspace: Workspace,
-        progress: Progress,
-        choice: CheckpointChoice,
-        *,
-        force: bool = False,
-    ) -> None:
+    def __init__(self, card: ModelCard, asked: JobOptions, progress: Progress) -> None:
         self.card = card
-        self.workspace = workspace
+        self.workspace = Workspace(asked.output_dir, card.name)
         self.progress = progress
-        self.force = force
-        self.manifest = Manifest(workspace.manifest, card)
+        self.force = asked.force
+        self.manifest = Manifest(self.workspace.manifest, card)
         self.digests = Digests()
-        checkpoint = choice.path or workspace.checkpoint(card.checkpoint.name)
-        self.original = SourceCheckpoint(card, checkpoint, self.digests, allow_unknown=choice.allow_unknown)
-        self._page_lags = False
+        checkpoint = asked.checkpoint or self.workspace.checkpoint(card.checkpoint.name)
+        self.source = SourceCheckpoint(card, checkpoint, self.digests, allow_unknown=asked.allow_unknown_checkpoint)
+        self._page_is_old = False
 
-    # Which checkpoint it is
+    # The checkpoint
 
     def checkpoint_record(self) -> dict[str, Any]:
-        """SourceCheckpoint.record; from then on the card is pinned to the checkpoint, if that is its own."""
-        record = self.original.record()
+        """SourceCheckpoint.record. Pins the card to the checkpoint, if that is the card's."""
+        record = self.source.record()
         if record["is_the_cards"]:
             self.pin(record["sha256"], record["size"])
         return record
@@ -81,17 +106,15 @@ class Job:
     def pin(self, sha256: str, size: int) -> None:
         """Hold the model to the file of this SHA-256 and size (bytes), in the lock file too, unless it is already.
 
-        For the errors see pins.write_pin.
+        Raises the errors of lock_file.write_pin.
         """
         if not self.card.checkpoint.pinned:
-            self.card = self.original.card = self.manifest.card = write_pin(
-                self.card, self.workspace.root, sha256, size
-            )
+            self.card = self.source.card = self.manifest.card = write_pin(self.card, self.workspace.root, sha256, size)
 
-    # What a stage was given
+    # What stages are given
 
     def converted_card(self) -> dict[str, Any]:
-        """What of the card changes the artifacts: another description or figure is no reason to convert again."""
+        """The part of the card that changes the artifacts: another description is no reason to convert again."""
         return self.card.model_dump(
             mode="json",
             include={"name", "config", "network", "config_overrides", "input", "output", "classes"},
@@ -99,181 +122,199 @@ class Job:
         )
 
     def exported_shape(self) -> ImageShape:
-        """What export-onnx was asked for; the card's where the manifest has no such stage."""
+        """The shape that the ONNX was exported for; the card's where the manifest has no export-onnx."""
         record = self.manifest.stage("export-onnx")
-        if record is None:
-            return self.card.input.shape
-        batch, channels, height, width = record.options["input_shape"]
-        return batch, channels, height, width
+        return self.card.input.shape if record is None else record.options.shape
 
     def input_form(self) -> InputForm:
-        """What to-ir was asked for; the plain one where the manifest has no such stage."""
+        """The form in which the IRs take images; the plain one where the manifest has no to-ir."""
         record = self.manifest.stage("to-ir")
-        return PLAIN if record is None else InputForm(record.options["input_type"], record.options["input_layout"])
+        return PLAIN if record is None else record.options.form
 
     def ir(self, precision: str) -> Path:
-        """The .xml of the workspace's IR; ArtifactError if one lies there that is_left."""
+        """The .xml of the workspace's IR; ArtifactError where an IR is there that is not current."""
         path = self.workspace.ir(precision)
-        if self.is_left(precision):
-            raise ArtifactError(f"{path}: is of an earlier conversion", self._missing_stage(precision))
+        if self.has_old_ir(precision):
+            raise ArtifactError(f"{path}: is of an earlier conversion", self.ir_problem(precision))
         return path
 
-    def is_left(self, precision: str) -> bool:
-        """Whether an IR lies there that is of an earlier conversion.
+    def has_old_ir(self, precision: str) -> bool:
+        """Whether the workspace has an IR of an earlier conversion: of another checkpoint, card or input form."""
+        return self.workspace.ir(precision).is_file() and self.ir_problem(precision) is not None
 
-        It may be of another checkpoint, and in what form it takes images, the manifest tells no more. Where the
-        manifest has neither the IR's making nor the ONNX's, an IR is taken as it is.
-        """
-        return self.workspace.ir(precision).is_file() and self._missing_stage(precision) is not None
-
-    def _missing_stage(self, precision: str) -> str | None:
-        """What to run for the manifest to tell of this IR; None if it does, or tells of no conversion at all."""
+    def ir_problem(self, precision: str) -> str | None:
+        """How to make this IR current; None if it is current, or if the manifest knows no conversion at all."""
         record = self.manifest.stage("to-ir")
         if record is None:
-            return None if self.manifest.stage("export-onnx") is None else "Run to-ir first."
-        if record.inputs["card"] != self.converted_card():
-            return "It was converted with another card: run run again."
+            return None if self.manifest.stage("export-onnx") is None else "Run `pspnet-convert to-ir` first."
+        if record.inputs.card.model_dump(mode="json") != self.converted_card():
+            return "It was converted with another card. Run `pspnet-convert run` again."
         origin = "FP32" if precision == INT8 else precision
-        if origin not in record.options["precisions"]:
-            return f"Run to-ir with --precision {origin} first."
-        return "Run quantize first." if precision == INT8 and self.manifest.stage("quantize") is None else None
+        if origin not in record.options.precision:
+            return f"Run `pspnet-convert to-ir --precision {origin}` first."
+        if precision == INT8 and self.manifest.stage("quantize") is None:
+            return "Run `pspnet-convert quantize` first."
+        return None
 
-    def record(self, path: Path) -> FileRecord:
-        """A file as the manifest has it: by its place in the workspace, of one from elsewhere the name alone."""
-        return self.digests.record(path, self._told(path))
+    def record(self, path: Path) -> dict[str, Any]:
+        """The record of a file: by its place in the workspace; of one from elsewhere by its bare name."""
+        inside = path.is_relative_to(self.workspace.folder)
+        return self.digests.record(path, path.relative_to(self.workspace.folder).as_posix() if inside else path.name)
 
     def records(self, files: Sequence[Path]) -> list[dict[str, Any]]:
         """The records of `files`, as plain values."""
-        return [asdict(self.record(path)) for path in files]
+        return [self.record(path) for path in files]
 
-    def pictures(self, images: Sequence[Path]) -> list[dict[str, Any]]:
-        """The records of pictures, as plain values; ImageError for a file that is none."""
+    def image_records(self, images: Sequence[Path]) -> list[dict[str, Any]]:
+        """The records of images, as plain values; ImageError for a file that is none."""
         from pspnet_convert.runtimes.images import read_image
 
         for path in images:
             read_image(path)
-        return [asdict(self.digests.record(path, path.name)) for path in images]
+        return [self.digests.record(path, path.name) for path in images]
 
-    def _told(self, path: Path) -> str:
-        inside = path.is_relative_to(self.workspace.folder)
-        return path.relative_to(self.workspace.folder).as_posix() if inside else path.name
+    # Running a stage
 
-    # How a stage is done
-
-    def stage(
-        self,
-        name: str,
-        *,
-        inputs: Mapping[str, Any],
-        options: Mapping[str, Any],
-        tools: Sequence[str],
-        outputs: Sequence[Path],
-        work: Callable[[], dict[str, Any]],
-    ) -> Outcome:
-        """Do `work`, which writes `outputs` and returns the result, and write it to the manifest.
-
-        Skipped when the manifest says that the same work was done, and its outputs are as it left them. `tools`: the
-        packages whose versions make it other work.
-        """
-        planned = StageRecord(inputs, options, versions(*tools))
-        before = None if self.force else self.manifest.find_reusable(name, planned, self.digests)
-        if before is not None:
-            return tell(Outcome(name, before, skipped=True))
-        log.info("%s: %s", name, self.card.name)
+    def run(self, stage: Stage) -> Outcome:
+        """Run `stage` and record it, unless the manifest says that the same work is done and its files are there."""
+        if stage.recorded and not self.force:
+            before = self.find_reusable(stage)
+            if before is not None:
+                return log_outcome(Outcome(stage.name, before, skipped=True))
+        log.info("%s: %s", stage.name, self.card.name)
         started = time.monotonic()
-        record = self.finish(planned, started, outputs, work())
-        self.write(name, record)
-        return tell(Outcome(name, record, skipped=False))
+        writes = nullcontext() if stage.outputs == () else writing(self.workspace.folder)
+        with temporary_folder(self.workspace.folder) as folder, writes:
+            made = Workspace(folder, self.card.name)
+            made.folder.mkdir(parents=True)
+            result = stage.make(made)
+            outputs = self._move_into_place(stage, made) if stage.recorded else []
+        return self.finish(stage, outputs, result, started)
+
+    def find_reusable(self, stage: Stage) -> Any:
+        """The record of the same work if it was done before, and its files are still there; else None."""
+        options, tools = stage.options.as_record(), versions(*stage.tools)
+        return self.manifest.find_reusable(stage.name, stage.inputs, options, tools, self.digests)
 
     def finish(
-        self, planned: StageRecord, started: float, outputs: Sequence[Path], result: Mapping[str, Any]
-    ) -> StageRecord:
-        """The record of work that is done; `started` by time.monotonic."""
-        return replace(
-            planned,
-            outputs=[self.record(path) for path in outputs],
-            result=result,
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
-            seconds=round(time.monotonic() - started, 3),
+        self, stage: Stage, outputs: Sequence[Path], result: Mapping[str, Any], started: float, *, skipped: bool = False
+    ) -> Outcome:
+        """Record a stage that is done, unless it is not to be recorded; `started` by time.monotonic."""
+        record = RECORDS[stage.name].model_validate(
+            {
+                "inputs": stage.inputs,
+                "options": stage.options.as_record(),
+                "tools": versions(*stage.tools),
+                "outputs": self.records(outputs),
+                "result": result,
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "seconds": round(time.monotonic() - started, 3),
+            }
         )
+        if stage.recorded:
+            self.manifest.write(stage.name, record)
+            self._page_is_old = True
+        return log_outcome(Outcome(stage.name, record, skipped))
 
-    def write(self, name: str, record: StageRecord) -> None:
-        """Put a stage's record into the manifest."""
-        self.manifest.write(name, record)
-        self._page_lags = True
+    def _move_into_place(self, stage: Stage, made: Workspace) -> list[Path]:
+        """Move what `stage` made from the temporary workspace into the job's; returns the places.
 
-    @contextmanager
-    def write_atomically(self, *targets: Path) -> Iterator[list[Path]]:
-        """workspace.write_atomically, before whose moves the manifest forgets what it says of files that go.
-
-        A run that is killed between two moves leaves a mix, which the manifest must not vouch for.
+        The manifest first drops what it says of files that go: a run that is killed between two moves leaves a mix,
+        which the manifest must not vouch for.
         """
-        with write_atomically(*targets) as made:
-            yield made
-            records = [self.digests.record(path, self._told(target)) for path, target in zip(made, targets)]
-            self.manifest.drop_stages_using(records)
+        folder = self.workspace.folder
+        if stage.outputs is None:
+            written = sorted(path for path in made.folder.rglob("*") if path.is_file())
+            targets = [folder / path.relative_to(made.folder) for path in written]
+        else:
+            targets = list(stage.outputs)
+            written = [made.folder / target.relative_to(folder) for target in targets]
+        names = [target.relative_to(folder).as_posix() for target in targets]
+        records = [self.digests.record(path, name) for path, name in zip(written, names)]
+        self.manifest.drop_stages_using(records)
+        move_into_place(written, targets)
         for record, target in zip(records, targets):
-            self.digests.learn(target, record.sha256)
+            self.digests.learn(target, record["sha256"])
+        if stage.clears is not None:
+            for other in set(stage.clears.glob("*.png")) - set(targets):
+                other.unlink()
+        return targets
 
-    @contextmanager
-    def write_irs_atomically(self, targets: Sequence[Path]) -> Iterator[list[Path]]:
-        """Paths of .xml to write, each with its .bin beside it; they take the places of `targets` as in replacing."""
-        with self.write_atomically(*(file for path in targets for file in ir_files(path))) as made:
-            # Both halves in one folder, since the .xml names no .bin and expects it beside.
-            written = [path.with_suffix(".xml") for path in made[::2]]
-            yield written
-            for path, target in zip(written, made[1::2]):
-                path.replace(target)
-
-    # The page of what was done
+    # The report page
 
     def write_page(self) -> Path:
-        """Write the page of what the manifest has; ArtifactError if that is nothing."""
-        from pspnet_convert.report.page import write_report
+        """Write the report page from the manifest; ArtifactError if the manifest has no stage."""
+        from pspnet_convert.report_page.page import write_report
 
-        manifest = self.manifest.as_dict()
-        if not manifest["stages"]:
-            raise ArtifactError(f"{self.workspace.manifest}: tells of no stage yet", "Run run first.")
-        write_report(manifest, self.workspace.folder, self.digests.of, self.workspace.report)
-        self._page_lags = False
+        if not self.manifest.stages:
+            raise ArtifactError(f"{self.workspace.manifest}: has no stage yet", "Run `pspnet-convert run` first.")
+        write_report(self.manifest.document.as_dict(), self.workspace.folder, self.digests.of, self.workspace.report)
+        self._page_is_old = False
         return self.workspace.report
 
-    def keep_page_true(self) -> None:
-        """Write a page that is there anew where it tells of stages that have been done again since."""
-        if self._page_lags and self.workspace.report.is_file():
+    def update_page(self) -> None:
+        """Write a page that is there again, if stages have run since."""
+        if self._page_is_old and self.workspace.report.is_file():
             self.write_page()
 
 
 @contextmanager
-def open_job(
-    card: ModelCard,
-    output_dir: Path,
-    progress: Progress,
-    choice: CheckpointChoice = CheckpointChoice(),
-    *,
-    force: bool = False,
-) -> Iterator[Job]:
-    """A Job that holds the model's folder below `output_dir` for as long as the block lasts.
+def open_job(asked: JobOptions, progress: Progress | None = None) -> Iterator[Job]:
+    """The job that a user asked for. It holds the model's folder for as long as the block lasts.
 
-    Its card is pinned as the lock file says (pins.pinned, which see for the errors).
+    `progress` is by default what `asked` says, with its bar on stderr. Raises CardError where there is no such model,
+    OptionError where --config does not go with the rest, and the errors of lock_file.pinned.
     """
-    workspace = Workspace(output_dir, card.name)
-    with workspace.locked():
-        job = Job(pinned(card, output_dir), workspace, progress, choice, force=force)
+    card = _card_of(asked)
+    with Workspace(asked.output_dir, card.name).locked():
+        job = Job(pinned(card, asked.output_dir), asked, progress or make_progress(asked.progress, sys.stderr))
+        if asked.config is not None:
+            from pspnet_convert.cards.own_model import keep_card
+
+            keep_card(job.card, job.workspace.folder)
         try:
             yield job
         finally:
-            job.keep_page_true()
+            job.update_page()
+
+
+def _card_of(asked: JobOptions) -> ModelCard:
+    from pspnet_convert.cards import catalog
+
+    if asked.config is None:
+        return asked.model if isinstance(asked.model, ModelCard) else catalog.find_card(asked.model or DEFAULT_MODEL)
+    from pspnet_convert.cards.own_model import own_card, with_kept_texts
+
+    card = own_card(asked.config, _checkpoint_of_config(asked))
+    return with_kept_texts(card, Workspace(asked.output_dir, card.name).folder)
+
+
+def _checkpoint_of_config(asked: JobOptions) -> Path:
+    if asked.model is not None:
+        raise OptionError(f"MODEL ({asked.model}) and --config are two models", "Give one of them.")
+    if asked.allow_unknown_checkpoint:
+        refuse_with_config("--allow-unknown-checkpoint")
+    if asked.checkpoint is None:
+        raise OptionError("--config needs the checkpoint that goes with it", "Give it with --checkpoint FILE.")
+    return asked.checkpoint
+
+
+def refuse_with_config(flag: str) -> NoReturn:
+    """Raise the OptionError for an option that --config leaves without a meaning."""
+    raise OptionError(f"{flag} is not for --config: its checkpoint is the one given with --checkpoint")
 
 
 def require(files: Sequence[Path], stage: str) -> None:
-    """ArtifactError unless all `files` are there, which `stage` makes."""
+    """ArtifactError unless all `files`, which `stage` makes, are there."""
     for path in files:
         if not path.is_file():
-            raise ArtifactError(f"{path}: is not there yet", f"Run {stage} first, or run, which does all stages.")
+            raise ArtifactError(
+                f"{path}: is not there yet",
+                f"Run `pspnet-convert {stage}` first, or `pspnet-convert run`, which runs all stages.",
+            )
 
 
-def tell(outcome: Outcome) -> Outcome:
-    """Log in one line how a stage went, and hand it on."""
-    log.info("%s: %s", outcome.stage, "unchanged" if outcome.skipped else f"done in {outcome.record.seconds:.1f} s")
+def log_outcome(outcome: Outcome) -> Outcome:
+    """Log in one line how a stage went; returns `outcome`."""
+    log.info("%s: %s", outcome.stage, "unchanged" if outcome.skipped else f"done in {outcome.seconds:.1f} s")
     return outcome

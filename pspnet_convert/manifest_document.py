@@ -1,7 +1,6 @@
-"""The form of `manifest.json`, for programs that read it: checked when it is read, and as a JSON Schema.
+"""The form of `manifest.json`: the model that reads and checks it, and its JSON Schema.
 
-`python -m pspnet_convert.manifest_document` prints schemas/manifest.schema.json. What stages write into it, and
-when, is manifest.py's business.
+`python -m pspnet_convert.manifest_document` prints schemas/manifest.schema.json.
 """
 
 from __future__ import annotations
@@ -9,10 +8,10 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from pydantic import ConfigDict, ValidationError, with_config
-from typing_extensions import TypedDict
+from pydantic import GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, core_schema
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ArtifactError
@@ -23,50 +22,58 @@ from pspnet_convert.manifest_stages import (
     File,
     ManifestModel,
     Quantize,
-    Stage,
+    StageRecord,
     ToIr,
     Verify,
     VerifyInt8,
 )
+from pspnet_convert.pipeline import ORDER
 
-# Only those that have been done, and whose files have not been replaced since.
-Stages = TypedDict(
-    "Stages",
-    {
-        "download": Download,
-        "export-onnx": ExportOnnx,
-        "to-ir": ToIr,
-        "verify": Verify,
-        "quantize": Quantize,
-        "verify-int8": VerifyInt8,
-        "evaluate": Evaluate,
-        "evaluate-int8": Evaluate,
-    },
-    total=False,
-)
-with_config(ConfigDict(extra="forbid"))(Stages)
-
+RECORDS: dict[str, type[StageRecord]] = {
+    "download": Download,
+    "export-onnx": ExportOnnx,
+    "to-ir": ToIr,
+    "verify": Verify,
+    "quantize": Quantize,
+    "verify-int8": VerifyInt8,
+    "evaluate": Evaluate,
+    "evaluate-int8": Evaluate,
+}
 _MAKING = ("export-onnx", "to-ir", "quantize")
 
 
+class Stages(dict[str, Any]):
+    """The records of the stages that have run, by name; not of those whose files have been replaced since."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        fields = {
+            name: core_schema.typed_dict_field(handler.generate_schema(RECORDS[name]), required=False) for name in ORDER
+        }
+        return core_schema.no_info_after_validator_function(
+            cls, core_schema.typed_dict_schema(fields, extra_behavior="forbid")
+        )
+
+
 class Tool(ManifestModel):
-    name: Literal["pspnet-convert"]
+    """This tool."""
+
+    name: Literal["pspnet-convert"] = "pspnet-convert"
     version: str
 
 
 class ManifestDocument(ManifestModel):
     """What pspnet-convert made, from what, with what, and its digests."""
 
-    manifest_version: Literal[3]
+    manifest_version: Literal[3] = 3
     tool: Tool
     model: ModelCard
     stages: Stages
 
     @property
-    def making(self) -> dict[str, Stage]:
+    def making(self) -> dict[str, StageRecord]:
         """The stages that make the IRs, in order."""
-        stages = cast(dict[str, Stage], self.stages)
-        return {name: stage for name, stage in stages.items() if name in _MAKING}
+        return {name: self.stages[name] for name in ORDER if name in _MAKING and name in self.stages}
 
     @property
     def irs(self) -> list[File]:
@@ -78,24 +85,33 @@ class ManifestDocument(ManifestModel):
         """The packages that made the IRs and their versions, in order; several of one where stages had several."""
         return sorted({tool for stage in self.making.values() for tool in stage.tools.items()})
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        model = self.model.model_dump(mode="json", exclude_none=True)
+        return {**self.model_dump(mode="json", exclude={"model"}), "model": model}
+
+
+MANIFEST_VERSION: int = ManifestDocument.model_fields["manifest_version"].default
+
 
 def read_manifest(path: Path) -> ManifestDocument:
     """Read and check the manifest at `path`; ArtifactError where there is none, or it is not of this form."""
     try:
         return check_manifest(path.read_bytes(), path)
     except OSError as error:
-        raise ArtifactError(f"{path}: cannot be read: {error.strerror}", "Run run first.") from error
+        raise ArtifactError(f"{path}: cannot be read: {error.strerror}", "Run `pspnet-convert run` first.") from error
 
 
 def check_manifest(content: bytes, path: Path) -> ManifestDocument:
-    """The manifest that `path` was found to hold; ArtifactError where it is not of this form."""
+    """The manifest that was read from `path`; ArtifactError where it is not of this form."""
     try:
         return ManifestDocument.model_validate_json(content)
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"])
         raise ArtifactError(
-            f"{path}: is no manifest of this release: {place + ': ' if place else ''}{fault['msg']}", "Run run again."
+            f"{path}: is no manifest of this release: {place + ': ' if place else ''}{fault['msg']}",
+            "Run `pspnet-convert run` again.",
         ) from error
 
 

@@ -1,17 +1,29 @@
-"""What each stage writes into `manifest.json`: the types behind its JSON Schema.
-
-The document as a whole, and how it is read, is manifest_schema.py's business.
-"""
+"""What the manifest holds of each stage."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+from pydantic_core import CoreSchema, core_schema
 
 from pspnet_convert.cards.card import ClassLabel, Input, Output
-from pspnet_convert.runtimes.input_form import MAX_BATCH
+from pspnet_convert.commands.evaluate.options import EvaluateOptions
+from pspnet_convert.commands.export_onnx.options import ExportOptions
+from pspnet_convert.commands.quantize.options import QuantizeOptions, VerifyInt8Options
+from pspnet_convert.commands.to_ir.options import ToIrOptions
+from pspnet_convert.commands.verify.options import VerifyOptions
+from pspnet_convert.image_shape import MAX_BATCH
+from pspnet_convert.options import Options
 
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -25,7 +37,11 @@ Versions = dict[str, str]
 
 
 class ManifestModel(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, regex_engine="python-re")
+    """A part of the manifest."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, regex_engine="python-re", serialize_by_alias=True, populate_by_name=True
+    )
 
 
 class File(ManifestModel):
@@ -37,11 +53,13 @@ class File(ManifestModel):
 
 
 class CheckpointRecord(File):
+    """`is_the_cards`: whether it is the checkpoint that the card names."""
+
     is_the_cards: bool
 
 
 class ConvertedCard(ManifestModel):
-    """What of the card changes the artifacts."""
+    """The part of the card that changes the artifacts."""
 
     name: str
     config: str | None = None
@@ -51,18 +69,55 @@ class ConvertedCard(ManifestModel):
     output: Output
     classes: list[ClassLabel]
 
+    @model_serializer(mode="wrap")
+    def _without_what_is_missing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if value is not None}
+
 
 class Nothing(ManifestModel):
-    pass
+    """An empty object."""
 
 
-class Stage(ManifestModel):
-    """What every stage tells besides its inputs, options and result; `finished` in UTC, `seconds` it took."""
+@dataclass(frozen=True)
+class Recorded:
+    """Marks options that the manifest holds: their recorded fields, read back into an object of their class."""
 
+    options: type[Options]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        declared, hints = self.options.declarations(), get_type_hints(self.options)
+        values = {
+            key: core_schema.typed_dict_field(handler.generate_schema(declared[name].recorded_type or hints[name]))
+            for name, key in self.options.recorded_keys().items()
+        }
+        read = core_schema.chain_schema(
+            [
+                core_schema.typed_dict_schema(values, extra_behavior="forbid"),
+                core_schema.no_info_plain_validator_function(self.options.from_record),
+            ]
+        )
+        return core_schema.json_or_python_schema(
+            json_schema=read,
+            python_schema=core_schema.union_schema([core_schema.is_instance_schema(self.options), read]),
+            serialization=core_schema.plain_serializer_function_ser_schema(self.options.as_record),
+        )
+
+
+class StageRecord(ManifestModel):
+    """One stage: what it was given, what it made, and its result. `finished` is in UTC, `seconds` how long it took."""
+
+    inputs: Any
+    options: Any
     tools: Versions
     outputs: list[File]
+    result: Any
     finished: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00$")
     seconds: float = Field(ge=0)
+
+    def same_work(self, inputs: Mapping[str, Any], options: Mapping[str, Any], tools: Versions) -> bool:
+        """Whether this stage was given the same: `inputs` and `options` as plain values."""
+        mine = self.model_dump(mode="json", include={"inputs", "options", "tools"})
+        return mine == {"inputs": inputs, "options": options, "tools": tools}
 
 
 class WantedFile(ManifestModel):
@@ -80,7 +135,7 @@ class DownloadResult(ManifestModel):
     source: str | None
 
 
-class Download(Stage):
+class Download(StageRecord):
     inputs: DownloadInputs
     options: Nothing
     result: DownloadResult
@@ -91,16 +146,9 @@ class ExportInputs(ManifestModel):
     card: ConvertedCard
 
 
-class ExportOptions(ManifestModel):
-    input_shape: Shape
-    opset: Count
-    int32: bool
-    fold_pyramid: bool
-
-
-class ExportOnnx(Stage):
+class ExportOnnx(StageRecord):
     inputs: ExportInputs
-    options: ExportOptions
+    options: Annotated[ExportOptions, Recorded(ExportOptions)]
     result: Mapping[str, Any]  # what the checkpoint says of itself
 
 
@@ -109,19 +157,9 @@ class ToIrInputs(ManifestModel):
     card: ConvertedCard
 
 
-class ToIrOptions(ManifestModel):
-    """`front_end`: the one that was used. `mo_args`: Model Optimizer's further arguments, by their Python names."""
-
-    precisions: list[Literal["FP32", "FP16"]] = Field(min_length=1)
-    front_end: Literal["mo", "ovc"]
-    mo_args: dict[str, bool | str]
-    input_type: Literal["f32", "u8"]
-    input_layout: Literal["NCHW", "NHWC"]
-
-
-class ToIr(Stage):
+class ToIr(StageRecord):
     inputs: ToIrInputs
-    options: ToIrOptions
+    options: Annotated[ToIrOptions, Recorded(ToIrOptions)]
     result: Nothing
 
 
@@ -132,10 +170,6 @@ class VerifyInputs(ManifestModel):
     card: ConvertedCard
     models: list[File]
     images: list[File]
-
-
-class VerifyOptions(ManifestModel):
-    at_default_precision: bool
 
 
 class RelativeError(ManifestModel):
@@ -164,11 +198,11 @@ class UnexplainedPixel(ManifestModel):
 
 
 class Comparison(ManifestModel):
-    """One converted model against the reference; of an `informative` one nothing follows."""
+    """One converted model against the reference. A `report_only` one does not affect the verdict."""
 
     backend: str
     precision: Literal["f32", "FP16", "bf16", "f16"]
-    informative: bool
+    report_only: bool = Field(alias="informative")
     passed: bool
     pixels: Count
     agreement: Share
@@ -192,9 +226,9 @@ class VerifyResult(ManifestModel):
     comparisons: list[Comparison]
 
 
-class Verify(Stage):
+class Verify(StageRecord):
     inputs: VerifyInputs
-    options: VerifyOptions
+    options: Annotated[VerifyOptions, Recorded(VerifyOptions)]
     result: VerifyResult
 
 
@@ -206,18 +240,10 @@ class Int8Inputs(ManifestModel):
     card: ConvertedCard
 
 
-class QuantizeOptions(ManifestModel):
-    subset_size: Count
-
-
-class Quantize(Stage):
+class Quantize(StageRecord):
     inputs: Int8Inputs
-    options: QuantizeOptions
+    options: Annotated[QuantizeOptions, Recorded(QuantizeOptions)]
     result: Nothing
-
-
-class VerifyInt8Options(ManifestModel):
-    min_agreement: Share
 
 
 class Latency(ManifestModel):
@@ -246,9 +272,9 @@ class VerifyInt8Result(ManifestModel):
     latency: list[Latency]
 
 
-class VerifyInt8(Stage):
+class VerifyInt8(StageRecord):
     inputs: Int8Inputs
-    options: VerifyInt8Options
+    options: Annotated[VerifyInt8Options, Recorded(VerifyInt8Options)]
     result: VerifyInt8Result
 
 
@@ -269,11 +295,6 @@ class EvaluateInputs(ManifestModel):
     models: dict[str, list[File | CheckpointRecord]]
     dataset: EvaluatedData
     stated: float | None
-
-
-class EvaluateOptions(ManifestModel):
-    protocol: Literal["crop", "pad", "whole"]
-    skip_bad: bool
 
 
 class Score(ManifestModel):
@@ -299,7 +320,7 @@ class EvaluateResult(ManifestModel):
     scores: list[Score]
 
 
-class Evaluate(Stage):
+class Evaluate(StageRecord):
     inputs: EvaluateInputs
-    options: EvaluateOptions
+    options: Annotated[EvaluateOptions, Recorded(EvaluateOptions)]
     result: EvaluateResult

@@ -12,11 +12,12 @@ from pspnet_convert.cards.card import ModelCard
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from pspnet_convert.benchmark.timing import Timing
-    from pspnet_convert.bundle.archive import Bundle
     from pspnet_convert.cards.catalog import Listed
+    from pspnet_convert.commands.benchmark.timing import Timing
+    from pspnet_convert.commands.bundle.archive import Bundle
+    from pspnet_convert.commands.rebuild.compare import Rebuild
     from pspnet_convert.job import Outcome
-    from pspnet_convert.rebuild.compare import Rebuild
+    from pspnet_convert.manifest_stages import EvaluateResult, VerifyInt8Result, VerifyResult
 
 _PIPED_WIDTH = 120
 CATALOG_WIDTH = 200  # piped: the longest names in one line
@@ -105,92 +106,92 @@ def stage_table(outcomes: Sequence[Outcome], folder: Path) -> Table:
     return table
 
 
-def verification_table(result: Mapping[str, Any]) -> Table:
+def verification_table(result: VerifyResult) -> Table:
     from rich.table import Table
 
-    inputs = ", ".join(result["inputs"])
+    inputs = ", ".join(result.inputs)
     table = Table(title=f"Against the PyTorch reference, on: {inputs}", title_justify="left")
     table.add_column("model")
     for heading in ("pixels agreeing", "differing", "explained", "rms error", "allowed", "largest error", "allowed"):
         table.add_column(heading, justify="right")
     table.add_column("")
-    for row in result["comparisons"]:
-        error, allowed = row["relative_error"], row["allowed"]
-        verdict = "pass" if row["passed"] else "FAIL"
+    for row in result.comparisons:
+        error, allowed = row.relative_error, row.allowed
+        verdict = "pass" if row.passed else "FAIL"
         numbers = [""] * 7  # of a model that did not run
-        if row["pixels"]:
-            errors = (error["rms"], allowed["rms"], error["largest"], allowed["largest"])
-            counts = (f"{row['agreement']:.4%}", str(row["differing"]), str(row["explained"]))
+        if row.pixels:
+            errors = (error.rms, allowed.rms, error.largest, allowed.largest)
+            counts = (f"{row.agreement:.4%}", str(row.differing), str(row.explained))
             numbers = [*counts, *map(_scientific, errors)]
-        table.add_row(row["backend"], *numbers, f"({verdict})" if row["informative"] else verdict)
+        table.add_row(row.backend, *numbers, f"({verdict})" if row.report_only else verdict)
     return table
 
 
-def int8_table(result: Mapping[str, Any]) -> Table:
+def int8_table(result: VerifyInt8Result) -> Table:
     """Answers, size and speed of the INT8 IR beside the FP32 one's; `result` as int8_check.check_int8 gives it."""
     from rich.table import Table
 
-    table = Table("model", "precision", title=f"On: {', '.join(result['inputs'])}", title_justify="left")
+    table = Table("model", "precision", title=f"On: {', '.join(result.inputs)}", title_justify="left")
     for heading in ("pixels\nagreeing", "rms\nerror", "largest\nerror", "bytes of\nweights", "of FP32", "median\nms"):
         table.add_column(heading, justify="right")
     table.add_column("x FP32\nat f32", justify="right")
-    sizes, error = result["bytes"], result["relative_error"]
-    for row in result["latency"]:
-        is_int8 = row["weights"] == "INT8"
-        answers = (f"{result['agreement']:.3%}", _scientific(error["rms"]), _scientific(error["largest"]))
+    sizes, error = result.bytes, result.relative_error
+    for row in result.latency:
+        is_int8 = row.weights == "INT8"
+        answers = (f"{result.agreement:.3%}", _scientific(error.rms), _scientific(error.largest))
         table.add_row(
-            f"IR {row['weights']}",
-            row["precision"] if row["at"] == "f32" else f"default ({row['precision']})",
+            f"IR {row.weights}",
+            row.precision if row.at == "f32" else f"default ({row.precision})",
             *(answers if is_int8 else ("", "", "")),
-            str(sizes[row["weights"]]),
-            f"{sizes[row['weights']] / sizes['FP32']:.3f}",
-            f"{row['median_ms']:.1f}",
-            f"{row['ratio']:.2f}",
+            str(sizes[row.weights]),
+            f"{sizes[row.weights] / sizes['FP32']:.3f}",
+            f"{row.median_ms:.1f}",
+            f"{row.ratio:.2f}",
         )
     return table
 
 
-def evaluation_table(result: Mapping[str, Any]) -> Table:
+def evaluation_table(result: EvaluateResult) -> Table:
     """`result` as evaluate.Evaluation gives it."""
     from rich.table import Table
 
-    seen = f"{result['images']} of {result['listed']} images"
-    table = Table(title=f"Mean IoU on {seen}, protocol {result['protocol']}", title_justify="left")
+    seen = f"{result.images} of {result.listed} images"
+    table = Table(title=f"Mean IoU on {seen}, protocol {result.protocol}", title_justify="left")
     table.add_column("model")
-    for heading in ("mean IoU", "pixel accuracy", f"to {result['reference'] or 'a reference'}", "to the card's"):
+    for heading in ("mean IoU", "pixel accuracy", f"to {result.reference or 'a reference'}", "to the card's"):
         table.add_column(heading, justify="right")
-    for row in result["scores"]:
-        stated = result["stated"]
+    for row in result.scores:
+        stated = result.stated
         table.add_row(
-            row["backend"],
-            f"{row['mean_iou']:.2f} %",
-            f"{row['pixel_accuracy']:.2f} %",
-            _points(None if row["drop"] is None else -row["drop"]),
-            _points(None if stated is None else row["mean_iou"] - stated),
+            row.backend,
+            f"{row.mean_iou:.2f} %",
+            f"{row.pixel_accuracy:.2f} %",
+            _points(None if row.drop is None else -row.drop),
+            _points(None if stated is None else row.mean_iou - stated),
         )
     return table
 
 
-def class_table(result: Mapping[str, Any]) -> Table:
+def class_table(result: EvaluateResult) -> Table:
     """The IoU of each class, a column a model; `result` as evaluate.Evaluation gives it."""
     from rich.table import Table
 
     table = Table("class")
-    for row in result["scores"]:
-        table.add_column(row["backend"], justify="right")
-    for name in result["scores"][0]["ious"]:
-        values = [row["ious"][name] for row in result["scores"]]
+    for row in result.scores:
+        table.add_column(row.backend, justify="right")
+    for name in result.scores[0].ious:
+        values = [row.ious[name] for row in result.scores]
         table.add_row(name, *("-" if value is None else f"{value:.2f}" for value in values))
     return table
 
 
-def evaluation_notes(result: Mapping[str, Any]) -> list[str]:
+def evaluation_notes(result: EvaluateResult) -> list[str]:
     """A line for each image that was skipped, or has annotated pixels of no class."""
     return [
-        *(f"skipped {name}: {reason}" for name, reason in result["skipped"].items()),
+        *(f"skipped {name}: {reason}" for name, reason in result.skipped.items()),
         *(
             f"{name}: {pixels} annotated pixels are of no class, and left out"
-            for name, pixels in result["unknown"].items()
+            for name, pixels in result.unknown.items()
         ),
     ]
 
@@ -247,25 +248,6 @@ def benchmark_table(rows: Sequence[Timing]) -> Table:
             "" if row.share is None else f"{row.share:.0%}",
         )
     return table
-
-
-def plot_benchmark(rows: Sequence[Timing], path: Path) -> None:
-    """A bar chart of the median latencies, as PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    labels = [f"{row.runtime} {row.graph} {row.weights}, {row.precision}" for row in rows]
-    figure = Figure(figsize=(9, 0.4 * len(rows) + 1.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    colours = ["#1f77b4" if row.graph == "folded" else "#b0b7bf" for row in rows]
-    bars = axes.barh(labels, [row.median_ms for row in rows], color=colours)
-    axes.bar_label(bars, [f"{row.median_ms:.0f} ms, {row.ratio:.2f}x" for row in rows], padding=4)
-    axes.invert_yaxis()
-    axes.margins(x=0.18)
-    axes.set_xlabel("median latency of one image, ms (x: against the plain IR at the same precision)")
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, format="png", dpi=120)
 
 
 def segment_table(shares: Mapping[str, Mapping[str, float]]) -> Table:

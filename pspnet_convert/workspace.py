@@ -44,6 +44,12 @@ class Workspace:
         return self.folder / precision / f"{self.name}.xml"
 
     @property
+    def irs(self) -> dict[str, Path]:
+        """The .xml of each IR that is there, by precision."""
+        paths = {precision: self.ir(precision) for precision in (*PRECISIONS, INT8)}
+        return {precision: path for precision, path in paths.items() if path.is_file()}
+
+    @property
     def verification(self) -> Path:
         """The folder of what each model saw when it was verified."""
         return self.folder / "verification"

@@ -21,7 +21,7 @@ from PIL import Image
 from pspnet_convert import pipeline
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import find_card
-from pspnet_convert.evaluate.inputs import Choice
+from pspnet_convert.commands.evaluate.inputs import Choice
 from pspnet_convert.job import open_job
 from pspnet_convert.progress import Silent
 from pspnet_convert.stages.evaluation import evaluate

@@ -27,16 +27,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
-from pspnet_convert.export_onnx.rewrites.batchnorm import sharing_copy
-from pspnet_convert.export_onnx.write_onnx import ExportOptions, export_onnx, export_plainly
+from pspnet_convert.commands.export_onnx.rewrites.batchnorm import sharing_copy
+from pspnet_convert.commands.export_onnx.write_onnx import ExportOptions, export_onnx, export_plainly
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import PSPNet, build_network
 from pspnet_convert.runtimes.input_form import DYNAMIC, PLAIN, ImageShape, InputForm
 from pspnet_convert.runtimes.model_file import ModelFile
-from pspnet_convert.verify.candidates import candidates
-from pspnet_convert.verify.compare import Comparison, verify
-from pspnet_convert.verify.inputs import verification_inputs
-from pspnet_convert.verify.reference import expect
+from pspnet_convert.commands.verify.candidates import candidates
+from pspnet_convert.commands.verify.compare import Comparison, verify
+from pspnet_convert.commands.verify.inputs import verification_inputs
+from pspnet_convert.commands.verify.reference import expect
 
 PRECISIONS = {"ONNX": "f32", "IR FP32": "f32", "IR FP16": "FP16"}
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pspnet_convert.benchmark.flops import gflops
+from pspnet_convert.commands.benchmark.flops import gflops
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import find_card
 
@@ -52,7 +52,7 @@ def test_the_plain_graph_has_the_cards_gflops(name: str, tmp_path: Path) -> None
     """And the folded graph of the full size a fifth less: at most 285."""
     import torch
 
-    from pspnet_convert.export_onnx.write_onnx import ExportOptions, export_onnx
+    from pspnet_convert.commands.export_onnx.write_onnx import ExportOptions, export_onnx
     from pspnet_convert.pytorch.network import PSPNet, build_segmentor
 
     card = find_card(name)
@@ -105,7 +105,7 @@ def test_without_a_checkpoint_it_says_what_to_run(cli: Cli, small: ModelCard, tm
 
 
 def test_a_subject_that_does_not_run_is_named(small: ModelCard, tmp_path: Path) -> None:
-    from pspnet_convert.benchmark.timing import Subject, benchmark
+    from pspnet_convert.commands.benchmark.timing import Subject, benchmark
     from pspnet_convert.errors import ArtifactError
 
     broken = tmp_path / "broken.onnx"

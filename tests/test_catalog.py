@@ -184,7 +184,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 INPUTS = """
 import hashlib, json
 from pspnet_convert.cards import catalog
-from pspnet_convert.verify.inputs import verification_inputs
+from pspnet_convert.commands.verify.inputs import verification_inputs
 print(json.dumps({
     "paths": [str(catalog.shipped(name)) for name in ("model.yml", "licenses", "schemas")]
     + [str(path) for path in catalog.built_in().values()],
@@ -226,9 +226,9 @@ def test_a_built_wheel_contains_card_licence_demo_and_samples(tmp_path: Path) ->
         "pspnet_convert/data/demo/model.yml",
         "pspnet_convert/data/demo/demo.pth",
         "pspnet_convert/data/demo/voc/ImageSets/Segmentation/val.txt",
-        *(f"pspnet_convert/report/{name}" for name in ("page.html.j2", "parts.html.j2", "snippet.py.j2")),
-        "pspnet_convert/report/page.css",
-        "pspnet_convert/report/page.js",
+        *(f"pspnet_convert/report_page/{name}" for name in ("page.html.j2", "parts.html.j2", "snippet.py.j2")),
+        "pspnet_convert/report_page/page.css",
+        "pspnet_convert/report_page/page.js",
     } | {
         f"pspnet_convert/data/samples/{photo.name}"
         for photo in (ROOT / "pspnet_convert" / "data" / "samples").glob("*.jpg")

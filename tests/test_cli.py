@@ -19,7 +19,7 @@ from pspnet_convert import __version__, workspace
 from pspnet_convert.cards.card import MAX_SIDE, ModelCard, load_card
 from pspnet_convert.cli import cli as command_line
 from pspnet_convert.commands import options
-from pspnet_convert.quantize.calibrate import DEFAULT_SUBSET
+from pspnet_convert.commands.quantize.calibrate import DEFAULT_SUBSET
 from pspnet_convert.runtimes.input_form import DYNAMIC, MAX_BATCH
 
 HEAVY = [

@@ -15,8 +15,8 @@ from PIL import Image as Pillow
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import DatasetError
-from pspnet_convert.evaluate.dataset import VOID_COLOUR, read_annotation, read_entry, read_split
-from pspnet_convert.evaluate.miou import VOID
+from pspnet_convert.commands.evaluate.dataset import VOID_COLOUR, read_annotation, read_entry, read_split
+from pspnet_convert.commands.evaluate.miou import VOID
 
 HEIGHT, WIDTH = 30, 44
 

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ArtifactError, ClusterError
-from pspnet_convert.evaluate.chunks import Chunk, ChunkSettings, Tally, count_chunk
-from pspnet_convert.evaluate.dataset import read_split
-from pspnet_convert.evaluate.figures import CHUNK, count
-from pspnet_convert.evaluate.inputs import Choice
-from pspnet_convert.evaluate.partials import Partials
-from pspnet_convert.evaluate.ray_cluster import run_on_ray
+from pspnet_convert.commands.evaluate.chunks import Chunk, ChunkSettings, Tally, count_chunk
+from pspnet_convert.commands.evaluate.dataset import read_split
+from pspnet_convert.commands.evaluate.figures import CHUNK, count
+from pspnet_convert.commands.evaluate.inputs import Choice
+from pspnet_convert.commands.evaluate.partials import Partials
+from pspnet_convert.commands.evaluate.ray_cluster import run_on_ray
 from pspnet_convert.job import open_job
 from pspnet_convert.progress import Silent
 from pspnet_convert.pytorch.checkpoint import load_checkpoint

@@ -17,7 +17,7 @@ from make_standin_checkpoint import make_standin
 
 from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
-from pspnet_convert.export_onnx.write_onnx import ExportOptions, export_onnx
+from pspnet_convert.commands.export_onnx.write_onnx import ExportOptions, export_onnx
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import build_network
 from pspnet_convert.runtimes.input_form import DYNAMIC, InputForm

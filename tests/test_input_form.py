@@ -26,15 +26,15 @@ from PIL import Image as Pillow
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cli import cli as command_line
 from pspnet_convert.errors import ContractError
-from pspnet_convert.evaluate.labelling import open_labeller
-from pspnet_convert.export_onnx.write_onnx import ExportOptions, export_onnx
+from pspnet_convert.commands.evaluate.labelling import open_labeller
+from pspnet_convert.commands.export_onnx.write_onnx import ExportOptions, export_onnx
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import PSPNet, build_network
 from pspnet_convert.runtimes.backends import OnnxBackend, OpenVinoBackend
 from pspnet_convert.runtimes.input_form import DYNAMIC, MAX_BATCH, PLAIN, InputForm, batch_sizes, batches, pad_batch
 from pspnet_convert.runtimes.io_signature import DEFAULT_OPSET, onnx_signature
 from pspnet_convert.runtimes.model_file import ModelFile
-from pspnet_convert.verify.inputs import sheet, verification_inputs
+from pspnet_convert.commands.verify.inputs import sheet, verification_inputs
 
 SIZE = (3, 72, 64)
 BYTES_LAST = InputForm("u8", "NHWC")

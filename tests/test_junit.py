@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.verify.compare import CHECKS, Comparison, Verification
-from pspnet_convert.verify.junit import junit_xml
+from pspnet_convert.commands.verify.compare import CHECKS, Comparison, Verification
+from pspnet_convert.commands.verify.junit import junit_xml
 
 
 def cases(path: Path) -> dict[str, dict[str, str]]:

@@ -24,7 +24,7 @@ from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.commands.guard import INTERRUPTED
 from pspnet_convert.manifest import MANIFEST_VERSION, FileRecord, Manifest
 from pspnet_convert.runtimes.images import SAMPLES
-from pspnet_convert.to_ir.front_ends import find_front_end
+from pspnet_convert.commands.to_ir.front_ends import find_front_end
 
 STAGES = ["download", "export-onnx", "to-ir", "verify"]
 RUN_AGAIN = "all stages run again"

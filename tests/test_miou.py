@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pspnet_convert.evaluate.miou import VOID, confusion, ious, mean_iou, pixel_accuracy
+from pspnet_convert.commands.evaluate.miou import VOID, confusion, ious, mean_iou, pixel_accuracy
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -16,7 +16,7 @@ from pspnet_convert.cards.config_text import ConfigTexts
 from pspnet_convert.cards.derived_card import derived_card
 from pspnet_convert.cards.model_index import Published, package_folder, published
 from pspnet_convert.errors import DependencyError
-from pspnet_convert.evaluate.inputs import Choice, find_protocol, stated_figure
+from pspnet_convert.commands.evaluate.inputs import Choice, find_protocol, stated_figure
 
 HOST = "https://download.openmmlab.com"
 

@@ -18,8 +18,8 @@ from PIL import Image as Pillow
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import find_card
-from pspnet_convert.evaluate.labelling import TorchLabeller
-from pspnet_convert.evaluate.protocols import PROTOCOLS, crop, pad, whole
+from pspnet_convert.commands.evaluate.labelling import TorchLabeller
+from pspnet_convert.commands.evaluate.protocols import PROTOCOLS, crop, pad, whole
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import build_network
 from pspnet_convert.runtimes.backends import OpenVinoBackend

@@ -14,9 +14,9 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.inline_network import check_network
-from pspnet_convert.export_onnx.rewrites.batchnorm import fold_batchnorms
-from pspnet_convert.export_onnx.rewrites.convolutions import make_standardized_plain
-from pspnet_convert.export_onnx.rewrites.pyramid import (
+from pspnet_convert.commands.export_onnx.rewrites.batchnorm import fold_batchnorms
+from pspnet_convert.commands.export_onnx.rewrites.convolutions import make_standardized_plain
+from pspnet_convert.commands.export_onnx.rewrites.pyramid import (
     CellPool,
     FoldedPyramid,
     MatrixPool,

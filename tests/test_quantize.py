@@ -29,9 +29,9 @@ from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.child_process import run_in_child
 from pspnet_convert.cli import cli as command_line
 from pspnet_convert.errors import ContractError, QuantizationError
-from pspnet_convert.quantize.calibrate import calibration_images, quantize
-from pspnet_convert.quantize.int8_check import Int8Check, check_int8
-from pspnet_convert.quantize.run_nncf import fits_float16
+from pspnet_convert.commands.quantize.calibrate import calibration_images, quantize
+from pspnet_convert.commands.quantize.int8_check import Int8Check, check_int8
+from pspnet_convert.commands.quantize.run_nncf import fits_float16
 from pspnet_convert.runtimes.backends import Prediction
 from pspnet_convert.runtimes.input_form import PLAIN
 from pspnet_convert.runtimes.io_signature import ir_signature

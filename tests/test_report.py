@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.files import sha256_of
-from pspnet_convert.report import charts, words
-from pspnet_convert.report.samples import marks_picture
+from pspnet_convert.report_page import charts, words
+from pspnet_convert.report_page.samples import marks_picture
 from pspnet_convert.runtimes.backends import OpenVinoBackend
 from pspnet_convert.runtimes.images import read_image, to_bgr
 

@@ -18,7 +18,7 @@ from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.runtimes.backends import OpenVinoBackend, Prediction
 from pspnet_convert.runtimes.images import palette_image, to_bgr
 from pspnet_convert.runtimes.input_form import Image
-from pspnet_convert.segment.paint import segment
+from pspnet_convert.commands.segment.paint import segment
 
 SHAPE = (1, 3, 72, 64)
 LEGEND = 200

@@ -25,8 +25,8 @@ from pydantic import (
 from pspnet_convert.cards.card_yaml import read_yaml
 from pspnet_convert.cards.inline_network import check_network
 from pspnet_convert.errors import CardError
+from pspnet_convert.image_shape import MAX_SIDE
 
-MAX_SIDE = 8192
 MODEL_NAME = r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*$"
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*$"
 # Model Optimizer gives brackets, commas, arrows and colons in a name a meaning of their own.

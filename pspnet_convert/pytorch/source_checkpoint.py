@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.manifest import Digests
+from pspnet_convert.files import Digests
 
 if TYPE_CHECKING:
     from pspnet_convert.pytorch.checkpoint import Checkpoint
@@ -36,7 +36,7 @@ class SourceCheckpoint:
 
         identify(self.path, self.card.checkpoint, self._digests.of, allow_unknown=self._allow_unknown)
         record = self._digests.record(self.path, self.path.name)
-        return {**asdict(record), "is_the_cards": self.card.checkpoint.accepts(record.sha256)}
+        return {**record, "is_the_cards": self.card.checkpoint.accepts(record["sha256"])}
 
     def findings(self) -> dict[str, Any]:
         """What reading it told: plain values for the manifest. CheckpointError if it cannot be read."""

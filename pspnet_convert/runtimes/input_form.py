@@ -13,10 +13,9 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pspnet_convert.image_shape import DYNAMIC, ImageShape
+
 Image = NDArray[np.uint8] | NDArray[np.float32]
-ImageShape = tuple[int, int, int, int]  # [N, 3, H, W], also of a model that takes [N, H, W, 3]
-DYNAMIC = -1  # the N of a model that takes any number of images
-MAX_BATCH = 64
 _SHOWN_DYNAMIC = (1, 3)
 Item = TypeVar("Item")
 

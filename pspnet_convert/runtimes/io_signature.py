@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     import onnx
     import openvino
 
-# What torch's exporter writes natively and ONNX Runtime and both front-ends read; the tests try each.
-OPSETS = range(18, 24)
-DEFAULT_OPSET = OPSETS[0]
 _LABEL_TYPES = ("int64", "int32")
 
 

@@ -1,0 +1,57 @@
+"""The models that `benchmark` times: each graph exported and converted in a temporary folder."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from pspnet_convert.commands.benchmark.timing import GRAPHS
+from pspnet_convert.commands.export_onnx.options import ExportOptions
+from pspnet_convert.commands.export_onnx.write_onnx import write_onnx, write_plain_onnx
+from pspnet_convert.commands.quantize.calibrate import calibration_images, write_int8
+from pspnet_convert.commands.quantize.options import DEFAULT_SUBSET
+from pspnet_convert.commands.to_ir.convert import convert_to_ir
+from pspnet_convert.commands.to_ir.front_ends import FrontEnd, find_front_end
+from pspnet_convert.files import writing
+from pspnet_convert.job import Job
+from pspnet_convert.runtimes.input_form import PLAIN
+from pspnet_convert.workspace import INT8, PRECISIONS
+
+log = logging.getLogger(__name__)
+Graphs = dict[str, tuple[Path, dict[str, Path]]]
+
+
+def make_graphs(job: Job, folder: Path, *, int8: bool) -> Graphs:
+    """The ONNX of each graph, and its IRs by precision, all in `folder`; with `int8`, also the folded graph in INT8."""
+    front_end = find_front_end("auto", {})
+    job.checkpoint_record()
+    models: Graphs = {}
+    with writing(job.workspace.folder):
+        for graph in GRAPHS:
+            log.info("benchmark: converting the %s graph", graph)
+            models[graph] = _convert(job, folder / graph, graph, front_end)
+        if int8:
+            log.info("benchmark: quantizing the folded graph")
+            irs = models["folded"][1]
+            irs[INT8] = _quantize(job, irs["FP32"])
+    return models
+
+
+def _convert(job: Job, folder: Path, graph: str, front_end: FrontEnd) -> tuple[Path, dict[str, Path]]:
+    folder.mkdir()
+    onnx = folder / "model.onnx"
+    irs = {precision: folder / f"{precision}.xml" for precision in PRECISIONS}
+    if graph == "plain":
+        write_plain_onnx(job.source.network, job.card, onnx)
+    else:
+        options = ExportOptions(fold_pyramid=graph == "folded").for_card(job.card.input.shape)
+        write_onnx(job.source.network, job.card, onnx, options, job.source.provenance())
+    convert_to_ir(onnx, job.card, irs, front_end)
+    return onnx, irs
+
+
+def _quantize(job: Job, ir: Path) -> Path:
+    target = ir.with_name(f"{INT8}.xml")
+    images = calibration_images(job.card, None, DEFAULT_SUBSET)
+    write_int8(ir, job.card, job.card.input.shape, PLAIN, images, target)
+    return target

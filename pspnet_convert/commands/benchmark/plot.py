@@ -1,0 +1,27 @@
+"""The benchmark's bar chart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pspnet_convert.commands.benchmark.timing import Timing
+
+
+def plot_benchmark(rows: Sequence[Timing], path: Path) -> None:
+    """A bar chart of the median latencies, as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    labels = [f"{row.runtime} {row.graph} {row.weights}, {row.precision}" for row in rows]
+    figure = Figure(figsize=(9, 0.4 * len(rows) + 1.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    colours = ["#1f77b4" if row.graph == "folded" else "#b0b7bf" for row in rows]
+    bars = axes.barh(labels, [row.median_ms for row in rows], color=colours)
+    axes.bar_label(bars, [f"{row.median_ms:.0f} ms, {row.ratio:.2f}x" for row in rows], padding=4)
+    axes.invert_yaxis()
+    axes.margins(x=0.18)
+    axes.set_xlabel("median latency of one image, ms (x: against the plain IR at the same precision)")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, format="png", dpi=120)

@@ -1,0 +1,183 @@
+"""All that goes out with a converted model, in one .tar.gz: IRs, card, licence, manifest, provenance, SBOM, page.
+
+What is not verified does not go out unless it is asked for; the same workspace gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.card_yaml import as_yaml
+from pspnet_convert.cards.catalog import shipped
+from pspnet_convert.commands.bundle.options import BundleOptions
+from pspnet_convert.commands.bundle.provenance import provenance, tool_purl
+from pspnet_convert.commands.bundle.sbom import sbom
+from pspnet_convert.errors import ArtifactError, UnverifiedError
+from pspnet_convert.files import Digests, sha256_of, write_atomically
+from pspnet_convert.manifest_document import ManifestDocument, read_manifest
+from pspnet_convert.manifest_stages import ConvertedCard, ExportOnnx, File, ToIr
+from pspnet_convert.progress import Progress
+from pspnet_convert.report_page.page import write_report
+from pspnet_convert.verdict import Stages, changed_since, of_another_fp32, present, verdict
+from pspnet_convert.workspace import INT8, Workspace, ir_files
+
+Content = Path | bytes
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The archive, its SHA-256 (hex) and size (bytes), and what is in it, by its name there."""
+
+    path: Path
+    sha256: str
+    size: int
+    files: Sequence[File]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        files = [file.model_dump() for file in self.files]
+        return {"path": str(self.path), "sha256": self.sha256, "size": self.size, "files": files}
+
+
+def write_bundle(card: ModelCard, workspace: Workspace, progress: Progress, options: BundleOptions) -> Bundle:
+    """Pack the workspace's IRs, and what documents them, into `options.output`, by default `<name>.tar.gz`.
+
+    `options.builder_id` is the provenance's; without one it is this tool's package URL. Raises UnverifiedError where
+    the files have not passed verification, unless `options.allow_unverified`; ArtifactError where one is missing or
+    not what the manifest says, or the card's licence text is not found; WorkspaceError where the disk refuses.
+    """
+    target = options.output or Path(f"{card.name}.tar.gz")
+    manifest = read_manifest(workspace.manifest)
+    digests = Digests()
+    for file in _irs(workspace, manifest):
+        _expect(workspace, file, digests)
+    _expect_card(workspace, manifest)
+    told = json.loads(workspace.manifest.read_bytes())
+    doubt = _doubt(told["stages"], present(told["stages"], workspace.folder, digests.of))
+    if doubt and not options.allow_unverified:
+        words, stage = doubt
+        raise UnverifiedError(
+            f"{workspace.folder}: {words.rstrip('.')}", f"Run {stage}; --allow-unverified packs what does not pass."
+        )
+    write_report(told, workspace.folder, digests.of, workspace.report)
+    builder_id = options.builder_id or tool_purl("pspnet-convert", manifest.tool.version)
+    contents = _contents(card, workspace, manifest, builder_id)
+    records = [_record(name, content, digests) for name, content in sorted(contents.items())]
+    with write_atomically(target) as (temporary,):
+        _pack(temporary, card.name, contents, records, progress)
+        packed = sha256_of(temporary), temporary.stat().st_size
+    return Bundle(target, *packed, records)
+
+
+def _irs(workspace: Workspace, manifest: ManifestDocument) -> list[File]:
+    """Both halves of each."""
+    irs = manifest.irs
+    if not irs or "export-onnx" not in manifest.stages:
+        what = "IR" if not irs else "export-onnx, hence not of the checkpoint that its IRs are of"
+        raise ArtifactError(f"{workspace.manifest}: tells of no {what}", "Run run first.")
+    names = {file.file for file in irs}
+    alone = [name for name in sorted(names) if not {file.as_posix() for file in ir_files(Path(name))} <= names]
+    if alone:
+        raise ArtifactError(f"{workspace.manifest}: tells of {alone[0]}, not of its other half", "Run run again.")
+    return irs
+
+
+def _expect(workspace: Workspace, file: File, digests: Digests) -> None:
+    path = workspace.folder / file.file
+    if not path.is_file() or digests.of(path) != file.sha256:
+        stage = "quantize" if path.parent.name == INT8 else "run"
+        raise ArtifactError(f"{path}: is missing, or not what {workspace.manifest.name} says", f"Run {stage} again.")
+
+
+def _expect_card(workspace: Workspace, manifest: ManifestDocument) -> None:
+    """The manifest's card is the last command's, which may have converted nothing."""
+    card = ConvertedCard.model_validate(manifest.model.model_dump(include=set(ConvertedCard.model_fields)))
+    stages: Sequence[ExportOnnx | ToIr | None] = [manifest.stages.get("export-onnx"), manifest.stages.get("to-ir")]
+    if any(stage.inputs.card != card for stage in stages if stage):
+        raise ArtifactError(f"{workspace.manifest}: its files were converted with another card", "Run run again.")
+
+
+def _doubt(stages: Stages, there: Mapping[str, str]) -> tuple[str, str] | None:
+    """Why the files that are `there` are not verified, and what to run; None if they are."""
+    found = verdict(stages, there)
+    if found.state != "pass":
+        return found.words, "verify"
+    if "quantize" not in stages:
+        return None
+    check = stages.get("verify-int8")
+    if check is None or changed_since(check, there):
+        return "The INT8 IR was not compared with the FP32 one as they lie there", "quantize"
+    if of_another_fp32(stages):
+        return "The INT8 IR is of an FP32 IR that was not verified", "run, then quantize"
+    if check["result"]["verdict"] != "pass":
+        return "The INT8 IR did not pass its own verification", "quantize with better pictures"
+    return None
+
+
+def _contents(
+    card: ModelCard, workspace: Workspace, manifest: ManifestDocument, builder_id: str
+) -> Mapping[str, Content]:
+    """By name in the archive. The card is the manifest's: the one of today may say something else."""
+    model = manifest.model.model_dump(mode="json", exclude_none=True)
+    card_text = as_yaml(model).encode()
+    as_packed = File(file="model.yml", sha256=hashlib.sha256(card_text).hexdigest(), size=len(card_text))
+    contents: dict[str, Content] = {file.file: workspace.folder / file.file for file in manifest.irs}
+    if manifest.model.license.file is not None:
+        contents[manifest.model.license.file] = _licence_text(card, manifest.model.license.file)
+    return {
+        **contents,
+        "model.yml": card_text,
+        "manifest.json": workspace.manifest,
+        "report.html": workspace.report,
+        "provenance.json": _json(provenance(manifest, as_packed, builder_id)),
+        "sbom.cdx.json": _json(sbom(manifest)),
+    }
+
+
+def _licence_text(card: ModelCard, name: str) -> Path:
+    """The file `name` beside the card, or of those that come with this tool."""
+    for folder in (card.folder, shipped("licenses")):
+        if (folder / name).is_file():
+            return folder / name
+    raise ArtifactError(f"{name}: the card's licence text is not found", f"Put it beside {card.path}.")
+
+
+def _json(data: Any) -> bytes:
+    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _record(name: str, content: Content, digests: Digests) -> File:
+    if isinstance(content, Path):
+        return File(**digests.record(content, name))
+    return File(file=name, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+
+
+def _pack(
+    target: Path, folder: str, contents: Mapping[str, Content], records: Sequence[File], progress: Progress
+) -> None:
+    """Nothing of this machine or this day: a TarInfo's own time, owner and mode are 0, root's and 0644."""
+    progress.start(sum(record.size for record in records), "packing", stage="bundle")
+    try:
+        with (
+            target.open("wb") as file,
+            gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=file, mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        ):
+            for record in records:
+                entry = tarfile.TarInfo(f"{folder}/{record.file}")
+                entry.size = record.size
+                content = contents[record.file]
+                with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as stream:
+                    archive.addfile(entry, stream)
+                progress.advance(record.size)
+    finally:
+        progress.done()

@@ -1,0 +1,41 @@
+"""The options of `bundle`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pspnet_convert.options import FILE, Options, option
+
+
+class Uri(click.ParamType):
+    name = "URI"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:\S+", str(value)):  # RFC 3986: a scheme, and no blanks
+            self.fail(f"{value!r} is no URI, such as https://ci.example/builder", param, ctx)
+        return str(value)
+
+
+@dataclass(frozen=True)
+class BundleOptions(Options):
+    """The archive, and what may go into it."""
+
+    output: Path | None = option(
+        None, "-o", "--output", group="Output", type=FILE, show_default="<model>.tar.gz", help="The archive to write."
+    )
+    output_dir: Path = option(
+        Path(),
+        group="Input",
+        type=click.Path(path_type=Path),
+        show_default="the current folder",
+        help="The folder that holds public/<model>/.",
+    )
+    builder_id: str | None = option(
+        None, group="Output", type=Uri(), show_default="the tool's", help="Who converted, for the provenance."
+    )
+    allow_unverified: bool = option(False, group="Input", help="Also pack models that have not passed verification.")

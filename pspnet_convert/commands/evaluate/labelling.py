@@ -1,0 +1,183 @@
+"""Label maps from a model, for evaluation: PyTorch and ONNX one by one, IR several at a time.
+
+Built on backends.py, which verification runs on; it opens what is to be compared logit by logit, here only the
+answer counts.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.commands.evaluate.protocols import Size
+from pspnet_convert.errors import ArtifactError
+from pspnet_convert.runtimes.backends import OnnxBackend, TorchBackend, last_line, read_ir
+from pspnet_convert.runtimes.input_form import PLAIN, Image, ImageShape, InputForm, pad_batch
+from pspnet_convert.runtimes.io_signature import check_signature, ir_signature
+from pspnet_convert.runtimes.model_file import ModelFile
+
+PYTORCH, ONNX = "PyTorch", "ONNX"
+Labels = NDArray[np.integer[Any]]
+
+
+class Labeller(Protocol):
+    """`start` takes an image, uint8 BGR [h, w, 3], and the size to which its logits are brought before the argmax.
+
+    It returns at once, or when it is done; what it returns waits for the label map, integers of that size. At most
+    `at_once` may be waited for at a time, and in their order.
+    """
+
+    at_once: int
+
+    def start(self, image: Image, logits_at: Size) -> Callable[[], Labels]: ...
+
+
+def open_labeller(subject: ModelFile, card: ModelCard, shape: ImageShape, form: InputForm = PLAIN) -> Labeller:
+    """ArtifactError or CheckpointError for a file that is not what the card says."""
+    if subject.name == PYTORCH:
+        return TorchLabeller(subject.path, card)
+    if subject.name == ONNX:
+        return OnnxLabeller(subject.path, card, shape)
+    return OpenVinoLabeller(subject.path, card, shape, form)
+
+
+class TorchLabeller:
+    """The reference, at any size."""
+
+    at_once = 1
+
+    def __init__(self, path: Path, card: ModelCard) -> None:
+        from pspnet_convert.pytorch.checkpoint import load_checkpoint
+        from pspnet_convert.pytorch.network import build_network
+
+        network = build_network(card, load_checkpoint(path, card))
+        self._align_corners = network.align_corners
+        self._backend = TorchBackend(network, card)
+
+    def start(self, image: Image, logits_at: Size) -> Callable[[], Labels]:
+        (prediction,) = self._backend.run([image])
+        labels = prediction.labels
+        if labels.shape != logits_at:
+            labels = self._resized(prediction.logits, logits_at).argmax(axis=0)
+        return lambda: labels
+
+    def _resized(self, logits: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
+        import torch
+        from torch.nn.functional import interpolate
+
+        batch = torch.from_numpy(logits)[None]
+        return interpolate(batch, size=size, mode="bilinear", align_corners=self._align_corners)[0].numpy()
+
+
+class _Slots:
+    """The slots of one run, which begins when all are taken, or an image in one is waited for.
+
+    `begin` takes the images and returns what waits for the label maps of them all.
+    """
+
+    def __init__(self, count: int, begin: Callable[[list[Image]], Callable[[], list[Labels]]]) -> None:
+        self._count, self._begin = count, begin
+        self._images: list[Image] = []
+        self._wait: Callable[[], list[Labels]] | None = None
+
+    @property
+    def closed(self) -> bool:
+        return self._wait is not None
+
+    def take(self, image: Image) -> Callable[[], Labels]:
+        """Put the image into the next slot; returns what waits for its label map."""
+        slot = len(self._images)
+        self._images.append(image)
+        if len(self._images) == self._count:
+            self._start()
+        return lambda: self._start()()[slot]
+
+    def _start(self) -> Callable[[], list[Labels]]:
+        if self._wait is None:
+            self._wait = cache(self._begin(self._images))
+        return self._wait
+
+
+class _OfOneSize(ABC):
+    """A converted model: images of its own size alone, as many in a run as it has slots (one, of a dynamic batch)."""
+
+    def __init__(self, path: Path, shape: ImageShape) -> None:
+        self._path, self._shape = path, shape
+        self._batch = max(1, shape[0])
+        self._slots = _Slots(self._batch, self._begin)
+
+    def start(self, image: Image, logits_at: Size) -> Callable[[], Labels]:
+        _check_size(self._path, self._shape, image, logits_at)
+        if self._slots.closed:
+            self._slots = _Slots(self._batch, self._begin)
+        return self._slots.take(image)
+
+    @abstractmethod
+    def _begin(self, images: list[Image]) -> Callable[[], list[Labels]]:
+        """Begin a run; returns what waits for the label maps."""
+
+
+class OnnxLabeller(_OfOneSize):
+    """An ONNX file on ONNX Runtime, at its own size only."""
+
+    def __init__(self, path: Path, card: ModelCard, shape: ImageShape) -> None:
+        super().__init__(path, shape)
+        self._backend = OnnxBackend(path, card, shape)
+        self.at_once = self._batch
+
+    def _begin(self, images: list[Image]) -> Callable[[], list[Labels]]:
+        found = [prediction.labels for prediction in self._backend.run(images)]
+        return lambda: found
+
+
+class OpenVinoLabeller(_OfOneSize):
+    """An IR as it is, float32, at its own size only; as many inferences at once as OpenVINO finds best."""
+
+    def __init__(self, path: Path, card: ModelCard, shape: ImageShape, form: InputForm) -> None:
+        import openvino
+
+        super().__init__(path, shape)
+        core = openvino.Core()
+        model = read_ir(core, path)
+        check_signature(path, ir_signature(model), card, shape, form)
+        hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
+        try:
+            compiled = core.compile_model(model, "CPU", hints)
+        except RuntimeError as error:
+            raise ArtifactError(f"{path}: OpenVINO does not compile it: {last_line(error)}") from error
+        requests = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        self._requests = deque(compiled.create_infer_request() for _ in range(requests))
+        self._form = form
+        self.at_once = requests * self._batch
+
+    def _begin(self, images: list[Image]) -> Callable[[], list[Labels]]:
+        request = self._requests[0]
+        self._requests.rotate(-1)
+        request.start_async([self._form.tensor(pad_batch(images, self._batch))])
+
+        def wait() -> list[Labels]:
+            try:
+                request.wait()
+            except RuntimeError as error:
+                raise ArtifactError(f"{self._path}: OpenVINO cannot run it: {last_line(error)}") from error
+            return list(request.get_output_tensor(0).data[:, 0].copy())
+
+        return wait
+
+
+def _check_size(path: Path, shape: ImageShape, image: Image, logits_at: Size) -> None:
+    size = shape[2:]
+    for wanted in (image.shape[:2], logits_at):
+        if wanted != size:
+            raise ArtifactError(
+                f"{path}: takes {size[1]}x{size[0]} alone, and an image of this protocol is {wanted[1]}x{wanted[0]}",
+                "Evaluate PyTorch alone (--backend), or choose the protocol crop or pad.",
+            )

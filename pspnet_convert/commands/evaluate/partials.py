@@ -1,0 +1,92 @@
+"""What an interrupted evaluation has counted, kept for `--resume`: a file for each chunk and model.
+
+A file's name is the digest of all that its counts depend on, so that one that is found is right.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pspnet_convert.commands.evaluate.chunks import Tally
+from pspnet_convert.commands.evaluate.dataset import Entry
+from pspnet_convert.files import digest_of, write_json, writing
+from pspnet_convert.runtimes.model_file import ModelFile
+
+log = logging.getLogger(__name__)
+
+
+class Partials:
+    """Files in `folder`. `common` is what all counts depend on, `models` and `images` are digests by name.
+
+    All three are plain values. Without `resume` nothing is found, but all is kept.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        common: Mapping[str, Any],
+        models: Mapping[str, Any],
+        images: Mapping[str, Any],
+        *,
+        resume: bool,
+    ) -> None:
+        self._folder = folder
+        self._common, self._models, self._images = common, models, images
+        self._resume = resume
+        self._used: set[Path] = set()
+
+    def find(self, entries: Sequence[Entry], subject: ModelFile) -> Tally | None:
+        """What the model has counted on this chunk; None if it has not, or not that is known."""
+        path = self._path(entries, subject)
+        if not self._resume or not path.is_file():
+            return None
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            return Tally({subject.name: np.array(data["confusion"], np.int64)}, data["skipped"], data["unknown"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("%s: cannot be read (%s): counted again", path, error)
+            return None
+
+    def keep(self, entries: Sequence[Entry], subject: ModelFile, tally: Tally) -> None:
+        """Write what `subject` has counted on this chunk; WorkspaceError where that cannot be."""
+        data = {
+            "model": [subject.name, self._models[subject.name]],
+            "confusion": tally.confusions[subject.name].tolist(),
+            "skipped": tally.skipped,
+            "unknown": tally.unknown,
+        }
+        write_json(self._path(entries, subject), data)
+
+    def remove(self) -> None:
+        """Take away what was kept, the evaluation being complete; and what others kept of models since replaced.
+
+        The rest of what others kept stays: an evaluation with other options may still go on from it.
+        """
+        for path in [*self._used, *self._folder.glob("*.json")]:
+            if path in self._used or self._is_outdated(path):
+                with writing(path):
+                    path.unlink(missing_ok=True)
+
+    def _is_outdated(self, path: Path) -> bool:
+        """Whether it is of a model of this evaluation as it was before; or cannot be read."""
+        try:
+            name, files = json.loads(path.read_text(encoding="utf-8"))["model"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return True
+        return name in self._models and files != self._models[name]
+
+    def _path(self, entries: Sequence[Entry], subject: ModelFile) -> Path:
+        depends_on = {
+            **self._common,
+            "model": self._models[subject.name],
+            "images": [[entry.name, self._images[entry.name]] for entry in entries],
+        }
+        path = self._folder / f"{digest_of(depends_on)}.json"
+        self._used.add(path)
+        return path

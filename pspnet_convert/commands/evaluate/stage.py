@@ -1,0 +1,101 @@
+"""The stage evaluate: the mean IoU of the workspace's models on annotated images."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from pspnet_convert import tools
+from pspnet_convert.commands.evaluate import inputs
+from pspnet_convert.commands.evaluate.chunks import ChunkSettings, run_locally
+from pspnet_convert.commands.evaluate.dataset import Entry, read_split
+from pspnet_convert.commands.evaluate.figures import count, evaluation
+from pspnet_convert.commands.evaluate.labelling import ONNX, PYTORCH
+from pspnet_convert.commands.evaluate.options import EvaluateOptions
+from pspnet_convert.commands.evaluate.partials import Partials
+from pspnet_convert.commands.evaluate.ray_cluster import run_on_ray
+from pspnet_convert.errors import ArtifactError
+from pspnet_convert.files import digest_of
+from pspnet_convert.job import Job, Stage, require
+from pspnet_convert.manifest import versions
+from pspnet_convert.progress import steps
+from pspnet_convert.runtimes.model_file import ModelFile
+from pspnet_convert.runtimes.openvino_install import require_openvino
+from pspnet_convert.workspace import Workspace
+
+IRS = ("FP32", "FP16", "INT8")
+log = logging.getLogger(__name__)
+
+
+def evaluate_stage(job: Job, options: EvaluateOptions, name: str = "evaluate") -> Stage:
+    """Measure the workspace's models on annotated images; the figures are the result of the stage `name`."""
+    asked = replace(options, protocol=inputs.find_protocol(options, job.card))
+    folder = inputs.find_dataset(options, job.card)
+    listed = read_split(folder, options.split)
+    subjects = find_subjects(job, options.backend)
+    inputs.check_comparable(asked, job.card, subjects)
+    models = {subject.name: _records(job, subject) for subject in subjects}
+    images = inputs.image_digests(listed[: options.limit], job.digests.of)
+    common = {"card": job.converted_card(), "shape": list(job.exported_shape())}
+
+    def make(made: Workspace) -> dict[str, Any]:
+        depends_on = {**common, **asked.as_record(), "tools": versions(*tools.EVALUATION)}
+        kept = job.workspace.folder / "evaluation"
+        return _measure(job, asked, subjects, listed, Partials(kept, depends_on, models, images, resume=asked.resume))
+
+    dataset = {"name": folder.name, "split": options.split, "listed": len(listed), "images": digest_of(images)}
+    # No count depends on the card's figure, but the result does: it holds the drops from it.
+    stated = inputs.stated_figure(job.card, asked.protocol)
+    return Stage(
+        name,
+        make,
+        inputs={**common, "models": models, "dataset": dataset, "stated": stated},
+        options=asked,
+        tools=tools.EVALUATION,
+    )
+
+
+def find_subjects(job: Job, backends: Sequence[str] = ()) -> list[ModelFile]:
+    """The models named by `backends`; all that the workspace has where none are. Leaves out old IRs with a warning.
+
+    ArtifactError if a named one is not there, or is of an earlier conversion; DependencyError if there are IRs among
+    them and OpenVINO is not installed.
+    """
+    workspace = job.workspace
+    paths = {PYTORCH: job.source.path, ONNX: workspace.onnx, **{name: workspace.ir(name) for name in IRS}}
+    there = [name for name, path in paths.items() if path.is_file()]
+    for old in [name for name in there if name in IRS and not backends and job.has_old_ir(name)]:
+        log.warning("%s is of an earlier conversion, and is not evaluated", paths[old])
+        there.remove(old)
+    missing = [name for name in backends if name not in there]
+    if missing or not there:
+        path = paths[missing[0]] if missing else workspace.folder
+        advice = "Run the command that makes it, or `pspnet-convert run`, which runs all stages."
+        raise ArtifactError(f"{path}: there is no such model", advice)
+    chosen = [name for name in there if name in backends or not backends]
+    if set(chosen) & set(IRS):
+        require_openvino()
+    return [ModelFile(f"IR {name}", job.ir(name)) if name in IRS else ModelFile(name, paths[name]) for name in chosen]
+
+
+def _records(job: Job, subject: ModelFile) -> list[dict[str, Any]]:
+    """The files of a model to evaluate, with their digests; a checkpoint must be the card's."""
+    if subject.path == job.source.path:
+        return [job.checkpoint_record()]
+    require(subject.parts, "to-ir")
+    return job.records(subject.parts)
+
+
+def _measure(
+    job: Job, asked: EvaluateOptions, subjects: Sequence[ModelFile], listed: Sequence[Entry], partials: Partials
+) -> dict[str, Any]:
+    settings = ChunkSettings(job.card, job.exported_shape(), asked.protocol or "", asked.skip_bad, job.input_form())
+    entries = listed[: asked.limit]
+    over = run_locally if asked.ray is None else run_on_ray(asked.ray)
+    with steps(job.progress, len(entries), "evaluating", stage="evaluate"):
+        total = count(settings, subjects, entries, partials, over, job.progress.advance)
+    result = evaluation(settings, len(listed), len(entries), total)
+    partials.remove()
+    return result.as_dict()

@@ -1,0 +1,112 @@
+"""Fold each BatchNorm of a network in eval mode into the convolution before it: the same function, fewer steps.
+
+In eval mode BatchNorm is y = (x - mean) / sqrt(variance + eps) * gain + shift (Ioffe and Szegedy 2015,
+arXiv:1502.03167), which a convolution can do itself. Computed in float64, then cast. What cannot be folded stays.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from pspnet_convert.commands.export_onnx.rewrites.convolutions import is_plain
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def is_constant(norm: nn.Module | None) -> bool:
+    """Whether it is a BatchNorm that keeps its statistics: without them it takes each batch's own."""
+    return isinstance(norm, _BatchNorm) and norm.running_mean is not None
+
+
+def folded_weights(conv: nn.Conv2d, norm: _BatchNorm | None) -> tuple[Tensor, Tensor]:
+    """Weight and bias, float64, of a convolution that does what `conv` and then `norm`, which is constant, do."""
+    weight = conv.weight.double()
+    bias = conv.bias.double() if conv.bias is not None else weight.new_zeros(weight.shape[0])
+    if norm is None:
+        return weight, bias
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    gain = (norm.weight.double() if norm.affine else 1) / torch.sqrt(norm.running_var.double() + norm.eps)
+    shift = norm.bias.double() if norm.affine else 0
+    return weight * gain[:, None, None, None], (bias - norm.running_mean.double()) * gain + shift
+
+
+def fold_batchnorms(network: nn.Module, image_shape: tuple[int, ...]) -> None:
+    """Change `network` in place; its convolutions get weights of their own. Images are of `image_shape`."""
+    pairs = _pairs(network, image_shape)
+    for norm, conv in pairs.items():
+        weight, bias = folded_weights(conv, norm)
+        conv.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)
+        conv.bias = nn.Parameter(bias.to(conv.weight.dtype), requires_grad=False)
+    for parent in network.modules():
+        for name, child in parent._modules.items():
+            if child in pairs:
+                parent._modules[name] = nn.Identity()
+
+
+def run_on_meta(network: nn.Module, image_shape: tuple[int, ...]) -> Any:
+    """What `network` returns for images of this shape, without values: only shapes, at no cost."""
+    tensors = itertools.chain(network.named_parameters(), network.named_buffers())
+    on_meta = {name: tensor.to("meta") for name, tensor in tensors}
+    image = torch.empty(image_shape, dtype=next(network.parameters()).dtype, device="meta")
+    return torch.func.functional_call(network, on_meta, (image,))
+
+
+def sharing_copy(network: Module) -> Module:
+    """A copy whose tensors are the original's own."""
+    shared = {id(tensor): tensor for tensor in itertools.chain(network.parameters(), network.buffers())}
+    return copy.deepcopy(network, shared)
+
+
+class _Uses(TorchDispatchMode):
+    """Counts how often each tensor, by its id, is given to an operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[int] = Counter()
+        self._held: list[Tensor] = []  # so that no two have the same id
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+        self._held.extend(given)
+        self.counts.update(id(tensor) for tensor in given)
+        return operation(*args, **(kwargs or {}))
+
+
+def _pairs(network: nn.Module, image_shape: tuple[int, ...]) -> dict[_BatchNorm, nn.Conv2d]:
+    """Each BatchNorm with the plain convolution whose result it takes and nothing else does, as seen in a run."""
+    made: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # holds the tensors, so that no two have the same id
+    seen: list[tuple[_BatchNorm, nn.Conv2d, int]] = []
+    runs: Counter[nn.Module] = Counter()
+
+    def watch(module: nn.Module, given: tuple[Tensor, ...], result: Tensor) -> None:
+        runs[module] += 1
+        if isinstance(module, nn.Conv2d):
+            made[id(result)] = module, result
+        elif isinstance(module, _BatchNorm) and id(given[0]) in made:
+            seen.append((module, made[id(given[0])][0], id(given[0])))
+
+    watched = [module for module in network.modules() if is_plain(module) or is_constant(module)]
+    hooks = [module.register_forward_hook(watch) for module in watched]
+    try:
+        with _Uses() as uses:
+            run_on_meta(network, image_shape)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    # A second use is another's, or an activation's that writes into the result before the norm reads it.
+    return {
+        norm: conv for norm, conv, result in seen if uses.counts[result] == 1 and runs[norm] == 1 and runs[conv] == 1
+    }

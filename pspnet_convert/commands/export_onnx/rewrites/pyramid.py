@@ -1,0 +1,230 @@
+"""The reference's pyramid head as an equal one that does less work: the exact folding of PSPNet's pyramid.
+
+The reference pools the backbone's map X [C, H, W] into b x b cells for each bin b, projects the cells (1x1
+convolution, BatchNorm, ReLU) to P_b [c, b, b], stretches them back to H x W (bilinear), concatenates them with X
+and runs a 3x3 convolution over all of it. Half of that convolution sees only stretched cells, and is linear in
+them. With R, S the bilinear matrices [H, b], [W, b] and W_t the convolution's weights at tap t = (dy, dx):
+
+    conv3x3([X, stretch(P_1), ..]) = conv3x3_X(X) + sum over b, t of  (shift_dy R) (W_t P_b) (shift_dx S)^T
+
+shift_d R is R with its rows moved by d and zeros moved in: the convolution's padding. So the nine taps are 1x1
+products on the 1 + 4 + 9 + 36 = 50 cells (bins 1, 2, 3, 6), and one constant matrix [9 * 50, H * W] spreads them.
+Pooling is a constant matrix too, [H * W, 50]: cell i of b averages rows floor(i H / b) .. ceil((i + 1) H / b) - 1
+(torch.nn.AdaptiveAvgPool2d), and columns alike. Both are exact for any bins and sizes.
+
+BatchNorms are folded into the weights before them (batchnorm.py), and all of it is computed in float64. Activations
+are the head's own, and so is a norm that depends on the map (GroupNorm, InstanceNorm): it takes a bin's cells, or the
+sum above. What the algebra does not hold for (`_obstacle`) is left as written.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from pspnet_convert.commands.export_onnx.rewrites.batchnorm import (
+    folded_weights,
+    is_constant,
+    run_on_meta,
+    sharing_copy,
+)
+from pspnet_convert.commands.export_onnx.rewrites.convolutions import is_plain, make_standardized_plain
+from pspnet_convert.pytorch.network import PSPNet
+
+if TYPE_CHECKING:
+    from mmcv.cnn import ConvModule
+    from mmseg.models.decode_heads import PSPHead
+
+_TAPS = (-1, 0, 1)
+log = logging.getLogger(__name__)
+
+
+def pooling_matrix(cells: int, bins: int) -> Tensor:
+    """[bins, cells], float64: row i averages the cells of bin i; every row sums to 1."""
+    matrix = torch.zeros(bins, cells, dtype=torch.float64)
+    for i in range(bins):
+        start, end = i * cells // bins, -(-(i + 1) * cells // bins)
+        matrix[i, start:end] = 1 / (end - start)
+    return matrix
+
+
+def stretching_matrix(cells: int, bins: int, align_corners: bool) -> Tensor:
+    """[cells, bins], float64: the linear resize of `bins` values to `cells`, by torch's own rule."""
+    identity = torch.eye(bins, dtype=torch.float64)[None]
+    return interpolate(identity, size=cells, mode="linear", align_corners=align_corners)[0].T
+
+
+def shifted(matrix: Tensor, by: int) -> Tensor:
+    """Row i of the result is row i + `by` of `matrix`, zero where there is none."""
+    rows = torch.arange(matrix.shape[0]) + by
+    inside = (rows >= 0) & (rows < matrix.shape[0])
+    return torch.where(inside[:, None], matrix[rows.clamp(0, matrix.shape[0] - 1)], 0)
+
+
+class CellPool(nn.Module):
+    """Pool a map into the cells of all bins at once: [N, C, H, W] to [N, C, 1, cells]."""
+
+    def __init__(self, height: int, width: int, bins: Sequence[int]) -> None:
+        super().__init__()
+        matrices = [torch.kron(pooling_matrix(height, b), pooling_matrix(width, b)) for b in bins]
+        self.register_buffer("matrix", torch.cat(matrices).T.contiguous())
+
+    matrix: Tensor
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        return (feature_map.flatten(2) @ self.matrix).unsqueeze(2)
+
+
+class FoldedPyramid(nn.Module):
+    """What PSPHead does to the maps of images of one size: logits [N, classes, H, W] from the backbone's maps."""
+
+    def __init__(self, head: PSPHead, height: int, width: int) -> None:
+        super().__init__()
+        bins = [branch[0].output_size for branch in head.psp_modules]
+        self.select = head._transform_inputs
+        self.cells = [b * b for b in bins]
+        self.size = (height, width)
+        self.pool = CellPool(height, width, bins)
+        branches = [branch[1] for branch in head.psp_modules]
+        self.projections = nn.ModuleList(_conv(*_weights(branch)) for branch in branches)
+        self.norms = nn.ModuleList(_norm_left(branch) for branch in branches)
+        self.activations = nn.ModuleList(_activation(branch) for branch in branches)
+        weight, bias = _weights(head.bottleneck)
+        parts = weight.split([head.in_channels, *[head.channels] * len(bins)], dim=1)
+        # A tap's 1x1 weights, output channel k's nine taps side by side: [9 * out, c, 1, 1].
+        self.taps = nn.ModuleList(
+            _conv(part.permute(0, 2, 3, 1).reshape(-1, part.shape[1], 1, 1), None) for part in parts[1:]
+        )
+        self.register_buffer("spread", _spreading_matrix(height, width, bins, head.align_corners))
+        self.convolution = _conv(parts[0], bias)
+        self.norm = _norm_left(head.bottleneck)
+        self.activation = _activation(head.bottleneck)
+        self.conv_seg = head.conv_seg
+
+    spread: Tensor
+
+    def forward(self, feature_maps: Sequence[Tensor]) -> Tensor:
+        feature_map = self.select(feature_maps)
+        cells = self.pool(feature_map).split(self.cells, dim=3)
+        branches = zip(self.projections, self.norms, self.activations, self.taps, cells)
+        # `forward`, so that the exporter counts activations as the head's own steps.
+        products = [
+            taps(activation.forward(norm(projection(part)))) for projection, norm, activation, taps, part in branches
+        ]
+        by_tap = torch.cat(products, dim=3).reshape(feature_map.shape[0], -1, self.spread.shape[0])
+        pyramid = (by_tap @ self.spread).reshape(feature_map.shape[0], -1, *self.size)
+        return self.conv_seg(self.activation.forward(self.norm(self.convolution(feature_map) + pyramid)))
+
+
+def with_folded_pyramid(network: PSPNet, height: int, width: int) -> PSPNet:
+    """A copy of `network` for images of this size, its head folded. Weights that stay as they are, are shared.
+
+    A head that cannot be folded is as of `with_matrix_pools`, and a warning says so.
+    """
+    changed = _changeable(network)
+    obstacle = _obstacle(changed.decode_head)
+    if obstacle is not None:
+        log.warning("decode_head: the pyramid is exported as written, not folded: %s", obstacle)
+        return with_matrix_pools(network, height, width)
+    rows, columns = feature_size(network, height, width)
+    with torch.no_grad():
+        changed.decode_head = FoldedPyramid(changed.decode_head, rows, columns).to(_dtype(network)).eval()
+    return changed
+
+
+def with_matrix_pools(network: PSPNet, height: int, width: int) -> PSPNet:
+    """A copy of `network` for images of this size, as written but for its pools, which are exact matrices."""
+    changed = _changeable(network)
+    rows, columns = feature_size(network, height, width)
+    for branch in changed.decode_head.psp_modules:
+        branch[0] = MatrixPool(rows, columns, branch[0].output_size, _dtype(network)).eval()
+    return changed
+
+
+def _changeable(network: PSPNet) -> PSPNet:
+    changed = sharing_copy(network)
+    with torch.no_grad():
+        make_standardized_plain(changed)
+    return changed
+
+
+def _dtype(network: PSPNet) -> torch.dtype:
+    return network.decode_head.conv_seg.weight.dtype
+
+
+class MatrixPool(nn.Module):
+    """Adaptive average pooling of maps of one size, [N, C, H, W] to [N, C, bins, bins], as two products."""
+
+    rows: Tensor
+    columns: Tensor
+
+    def __init__(self, height: int, width: int, bins: int, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.register_buffer("rows", pooling_matrix(height, bins).to(dtype))
+        self.register_buffer("columns", pooling_matrix(width, bins).T.contiguous().to(dtype))
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        return self.rows @ (feature_map @ self.columns)
+
+
+def feature_size(network: PSPNet, height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of the map that the pyramid head pools, for images of this size."""
+    maps = run_on_meta(nn.Sequential(network.backbone, network.neck), (1, 3, height, width))
+    rows, columns = network.decode_head._transform_inputs(maps).shape[2:]
+    return rows, columns
+
+
+def _spreading_matrix(height: int, width: int, bins: Sequence[int], align_corners: bool) -> Tensor:
+    """[9 * cells, H * W], float64; the taps in the order of `_TAPS` by rows, each with all cells of all bins."""
+    stretches = [
+        (stretching_matrix(height, b, align_corners), stretching_matrix(width, b, align_corners)) for b in bins
+    ]
+    taps = [
+        torch.kron(shifted(rows, dy), shifted(columns, dx)).T
+        for dy in _TAPS
+        for dx in _TAPS
+        for rows, columns in stretches
+    ]
+    return torch.cat(taps).contiguous()
+
+
+def _obstacle(head: PSPHead) -> str | None:
+    """Why the head cannot be folded; None if it can."""
+    for module in [*(branch[1] for branch in head.psp_modules), head.bottleneck]:
+        conv = module.conv
+        if not is_plain(conv):
+            return f"it has {type(conv).__name__} layers"
+        if conv.padding_mode != "zeros":
+            return f"its padding is {conv.padding_mode}"
+        if isinstance(module.norm, nn.LayerNorm):  # over a map's rows, which the cells of a bin do not lie in
+            return "it has LayerNorm"
+    return None
+
+
+def _weights(module: ConvModule) -> tuple[Tensor, Tensor]:
+    """Weight and bias, float64, of mmcv's convolution and of its norm, if that is constant."""
+    return folded_weights(module.conv, module.norm if is_constant(module.norm) else None)
+
+
+def _norm_left(module: ConvModule) -> nn.Module:
+    """The norm that is not in `_weights`."""
+    return nn.Identity() if module.norm is None or is_constant(module.norm) else module.norm
+
+
+def _activation(module: ConvModule) -> nn.Module:
+    return module.activate if module.with_activation else nn.Identity()
+
+
+def _conv(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
+    """A convolution with these weights that keeps a map's size."""
+    out_channels, in_channels, side, _ = weight.shape
+    conv = nn.Conv2d(in_channels, out_channels, side, padding=side // 2, bias=bias is not None, device="meta")
+    conv.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
+    if bias is not None:
+        conv.bias = nn.Parameter(bias, requires_grad=False)
+    return conv

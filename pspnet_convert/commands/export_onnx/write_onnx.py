@@ -1,0 +1,180 @@
+"""From the network to one ONNX file: argmax folded in, the card's names, checked in full.
+
+The graph is torch's own exporter's; what would tie the file to a machine (source paths) is taken out of it.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.commands.export_onnx.options import OPSETS, ExportOptions
+from pspnet_convert.commands.export_onnx.rewrites.batchnorm import fold_batchnorms
+from pspnet_convert.commands.export_onnx.rewrites.pyramid import with_folded_pyramid, with_matrix_pools
+from pspnet_convert.errors import ExportError, first_line
+from pspnet_convert.pytorch.network import PSPNet
+from pspnet_convert.runtimes.input_form import DYNAMIC
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_NETWORK = "network."  # what Segmenter calls what it wraps
+log = logging.getLogger(__name__)
+
+
+class Segmenter(nn.Module):
+    """Images in, label maps out: [N, 3, H, W] to [N, 1, H, W]; the first of equal logits wins, as in argmax."""
+
+    def __init__(self, network: PSPNet, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network = network
+        self.dtype = dtype
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.network(image).argmax(dim=1, keepdim=True).to(self.dtype)
+
+
+def write_onnx(
+    network: PSPNet, card: ModelCard, target: Path, options: ExportOptions, provenance: Mapping[str, str]
+) -> None:
+    """Write `network` to `target` as ONNX; `provenance` goes into metadata_props.
+
+    Raises ExportError for an opset outside OPSETS, or where the exporter or onnx.checker refuses.
+    """
+    if options.opset not in OPSETS:
+        raise ExportError(
+            f"opset {options.opset} is not supported", f"Choose {OPSETS[0]} to {OPSETS[-1]} with --opset."
+        )
+    height, width = options.shape[2:]
+    dtype = torch.int32 if options.int32 else torch.int64
+    try:
+        exportable = (with_folded_pyramid if options.fold_pyramid else with_matrix_pools)(network, height, width)
+        fold_batchnorms(exportable, (1, 3, height, width))
+        # The wrapper itself must be in eval mode: the exporter restores *its* mode, and every module's below it.
+        model = _trace(Segmenter(exportable, dtype).eval(), card, options)
+    # UNet asserts that it can halve the image's sides.
+    except (RuntimeError, ValueError, AssertionError, torch.onnx.errors.OnnxExporterError) as error:
+        raise ExportError(
+            f"the network does not export at {list(options.shape)}: {first_line(error)}",
+            "Try another --input-shape or --opset; --debug shows the exporter's own words.",
+        ) from error
+    _clean(model, provenance)
+    _save(model, target)
+    # onnxscript's rewrite rules keep the last graph that they saw for as long as the process lives.
+    for weight in model.graph.initializers.values():
+        weight.const_value = None
+
+
+def write_plain_onnx(network: PSPNet, card: ModelCard, target: Path) -> None:
+    """What torch's exporter makes of `network` as it is, at the card's shape: what others get, for benchmarks."""
+    options = ExportOptions(card.input.shape, fold_pyramid=False)
+    _save(_trace(Segmenter(network, torch.int64).eval(), card, options), target)
+
+
+def _trace(module: nn.Module, card: ModelCard, options: ExportOptions) -> Any:
+    batch, *of_image = options.shape
+    is_dynamic = batch == DYNAMIC
+    with _undisturbed(), torch.no_grad():
+        program = torch.onnx.export(
+            module,
+            # Of a dimension that is 1 in the example, the exporter takes it that it always is.
+            (torch.zeros(2 if is_dynamic else batch, *of_image),),
+            dynamic_shapes=({0: torch.export.Dim("batch")},) if is_dynamic else None,
+            dynamo=True,
+            input_names=[card.input.name],
+            output_names=[card.output.name],
+            opset_version=options.opset,
+            verbose=False,
+        )
+    assert program is not None  # dynamo=True always gives one
+    opset = program.model.opset_imports.get("")
+    if opset != options.opset:
+        raise ExportError(f"the exporter wrote opset {opset} where {options.opset} was asked for")
+    return program.model
+
+
+def _clean(model: Any, provenance: Mapping[str, str]) -> None:
+    """Names that a person can read in Netron, and no source paths: the file is the same wherever it is made."""
+    # Nor whether torch is its build for the CPU or for some GPU (2.13.0+cpu).
+    model.producer_version = (model.producer_version or "").partition("+")[0]
+    graph = model.graph
+    kept = [*graph.inputs, *graph.outputs]
+    paths: dict[str, str] = {}  # of the module that made each value
+    counts: dict[str, int] = {}
+    for value in graph.initializers.values():
+        value.metadata_props.clear()
+    for node in graph:
+        path = _module_of(node) or next(
+            (paths[v.name] for v in node.inputs if v is not None and v.name in paths), "logits"
+        )
+        base = f"{path}.{node.op_type}"
+        counts[base] = counts.get(base, 0) + 1
+        node.name = base if counts[base] == 1 else f"{base}.{counts[base]}"
+        node.metadata_props.clear()
+        for index, value in enumerate(node.outputs):
+            value.metadata_props.clear()
+            if value not in kept:
+                value.name = node.name if index == 0 else f"{node.name}:{index}"
+            paths[value.name] = path
+    for value in kept:
+        value.metadata_props.clear()
+    for name in [name for name in graph.initializers if name.startswith(_NETWORK)]:
+        graph.initializers[name].name = name[len(_NETWORK) :]
+    graph.metadata_props.clear()
+    graph.name = provenance["name"]
+    model.metadata_props.clear()
+    model.metadata_props.update(provenance)
+
+
+def _module_of(node: Any) -> str:
+    """The path of the module that the node computes, such as `backbone.layer1.0.conv1`; empty if none is known."""
+    weights = [value.name for value in node.inputs if value is not None and value.is_initializer()]
+    if node.op_type == "Conv" and weights:  # its scope may be that of the BatchNorm folded into it
+        path = weights[0].rpartition(".")[0]
+    else:
+        scopes = [part.strip(" '\"") for part in node.metadata_props.get(_SCOPES, "").strip("[]").split(",")]
+        if len(scopes) < 2:
+            return ""
+        path = scopes[-2]
+    return f"{path}.".removeprefix(_NETWORK).rstrip(".") or "logits"
+
+
+def _save(model: Any, target: Path) -> None:
+    import onnx
+    import onnx_ir
+
+    onnx_ir.save(model, str(target))
+    try:
+        onnx.checker.check_model(str(target), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"onnx.checker refuses the exported graph: {first_line(error)}") from error
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Notices go to the debug log, but for one on torchvision, which has no part in this; no garbage collection."""
+    printed = io.StringIO()
+    registry = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registry.level
+    registry.setLevel(logging.ERROR)
+    # The exporter makes many objects that all live: to look for garbage among them takes a sixth of its time.
+    collecting = gc.isenabled()
+    gc.disable()
+    with warnings.catch_warnings(record=True) as caught, redirect_stdout(printed):
+        warnings.simplefilter("always")
+        try:
+            yield
+        finally:
+            registry.setLevel(level)
+            if collecting:
+                gc.enable()
+    for line in [*printed.getvalue().splitlines(), *(str(warning.message) for warning in caught)]:
+        log.debug("exporter: %s", line)

@@ -1,0 +1,102 @@
+"""From FP32 IR to INT8 by NNCF's post-training quantization: which pictures calibrate it, and the call.
+
+NNCF runs in a process of its own (nncf_process.py); whether the INT8 model is good is int8_check.py's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Pillow
+
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.child_process import run_in_child
+from pspnet_convert.errors import DependencyError, ImageError, QuantizationError
+from pspnet_convert.runtimes.backends import read_ir
+from pspnet_convert.runtimes.images import SAMPLES
+from pspnet_convert.runtimes.input_form import ImageShape, InputForm
+from pspnet_convert.runtimes.io_signature import check_signature, ir_signature
+from pspnet_convert.runtimes.openvino_install import require_openvino
+
+_CHECKED = 8
+
+
+def calibration_images(card: ModelCard, folder: Path | None, subset_size: int) -> list[Path]:
+    """At most `subset_size` pictures of `folder`, by name, evenly spread over all of them.
+
+    Where no folder is given, of the card's dataset; where the card has none, the photographs that ship with the tool.
+    ImageError for a folder without pictures.
+    """
+    if folder is None:
+        folder = card.folder / card.dataset / "JPEGImages" if card.dataset else SAMPLES
+    suffixes = Pillow.registered_extensions()
+    try:
+        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.is_file())
+    except OSError as error:
+        raise ImageError(
+            f"{folder}: cannot be read as a folder: {error.strerror}", "Name a folder of pictures with --calibration."
+        ) from error
+    if not found:
+        raise ImageError(f"{folder}: has no pictures to calibrate with", "Name another folder with --calibration.")
+    places = np.linspace(0, len(found), min(subset_size, len(found)), endpoint=False).astype(int)
+    return [found[place] for place in places]
+
+
+def checked_images(card: ModelCard, folder: Path | None) -> list[Path]:
+    """A few of those pictures, to compare the INT8 IR with the FP32 one on; and of the card's dataset if it has one.
+
+    The latter since a model that was calibrated with black pictures does well on black pictures.
+    """
+    images = calibration_images(card, folder, _CHECKED)
+    if folder is not None and card.dataset is not None:
+        images += calibration_images(card, None, _CHECKED)
+    return images
+
+
+def _require_nncf() -> None:
+    if find_spec("nncf") is None:
+        raise DependencyError("nncf is not installed", "Install it with pip install 'pspnet-convert[int8]'.")
+    # The extra cannot say so: openvino-dev does not ask for NNCF, and NNCF not for OpenVINO.
+    nncf, openvino = version("nncf"), version("openvino")
+    if openvino.startswith("2024.") and tuple(int(part) for part in nncf.split(".")[:2]) > (2, 16):
+        raise DependencyError(
+            f"nncf {nncf} does not work with openvino {openvino}", "Install an earlier one: pip install 'nncf<2.17'."
+        )
+
+
+def write_int8(
+    ir: Path,
+    card: ModelCard,
+    shape: ImageShape,
+    form: InputForm,
+    images: Sequence[Path],
+    target: Path,
+    note: Callable[[], None] = lambda: None,
+) -> None:
+    """Save the FP32 IR `ir` as INT8 at `target` (.xml, its .bin beside it), calibrated with `images`.
+
+    It takes and gives what the FP32 IR does: plain BGR, 0..255, images of `shape` in `form`. `note` is called for each
+    picture that NNCF has been shown. DependencyError without NNCF, ArtifactError for an IR without the
+    card's names and shapes, QuantizationError with NNCF's own words where it refuses.
+    """
+    require_openvino()
+    _require_nncf()
+    import openvino
+
+    check_signature(ir, ir_signature(read_ir(openvino.Core(), ir)), card, shape, form)
+    request = {
+        "model": str(ir),
+        "input": card.input.model_dump(mode="json"),
+        "shape": list(shape),
+        "form": asdict(form),
+        "images": [str(path) for path in images],
+        "target": str(target),
+    }
+    error = run_in_child("commands.quantize.run_nncf", request, "NNCF", note)
+    if error:
+        raise QuantizationError(f"{ir}: NNCF refuses: {error}", "--debug shows all that it says.")

@@ -1,0 +1,83 @@
+"""`pspnet-convert quantize`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pspnet_convert.command_line import Takes, command, print_json
+from pspnet_convert.commands.quantize.options import EvaluateInt8Options, QuantizeOptions, VerifyInt8Options
+from pspnet_convert.errors import ConvertError, InconclusiveError, MismatchError, OptionError
+from pspnet_convert.job_options import OWN_MODEL, PLACE, RUN, JobOptions
+from pspnet_convert.results import StagesResult, excess_drop
+
+if TYPE_CHECKING:
+    from pspnet_convert.manifest_stages import EvaluateResult, VerifyInt8Result
+
+_CALIBRATE = "Calibrate it with more images, or with images like those that the model will see (--calibration)."
+
+
+def _show(result: StagesResult, as_json: bool) -> None:
+    from pspnet_convert.tables import evaluation_table, int8_table, print_table, stage_table
+
+    if as_json:
+        print_json({"verdict": result.verdict, "stages": result.as_list()})
+        return
+    print_table(stage_table(result.outcomes, result.paths.folder))
+    print_table(int8_table(result.stages["verify-int8"].result))
+    if "evaluate-int8" in result.stages:
+        print_table(evaluation_table(result.stages["evaluate-int8"].result))
+    print(f"verdict: {result.verdict}   manifest: {result.paths.manifest}")
+
+
+@command(
+    Takes(JobOptions, *PLACE, *OWN_MODEL, *RUN),
+    Takes(QuantizeOptions),
+    Takes(VerifyInt8Options),
+    Takes(EvaluateInt8Options),
+    show=_show,
+    example="pspnet-convert quantize demo --calibration photos --max-drop 1",
+)
+def quantize(
+    asked: JobOptions, options: QuantizeOptions, verify: VerifyInt8Options, evaluate: EvaluateInt8Options
+) -> StagesResult:
+    """Quantize the FP32 IR to INT8 by NNCF, and compare the two: answers, bytes, time, and mIoU if asked for.
+
+    Exit code 0: it agrees with the FP32 IR; 9: it does not; 10: inconclusive, the images show one class only.
+    """
+    from pspnet_convert.commands.evaluate.options import EvaluateOptions
+    from pspnet_convert.commands.evaluate.stage import evaluate_stage
+    from pspnet_convert.commands.quantize.stage import quantize_stage, verify_int8_stage
+    from pspnet_convert.job import open_job
+    from pspnet_convert.pipeline import INT8, in_order
+
+    if asked.checkpoint is not None and asked.config is None:
+        raise OptionError("--checkpoint is for --config here: the FP32 IR of MODEL has been converted")
+    both = EvaluateOptions(dataset=evaluate.dataset, backend=("FP32", "INT8"))
+    with open_job(asked) as job:
+        runs = {
+            "quantize": lambda: job.run(quantize_stage(job, options)),
+            "verify-int8": lambda: job.run(verify_int8_stage(job, verify, options.calibration)),
+            "evaluate-int8": lambda: job.run(evaluate_stage(job, both, "evaluate-int8")),
+        }
+        if evaluate.dataset is None and evaluate.max_drop is None:
+            del runs["evaluate-int8"]
+        outcomes = in_order(INT8, runs)
+        found = {outcome.stage: outcome.result for outcome in outcomes}
+        failure = _failure(found["verify-int8"], found.get("evaluate-int8"), evaluate.max_drop)
+        return StagesResult(outcomes, job.workspace, failure)
+
+
+def _failure(
+    agreement: VerifyInt8Result, accuracy: EvaluateResult | None, max_drop: float | None
+) -> ConvertError | None:
+    if agreement.verdict == "mismatch":
+        return MismatchError(f"the INT8 IR does not agree with the FP32 IR: {agreement.faults[0]}", _CALIBRATE)
+    if agreement.verdict == "inconclusive":
+        return InconclusiveError(
+            "the FP32 IR sees one class everywhere, so that a wrong model could agree with it",
+            "Name a folder with images of its classes with --calibration.",
+        )
+    if accuracy is None or max_drop is None:
+        return None
+    means = {score.backend: score.mean_iou for score in accuracy.scores}
+    return excess_drop({"IR INT8": means["IR FP32"] - means["IR INT8"]}, "IR FP32", max_drop, _CALIBRATE)

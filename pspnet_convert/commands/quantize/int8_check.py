@@ -1,0 +1,135 @@
+"""Is the INT8 model good, and what is it good for: compared with the FP32 IR in answers, bytes and time.
+
+The FP32 IR is what verify.py has found equal to the PyTorch original. An INT8 model is not equal, so that it is
+asked for less: the card's contract, finite logits, and the same label at most pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.commands.benchmark.timing import Subject, seconds_in_turns
+from pspnet_convert.files import printable_name
+from pspnet_convert.runtimes.backends import OpenVinoBackend, Prediction
+from pspnet_convert.runtimes.images import fitted_bgr
+from pspnet_convert.runtimes.input_form import Image, ImageShape, InputForm
+from pspnet_convert.runtimes.logit_error import NO_ERROR, Error, error_of, worst
+from pspnet_convert.workspace import INT8
+
+ROUNDS = 5
+_SUBJECTS = (("FP32", "f32"), ("FP32", "default"), (INT8, "default"))
+
+
+@dataclass
+class Int8Check:
+    """The INT8 model's answers against the FP32 IR's, over all `inputs`; `min_agreement` as a share, 0..1."""
+
+    min_agreement: float
+    inputs: list[str] = field(default_factory=list)
+    pixels: int = 0
+    differing: int = 0
+    error: Error = NO_ERROR
+    classes_seen: set[int] = field(default_factory=set)
+
+    def add(self, name: str, expected: Prediction, found: Prediction) -> None:
+        self.inputs.append(name)
+        self.pixels += expected.labels.size
+        self.differing += int((found.labels != expected.labels).sum())
+        self.error = worst(self.error, error_of(found.logits, expected.logits))
+        self.classes_seen.update(np.unique(expected.labels).tolist())
+
+    @property
+    def agreement(self) -> float:
+        """The share of pixels with the FP32 IR's label, 0..1."""
+        return 1 - self.differing / self.pixels if self.pixels else 0.0
+
+    @property
+    def faults(self) -> list[str]:
+        faults = []
+        if not np.isfinite(self.error.largest):
+            faults.append("its logits are not finite")
+        if self.agreement < self.min_agreement:
+            faults.append(f"the same label at {self.agreement:.2%} of the pixels, {self.min_agreement:.2%} wanted")
+        return faults
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        # A model that sees one thing everywhere agrees with any other that does.
+        verdict = "mismatch" if self.faults else "pass" if len(self.classes_seen) > 1 else "inconclusive"
+        return {
+            "verdict": verdict,
+            "faults": self.faults,
+            "inputs": self.inputs,
+            "classes_seen": sorted(self.classes_seen),
+            "pixels": self.pixels,
+            "differing": self.differing,
+            "agreement": self.agreement,
+            "min_agreement": self.min_agreement,
+            "relative_error": self.error.as_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Of one image. `at`: f32 or default; `precision`: what the runtime computes in. `ratio`: how many times as fast
+    as the FP32 IR at f32."""
+
+    weights: str
+    at: str
+    precision: str
+    median_ms: float
+    ratio: float
+
+
+def check_int8(
+    irs: Mapping[str, Path],
+    card: ModelCard,
+    shape: ImageShape,
+    form: InputForm,
+    images: Sequence[Path],
+    min_agreement: float,
+    note: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Compare `irs["FP32"]` and `irs["INT8"]`, both at f32, on the pictures `images`; plain values for JSON.
+
+    `note` is called for each picture that a model has done. ContractError for an IR that breaks the card's contract, or
+    does not take images of `shape` in `form`; ImageError for a file that is no picture.
+    """
+    check = Int8Check(min_agreement)
+    models = [OpenVinoBackend(irs[precision], card, shape, form) for precision in ("FP32", INT8)]
+
+    def shown() -> Iterator[Image]:
+        for path in images:
+            yield fitted_bgr(path, *shape[2:], card.input)
+
+    for path, *predictions in zip(images, *(model.run(shown()) for model in models)):
+        check.add(printable_name(path.name), *predictions)
+        for _ in models:
+            note()
+    del models
+    return {
+        **check.as_dict(),
+        "bytes": {precision: path.with_suffix(".bin").stat().st_size for precision, path in irs.items()},
+        "latency": [asdict(latency) for latency in _latencies(irs, card, shape, form)],
+    }
+
+
+def _latencies(irs: Mapping[str, Path], card: ModelCard, shape: ImageShape, form: InputForm) -> list[Latency]:
+    subjects = [Subject("IR", "exported", weights, at, irs[weights], form) for weights, at in _SUBJECTS]
+    seconds, precisions = seconds_in_turns(card, shape, subjects, ROUNDS)
+    return [
+        Latency(
+            subject.weights,
+            subject.at,
+            precision,
+            median_ms=1000 * float(np.median(seconds[:, number])),
+            ratio=float(np.median(seconds[:, 0] / seconds[:, number])),
+        )
+        for number, (subject, precision) in enumerate(zip(subjects, precisions))
+    ]

@@ -1,0 +1,63 @@
+"""The options of `quantize`: one class for each of its stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from pspnet_convert.options import FOLDER, Options, option
+
+DEFAULT_SUBSET = 300
+# Labels change where the two best classes are close: at 0.1 % of the demo's pixels. Badly calibrated weights (ranges
+# from other kinds of images, a layer that 8 bits do not suit) change whole regions.
+MIN_AGREEMENT = 0.95
+
+
+@dataclass(frozen=True)
+class QuantizeOptions(Options):
+    """The images that calibrate the INT8 IR."""
+
+    calibration: Path | None = option(
+        None,
+        group="Calibration",
+        type=click.Path(path_type=Path),
+        show_default="the card's dataset, or the photographs that come with the tool",
+        help="A folder of images like those that the model will see.",
+    )
+    subset_size: int = option(
+        DEFAULT_SUBSET,
+        group="Calibration",
+        type=click.IntRange(1),
+        recorded="subset_size",
+        help="The largest number of images to calibrate with.",
+    )
+
+
+@dataclass(frozen=True)
+class VerifyInt8Options(Options):
+    """How the INT8 IR is compared with the FP32 IR."""
+
+    min_agreement: float = option(
+        MIN_AGREEMENT,
+        group="Verification",
+        type=click.FloatRange(0, 1),
+        recorded="min_agreement",
+        help="The share of pixels where the INT8 IR must give the FP32 IR's label.",
+    )
+
+
+@dataclass(frozen=True)
+class EvaluateInt8Options(Options):
+    """The data set on which the mean IoU of both IRs is measured. With neither option it is not measured."""
+
+    dataset: Path | None = option(
+        None, group="Evaluation", type=FOLDER, help="Measure both IRs' mean IoU on this folder in Pascal VOC's layout."
+    )
+    max_drop: float | None = option(
+        None,
+        group="Evaluation",
+        type=click.FloatRange(0, 100),
+        help="Points of mIoU that INT8 may lose against FP32, on --dataset or the card's: else exit 16.",
+    )

@@ -1,0 +1,68 @@
+"""What a manifest asks to be done again, and the checkpoint for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pspnet_convert.errors import ArtifactError, CheckpointError, DigestError
+from pspnet_convert.files import sha256_of
+from pspnet_convert.manifest_document import ManifestDocument, read_manifest
+from pspnet_convert.manifest_stages import CheckpointRecord
+
+# Model Optimizer's arguments that name files or folders, from which some load code.
+FILE_ARGUMENTS = frozenset(
+    {
+        "caffe_parser_path",
+        "counts",
+        "extensions",
+        "input_checkpoint",
+        "input_meta_graph",
+        "input_model",
+        "input_proto",
+        "k",
+        "output_dir",
+        "saved_model_dir",
+        "tensorboard_logdir",
+        "tensorflow_custom_layer_libraries",
+        "tensorflow_custom_operations_config_update",
+        "tensorflow_object_detection_api_pipeline_config",
+        "transformations_config",
+    }
+)
+
+
+def read_plan(path: Path) -> ManifestDocument:
+    """The manifest at `path`, whose export-onnx and to-ir can be done again.
+
+    ArtifactError for a manifest that cannot be read, has no export-onnx, or has Model Optimizer read files.
+    """
+    manifest = read_manifest(path)
+    if "export-onnx" not in manifest.stages:
+        raise ArtifactError(f"{path}: has no export-onnx, nothing to rebuild", "Run `pspnet-convert run` first.")
+    converted = manifest.stages.get("to-ir")
+    arguments = dict(converted.options.mo_arg) if converted else {}
+    # The manifest may come from anywhere, and does not say what is in such files. A value that begins with a dash
+    # is another argument: Model Optimizer makes a command line of them.
+    named = sorted(name for name, value in arguments.items() if name in FILE_ARGUMENTS or str(value).startswith("-"))
+    if named:
+        raise ArtifactError(
+            f"{path}: has Model Optimizer read files ({', '.join(named)}), which rebuild does not",
+            "If you trust it, run `pspnet-convert to-ir` with --mo-arg.",
+        )
+    return manifest
+
+
+def find_checkpoint(path: Path, recorded: CheckpointRecord, given: Path | None) -> Path:
+    """The checkpoint of the manifest at `path`: `given`, or the one next to the manifest.
+
+    CheckpointError where there is none, DigestError where it is another file.
+    """
+    found = given or path.parent / recorded.file
+    if not found.is_file():
+        raise CheckpointError(f"{found}: there is no such checkpoint", "Give it with --checkpoint.")
+    digest = sha256_of(found)
+    if digest != recorded.sha256:
+        raise DigestError(
+            f"{found}: sha256 is {digest}, {path} was made from {recorded.sha256}", "Give that file with --checkpoint."
+        )
+    return found

@@ -1,0 +1,65 @@
+"""`pspnet-convert run`."""
+
+from __future__ import annotations
+
+from pspnet_convert.command_line import Takes, command
+from pspnet_convert.commands.download.options import DownloadOptions
+from pspnet_convert.commands.export_onnx.options import ExportOptions
+from pspnet_convert.commands.to_ir.options import ToIrOptions
+from pspnet_convert.commands.verify.options import ReportingOptions, VerifyOptions
+from pspnet_convert.commands.verify.outcome import failure_of_verification, remove_earlier, show_verification
+from pspnet_convert.job_options import CHECKPOINT, PLACE, RUN, JobOptions
+from pspnet_convert.results import StagesResult, stages_result
+
+
+@command(
+    Takes(JobOptions, *PLACE, *CHECKPOINT, *RUN),
+    Takes(DownloadOptions),
+    Takes(ExportOptions),
+    Takes(ToIrOptions),
+    Takes(VerifyOptions, "images"),
+    Takes(ReportingOptions, "junit"),
+    show=show_verification,
+    example="pspnet-convert run demo -o models",
+)
+def run(
+    asked: JobOptions,
+    download: DownloadOptions,
+    export: ExportOptions,
+    to_ir: ToIrOptions,
+    verify: VerifyOptions,
+    reporting: ReportingOptions,
+) -> StagesResult:
+    """Run all stages: download, export-onnx, to-ir, verify. Then write their page, report.html.
+
+    What has not changed is not done again. Exit codes as of verify.
+    """
+    from pspnet_convert.commands.download import stage as download_stage
+    from pspnet_convert.commands.export_onnx.stage import export_stage
+    from pspnet_convert.commands.to_ir.front_ends import find_front_end
+    from pspnet_convert.commands.to_ir.stage import to_ir_stage
+    from pspnet_convert.commands.verify.junit import write_junit
+    from pspnet_convert.commands.verify.stage import verify_stage
+    from pspnet_convert.job import open_job, refuse_with_config
+    from pspnet_convert.pipeline import CONVERSION, in_order
+
+    if asked.config is not None and download.source:
+        refuse_with_config("--source")
+    if asked.config is not None and download.allow_http_redirect:
+        refuse_with_config("--allow-http-redirect")
+    remove_earlier(reporting.junit)
+    with open_job(asked) as job:
+        find_front_end(to_ir.front_end, dict(to_ir.mo_arg))  # one that is not installed ends the run before the work
+        runs = {
+            "download": lambda: download_stage.download(job, download),
+            "export-onnx": lambda: job.run(export_stage(job, export)),
+            "to-ir": lambda: job.run(to_ir_stage(job, to_ir)),
+            "verify": lambda: job.run(verify_stage(job, verify)),
+        }
+        if asked.checkpoint is not None:
+            del runs["download"]
+        outcomes = in_order(CONVERSION, runs)
+        job.write_page()
+        if reporting.junit is not None:
+            write_junit(reporting.junit, job.card.name, outcomes[-1].result)
+        return stages_result(job, outcomes, failure_of_verification)

@@ -1,0 +1,26 @@
+"""`pspnet-convert to-ir`."""
+
+from __future__ import annotations
+
+from pspnet_convert.command_line import Takes, command
+from pspnet_convert.commands.to_ir.options import ToIrOptions
+from pspnet_convert.errors import OptionError
+from pspnet_convert.job_options import OWN_MODEL, PLACE, RUN, JobOptions
+from pspnet_convert.results import StagesResult, show_stages, stages_result
+
+
+@command(
+    Takes(JobOptions, *PLACE, *OWN_MODEL, *RUN),
+    Takes(ToIrOptions),
+    show=show_stages,
+    example="pspnet-convert to-ir demo --precision FP16",
+)
+def to_ir(asked: JobOptions, options: ToIrOptions) -> StagesResult:
+    """Convert the ONNX to OpenVINO IR that takes plain BGR images, 0..255."""
+    from pspnet_convert.commands.to_ir.stage import to_ir_stage
+    from pspnet_convert.job import open_job
+
+    if asked.checkpoint is not None and asked.config is None:
+        raise OptionError("--checkpoint is for --config here: the ONNX of MODEL has been exported")
+    with open_job(asked) as job:
+        return stages_result(job, [job.run(to_ir_stage(job, options))])

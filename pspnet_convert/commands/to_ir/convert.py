@@ -1,0 +1,60 @@
+"""From ONNX to OpenVINO IR: the IR takes plain BGR 0..255 under the ONNX's names.
+
+By which front-end is front_ends.py's business; it works in a process of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.child_process import run_in_child
+from pspnet_convert.commands.to_ir.front_ends import FrontEnd
+from pspnet_convert.errors import ConversionError
+from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
+from pspnet_convert.runtimes.io_signature import check_signature, onnx_signature, read_onnx
+
+
+def convert_to_ir(
+    onnx_path: Path,
+    card: ModelCard,
+    targets: Mapping[str, Path],
+    front_end: FrontEnd,
+    shape: ImageShape | None = None,
+    form: InputForm = PLAIN,
+) -> None:
+    """Convert once and save at each precision of `targets` (FP32, or FP16: weights compressed) as .xml and .bin.
+
+    The ONNX is for images of `shape` (the card's where None is given), which the IR takes in `form`. Raises
+    ArtifactError for an ONNX without the card's names or of another shape, ConversionError with the front-end's own
+    words where it refuses, OSError where the disk does.
+    """
+    check_signature(onnx_path, onnx_signature(read_onnx(onnx_path)), card, shape or card.input.shape)
+    request = {
+        "onnx": str(onnx_path),
+        "arguments": front_end.arguments(card),
+        "form": asdict(form),
+        "model_info": model_api_settings(card),
+        "targets": {precision: str(path) for precision, path in targets.items()},
+    }
+    error = run_in_child(front_end.module, request, front_end.label)
+    if error:
+        raise ConversionError(f"{onnx_path}: {front_end.label} refuses: {error}", "--debug shows all that it says.")
+
+
+def model_api_settings(card: ModelCard) -> dict[str, str]:
+    """What OpenVINO's Model API reads from an IR's `model_info`, so that it needs no settings of its user's.
+
+    No mean, scale or order of channels: they are in the graph, and Model API hands over BGR, as the IR takes it.
+    """
+    return {
+        "model_type": "Segmentation",
+        # A list is separated by blanks.
+        "labels": " ".join("_".join(name.split()) for name in card.class_names),
+        # Stretched: Model API lays the whole label map over the picture again, and knows of no padding.
+        "resize_type": "standard",
+        "reverse_input_channels": "False",
+        "return_soft_prediction": "False",
+    }

@@ -1,0 +1,87 @@
+"""The options of `to-ir`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from pspnet_convert.options import Options, option
+
+if TYPE_CHECKING:
+    from pspnet_convert.runtimes.input_form import InputForm
+
+PRECISIONS = ("FP32", "FP16")
+
+
+class MoArgument(click.ParamType):
+    """`NAME=VALUE`, or `NAME` for a switch; from Python also a pair."""
+
+    name = "NAME[=VALUE]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str | bool]:
+        if isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[1], (str, bool)):
+            name, given = str(value[0]), value[1]
+        else:
+            name, equals, text = str(value).lstrip("-").partition("=")
+            given = text if equals else True
+        if not name:
+            self.fail("has no name", param, ctx)
+        return name, given
+
+
+@dataclass(frozen=True)
+class ToIrOptions(Options):
+    """The form of the IR, and the front-end that makes it."""
+
+    precision: tuple[Literal["FP32", "FP16"], ...] = option(
+        PRECISIONS,
+        group="IR",
+        type=click.Choice(PRECISIONS),
+        multiple=True,
+        recorded="precisions",
+        show_default="both",
+        help="FP16 compresses the weights. Repeatable.",
+    )
+    input_type: Literal["f32", "u8"] = option(
+        "f32",
+        group="IR",
+        type=click.Choice(["u8", "f32"]),
+        recorded="input_type",
+        help="What the IR takes: bytes, or float32 of 0..255.",
+    )
+    input_layout: Literal["NCHW", "NHWC"] = option(
+        "NCHW",
+        group="IR",
+        type=click.Choice(["NCHW", "NHWC"]),
+        recorded="input_layout",
+        help="NHWC: the channels last, as in an image file.",
+    )
+    front_end: str = option(
+        "auto",
+        group="IR",
+        type=click.Choice(("auto", "mo", "ovc")),
+        recorded="front_end",
+        recorded_type=Literal["mo", "ovc"],
+        help="mo: Model Optimizer; ovc: OpenVINO's own converter; auto: mo where it is installed, else ovc.",
+    )
+    mo_arg: tuple[tuple[str, str | bool], ...] = option(
+        (),
+        group="IR",
+        type=MoArgument(),
+        multiple=True,
+        recorded="mo_args",
+        recorded_type=dict[str, str | bool],
+        help="A further argument of Model Optimizer, by its Python name. Repeatable.",
+    )
+
+    @property
+    def form(self) -> InputForm:
+        """How the IR takes its images."""
+        from pspnet_convert.runtimes.input_form import InputForm
+
+        return InputForm(self.input_type, self.input_layout)
+
+    def as_record(self) -> dict[str, Any]:
+        return {**super().as_record(), "mo_args": dict(self.mo_arg)}

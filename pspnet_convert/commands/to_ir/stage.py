@@ -1,0 +1,37 @@
+"""The stage to-ir: the workspace's ONNX as OpenVINO IR."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pspnet_convert.commands.to_ir.convert import convert_to_ir
+from pspnet_convert.commands.to_ir.front_ends import find_front_end
+from pspnet_convert.commands.to_ir.options import PRECISIONS, ToIrOptions
+from pspnet_convert.job import Job, Stage, require
+from pspnet_convert.workspace import Workspace, ir_files
+
+
+def to_ir_stage(job: Job, options: ToIrOptions) -> Stage:
+    """The workspace's ONNX as IR, in the form and at the precisions that `options` say."""
+    onnx = job.workspace.onnx
+    require([onnx], "export-onnx")
+    front_end = find_front_end(options.front_end, dict(options.mo_arg))
+    precisions = [precision for precision in PRECISIONS if precision in options.precision]
+
+    def make(made: Workspace) -> dict[str, Any]:
+        targets: dict[str, Path] = {precision: made.ir(precision) for precision in precisions}
+        for path in targets.values():
+            path.parent.mkdir()
+        convert_to_ir(onnx, job.card, targets, front_end, job.exported_shape(), options.form)
+        return {}
+
+    return Stage(
+        "to-ir",
+        make,
+        inputs={"onnx": job.record(onnx), "card": job.converted_card()},
+        options=replace(options, precision=tuple(precisions), front_end=front_end.name),
+        tools=front_end.tools,
+        outputs=[file for precision in precisions for file in ir_files(job.workspace.ir(precision))],
+    )

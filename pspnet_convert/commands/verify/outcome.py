@@ -1,0 +1,54 @@
+"""What a verification means to the caller: what is printed, and the error where it did not pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pspnet_convert.command_line import print_json
+from pspnet_convert.errors import ConvertError, InconclusiveError, MismatchError
+from pspnet_convert.results import StagesResult
+
+if TYPE_CHECKING:
+    from pspnet_convert.manifest_stages import VerifyResult
+
+
+def show_verification(result: StagesResult, as_json: bool) -> None:
+    """Print what verify, the last of the stages, found; before it what the others made."""
+    from pspnet_convert.tables import print_table, stage_table, verification_table
+
+    if as_json:
+        print_json({"verdict": result.verdict, "stages": result.as_list()})
+        return
+    several = len(result.outcomes) > 1
+    if several:
+        print_table(stage_table(result.outcomes, result.paths.folder))
+    print_table(verification_table(result.outcomes[-1].result))
+    print(f"verdict: {result.verdict}   manifest: {result.paths.manifest}")
+    if several:
+        print(f"page: {result.paths.report}")
+
+
+def failure_of_verification(result: VerifyResult) -> ConvertError | None:
+    """The error for a verification that did not pass."""
+    if result.verdict == "mismatch":
+        wrong = next(row for row in result.comparisons if not (row.passed or row.report_only))
+        faults = [f"{check.name}: {fault}" for check in wrong.checks for fault in check.faults]
+        return MismatchError(
+            f"{wrong.backend} differs from the reference: {(faults or ['nothing compared'])[0]}",
+            "Do not ship it; --json lists all faults, --save-diff draws them.",
+        )
+    if result.verdict == "inconclusive":
+        doubt = (result.doubts or ["nothing was compared"])[0]
+        return InconclusiveError(doubt, "Add images of its classes with --images.")
+    return None
+
+
+def remove_earlier(junit: Path | None) -> None:
+    """Remove the file of an earlier verification: CI must not collect it where this one reaches no verdict."""
+    if junit is not None:
+        from pspnet_convert.files import refuse_special, writing
+
+        refuse_special(junit)
+        with writing(junit):
+            junit.unlink(missing_ok=True)

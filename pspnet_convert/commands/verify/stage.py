@@ -1,0 +1,137 @@
+"""The stage verify: the workspace's ONNX and IRs, or models from elsewhere, against the PyTorch reference."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pspnet_convert import tools
+from pspnet_convert.commands.verify.candidates import candidates
+from pspnet_convert.commands.verify.compare import Verification, compare_with_reference
+from pspnet_convert.commands.verify.inputs import picture_files, verification_inputs
+from pspnet_convert.commands.verify.options import ForeignModelOptions, VerifyOptions
+from pspnet_convert.commands.verify.pictures import save_differences, write_pictures
+from pspnet_convert.commands.verify.reference import expect
+from pspnet_convert.errors import ArtifactError
+from pspnet_convert.files import printable_name, slug
+from pspnet_convert.image_shape import ImageShape
+from pspnet_convert.job import Job, Stage, require
+from pspnet_convert.progress import steps
+from pspnet_convert.runtimes.images import free_name
+from pspnet_convert.runtimes.input_form import InputForm
+from pspnet_convert.runtimes.model_file import ModelFile
+from pspnet_convert.workspace import PRECISIONS, Workspace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pspnet_convert.runtimes.logit_error import Precision
+
+log = logging.getLogger(__name__)
+
+
+def verify_stage(job: Job, options: VerifyOptions) -> Stage:
+    """Compare the workspace's ONNX and IRs with the reference.
+
+    The workspace's folder `verification` then has images of what each model saw.
+    """
+    require([job.workspace.onnx], "export-onnx")
+    files = [ModelFile("ONNX", job.workspace.onnx, "f32")]
+    for precision in _converted(job):
+        claims: Precision = "FP16" if precision == "FP16" else "f32"
+        files.append(ModelFile(f"IR {precision}", job.ir(precision), claims))
+    require([part for file in files for part in file.parts], "to-ir")
+
+    def make(made: Workspace) -> dict[str, Any]:
+        result = _compare(job, files, job.exported_shape(), job.input_form(), options)
+        write_pictures(result, job.card, made.verification)
+        return result.as_dict()
+
+    return Stage(
+        "verify",
+        make,
+        inputs=_inputs(job, files, options),
+        options=options,
+        tools=tools.VERIFICATION,
+        outputs=None,
+        clears=job.workspace.verification,
+    )
+
+
+def verify_foreign_stage(
+    job: Job, foreign: ForeignModelOptions, options: VerifyOptions, save_diff: Path | None
+) -> Stage:
+    """Compare models from elsewhere with the reference; workspace and manifest stay as they are.
+
+    Images of what differs go to the folder `save_diff`.
+    """
+    files = _foreign_files(foreign)
+    shape = (foreign.batch or 1, *(foreign.input_shape or job.card.input.shape)[1:])
+    form = InputForm(foreign.input_type or "f32", foreign.input_layout or "NCHW")
+
+    def make(made: Workspace) -> dict[str, Any]:
+        result = _compare(job, files, shape, form, options)
+        if save_diff is not None:
+            write_pictures(result, job.card, made.verification)
+            save_differences(made.verification, result.as_dict(), save_diff)
+        return result.as_dict()
+
+    return Stage(
+        "verify",
+        make,
+        inputs=_inputs(job, files, options),
+        options=options,
+        tools=tools.VERIFICATION,
+        outputs=None,
+        recorded=False,
+    )
+
+
+def _converted(job: Job) -> list[str]:
+    """The precisions of the last to-ir; all where the manifest has none. Warns of older IRs."""
+    record = job.manifest.stage("to-ir")
+    if record is None:
+        return list(PRECISIONS)
+    precisions = list(record.options.precision)
+    for other in PRECISIONS:
+        if other not in precisions and job.has_old_ir(other):
+            log.warning("%s is of an earlier conversion, and is not verified", job.workspace.ir(other))
+    return precisions
+
+
+def _foreign_files(foreign: ForeignModelOptions) -> list[ModelFile]:
+    """ArtifactError if one is not there. Each has a name that also tells the files of its images apart."""
+    taken: set[str] = set()
+    files = [ModelFile(free_name(f"ONNX {printable_name(path.name)}", taken, slug), path) for path in foreign.onnx]
+    files += [ModelFile(free_name(f"IR {printable_name(path.name)}", taken, slug), path) for path in foreign.ir]
+    for part in (part for file in files for part in file.parts):
+        if not part.is_file():
+            raise ArtifactError(f"{part}: there is no such file", "An IR is an .xml with its .bin next to it.")
+    return files
+
+
+def _inputs(job: Job, files: Sequence[ModelFile], options: VerifyOptions) -> dict[str, Any]:
+    return {
+        "checkpoint": job.checkpoint_record(),
+        "card": job.converted_card(),
+        "models": job.records([part for file in files for part in file.parts]),
+        "images": job.image_records(picture_files(job.card, options.images)),
+    }
+
+
+def _compare(
+    job: Job, files: Sequence[ModelFile], shape: ImageShape, form: InputForm, options: VerifyOptions
+) -> Verification:
+    inputs = verification_inputs(job.card, shape, options.images)
+    compared = candidates(files, job.card, shape, form, at_default_precision=options.at_default_precision)
+    with steps(job.progress, len(inputs) * (1 + len(compared)), "verifying", stage="verify") as note:
+        return compare_with_reference(
+            # The reference's weights are freed before the converted models are loaded.
+            lambda batch: expect(job.source.take_network(), job.card, batch, note),
+            compared,
+            inputs,
+            len(job.card.classes),
+            note,
+            batch=shape[0],
+        )

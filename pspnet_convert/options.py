@@ -1,0 +1,206 @@
+"""Options of the commands: a field of a frozen dataclass is an option.
+
+The command line, the Python API and the manifest share these dataclasses. To add an option, add a field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import click
+
+from pspnet_convert.errors import OptionError
+from pspnet_convert.image_shape import DYNAMIC, MAX_BATCH, MAX_SIDE, ImageShape
+
+# The sections of `--help`, in their order.
+GROUPS = ("Input", "Export", "IR", "Calibration", "Verification", "Evaluation", "Benchmark", "Output", "General")
+Some = TypeVar("Some")
+
+
+@dataclasses.dataclass(frozen=True)
+class Declaration:
+    """How an option is given on the command line and recorded in the manifest.
+
+    `recorded`: the option's key in the manifest; None where the manifest does not hold it. `recorded_type`: the type
+    of its value there; None where that is the field's.
+    """
+
+    group: str
+    type: click.ParamType
+    flags: Sequence[str] = ()
+    multiple: bool = False
+    is_flag: bool = False
+    is_argument: bool = False
+    recorded: str | None = None
+    recorded_type: Any = None
+    click_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def option(
+    default: Any,
+    *flags: str,
+    group: str,
+    type: Any = None,
+    multiple: bool = False,
+    recorded: str | None = None,
+    recorded_type: Any = None,
+    **click_options: Any,
+) -> Any:
+    """A field that is an option: `--the-field`, unless `flags` say otherwise.
+
+    `type`, `help`, `metavar`, `show_default` and the like are click's. A boolean default makes a flag. With `multiple`
+    the option may be given several times, and the value is a tuple. For `recorded` see Declaration.
+    """
+    kind = click.types.convert_type(type, None if multiple else default)
+    is_flag = isinstance(default, bool)
+    declared = Declaration(
+        group, kind, flags, multiple, is_flag, False, recorded, recorded_type, click_options=click_options
+    )
+    return dataclasses.field(default=default, metadata={"option": declared})
+
+
+def argument(default: Any, *, type: Any = None, multiple: bool = False, **click_options: Any) -> Any:
+    """A field that is an argument on the command line, and the first one of the Python function."""
+    kind = click.types.convert_type(type)
+    declared = Declaration("Input", kind, multiple=multiple, is_argument=True, click_options=click_options)
+    return dataclasses.field(default=default, metadata={"option": declared})
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Base of all options classes."""
+
+    @classmethod
+    def declarations(cls) -> dict[str, Declaration]:
+        """How each option is declared, by the name of its field."""
+        return {field.name: field.metadata["option"] for field in dataclasses.fields(cls)}
+
+    @classmethod
+    def recorded_keys(cls) -> dict[str, str]:
+        """The key in the manifest of each field that the manifest holds."""
+        declared = cls.declarations()
+        return {name: one.recorded for name, one in declared.items() if one.recorded is not None}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """The options that a Python caller gave, checked by the rules of the command line.
+
+        One value serves where several may be given; None stands for the default. Raises OptionError for a value that
+        the command line refuses, and for a name that is no option.
+        """
+        declared = cls.declarations()
+        unknown = sorted(set(values) - set(declared))
+        if unknown:
+            raise OptionError(f"{unknown[0]}: is no option here", f"The options are {', '.join(declared)}.")
+        given = {name: value for name, value in values.items() if value is not None}
+        return cls(**{name: _checked(name, declared[name], value) for name, value in given.items()})
+
+    def as_record(self) -> dict[str, Any]:
+        """What the manifest holds of these options: plain values for JSON."""
+        return {key: _plain(getattr(self, name)) for name, key in self.recorded_keys().items()}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """The options that `as_record` gave; OptionError where `record` is not of that form."""
+        keys = cls.recorded_keys()
+        if set(record) != set(keys.values()):
+            raise OptionError(f"has the options {', '.join(sorted(record))}, not {', '.join(sorted(keys.values()))}")
+        return cls.of({name: record[key] for name, key in keys.items()})
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def _checked(name: str, declared: Declaration, value: Any) -> Any:
+    if declared.is_flag:
+        if not isinstance(value, bool):
+            raise OptionError(f"{name}: {value!r} is neither True nor False")
+        return value
+    values = _several(value) if declared.multiple else [value]
+    try:
+        found = tuple(declared.type.convert(one, None, None) for one in values)
+    except click.BadParameter as error:
+        raise OptionError(f"{name}: {error.message}") from error
+    return found if declared.multiple else found[0]
+
+
+def _several(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return list(value.items())
+    return [value] if isinstance(value, (str, bytes, Path)) or not isinstance(value, Iterable) else list(value)
+
+
+class GroupedOption(click.Option):
+    """An option that knows its section of `--help`."""
+
+    def __init__(self, *arguments: Any, group: str = "General", **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.group = group
+
+
+def click_parameters(options: type[Options], names: Iterable[str] | None = None) -> list[click.Parameter]:
+    """The fields of an options class as click's parameters; only `names`, where those are given."""
+    defaults = {field.name: field.default for field in dataclasses.fields(options)}
+    declared = options.declarations()
+    return [_parameter(name, declared[name], defaults[name]) for name in (declared if names is None else names)]
+
+
+def _parameter(name: str, declared: Declaration, default: Any) -> click.Parameter:
+    if declared.is_argument:
+        nargs = -1 if declared.multiple else 1
+        kind = declared.type
+        return click.Argument([name], type=kind, nargs=nargs, **{"required": False, **declared.click_options})
+    return GroupedOption(
+        [name, *(declared.flags or [f"--{name.replace('_', '-')}"])],
+        group=declared.group,
+        type=None if declared.is_flag else declared.type,
+        is_flag=declared.is_flag,
+        multiple=declared.multiple,
+        default=default,
+        **{"show_default": default not in (None, (), False), **declared.click_options},
+    )
+
+
+# Types of several options.
+
+
+class Shape(click.ParamType):
+    """`1,3,H,W` as text, a tuple or a list."""
+
+    name = "1,3,H,W"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ImageShape:
+        try:
+            batch, channels, height, width = (int(part) for part in str(value).strip("[]()").split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not four numbers: 1,3,HEIGHT,WIDTH", param, ctx)
+        if channels == 3 and batch > 1:
+            self.fail(f"{value!r} is of several images: say 1,3,{height},{width} and --batch {batch}", param, ctx)
+        if (batch, channels) != (1, 3) or not all(8 <= side <= MAX_SIDE for side in (height, width)):
+            self.fail(f"{value!r} is not 1,3,HEIGHT,WIDTH with sides of 8 to {MAX_SIDE}", param, ctx)
+        return 1, 3, height, width
+
+
+class Batch(click.ParamType):
+    """A number of images, or `dynamic`, which is DYNAMIC."""
+
+    name = "batch"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return "N|dynamic"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if value == "dynamic":
+            return DYNAMIC
+        text = str(value)
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_BATCH:
+            self.fail(f"{value!r} is neither a number from 1 to {MAX_BATCH} nor dynamic", param, ctx)
+        return int(text)
+
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
