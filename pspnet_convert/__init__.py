@@ -19,8 +19,8 @@ __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from pspnet_convert.cards.card import ModelCard, load_card
-    from pspnet_convert.cards.command import info
-    from pspnet_convert.cards.command import list_models as list
+    from pspnet_convert.commands.info.command import info
+    from pspnet_convert.commands.list.command import list_models as list
     from pspnet_convert.commands.benchmark.command import benchmark
     from pspnet_convert.commands.bundle.command import bundle
     from pspnet_convert.commands.download.command import download
@@ -59,8 +59,7 @@ __all__ = [
 _ELSEWHERE = {
     "ConvertError": ("errors", "ConvertError"),
     "ModelCard": ("cards.card", "ModelCard"),
-    "info": ("cards.command", "info"),
-    "list": ("cards.command", "list_models"),
+    "list": ("commands.list.command", "list_models"),
     "load_card": ("cards.card", "load_card"),
 }
 

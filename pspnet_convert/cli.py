@@ -10,13 +10,14 @@ import sys
 import click
 
 from pspnet_convert import __version__
-from pspnet_convert.cards.command import info, list_models
 from pspnet_convert.command_line import clean_up_when_terminated
 from pspnet_convert.commands.benchmark.command import benchmark
 from pspnet_convert.commands.bundle.command import bundle
 from pspnet_convert.commands.download.command import download
 from pspnet_convert.commands.evaluate.command import evaluate
 from pspnet_convert.commands.export_onnx.command import export_onnx
+from pspnet_convert.commands.info.command import info
+from pspnet_convert.commands.list.command import list_models
 from pspnet_convert.commands.quantize.command import quantize
 from pspnet_convert.commands.rebuild.command import rebuild
 from pspnet_convert.commands.report.command import report

@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from pspnet_convert.files import TEMPORARY, writing
 
 PRECISIONS = ("FP32", "FP16")  # of the conversion
@@ -77,6 +75,8 @@ def folder_lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         # Opened here, since a lock waits for ever where it may not write.
         (folder / ".lock").touch()
+    from filelock import FileLock, Timeout
+
     lock = FileLock(str(folder / ".lock"))
     with writing(folder):  # touch() succeeds on a file of one's own that may only be read
         try:

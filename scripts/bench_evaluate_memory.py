@@ -18,13 +18,14 @@ import numpy as np
 from demo_data import save_annotation
 from PIL import Image
 
-from pspnet_convert import pipeline
+import pspnet_convert as pc
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import find_card
-from pspnet_convert.commands.evaluate.inputs import Choice
+from pspnet_convert.commands.evaluate.options import EvaluateOptions
+from pspnet_convert.commands.evaluate.stage import evaluate_stage
 from pspnet_convert.job import open_job
+from pspnet_convert.job_options import JobOptions
 from pspnet_convert.progress import Silent
-from pspnet_convert.stages.evaluation import evaluate
 
 WARM_UP = 100  # images
 ALLOWED = 1.05
@@ -68,10 +69,9 @@ def main() -> None:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         draw(folder / "voc", card, count)
-        with open_job(card, folder, Silent()) as job:
-            pipeline.run(job)
-        with open_job(card, folder, watch) as job:
-            evaluate(job, Choice(folder / "voc", protocol="pad"))
+        pc.run(card, output_dir=folder)
+        with open_job(JobOptions(model=card, output_dir=folder), watch) as job:
+            job.run(evaluate_stage(job, EvaluateOptions(folder / "voc", protocol="pad")))
     for number in range(WARM_UP - 1, count, max(1, (count - WARM_UP) // SHOWN)):
         print(f"after {number + 1:5} images  {watch.memory[number]:7.0f} MB")
     first, most = max(watch.memory[:WARM_UP]), max(watch.memory)

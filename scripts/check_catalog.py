@@ -20,18 +20,16 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from pspnet_convert import pipeline
+import pspnet_convert as pc
 from pspnet_convert.cards.card import load_card
 from pspnet_convert.cards.derived_card import derived_card
 from pspnet_convert.cards.model_index import Published, published
 from pspnet_convert.errors import ConvertError, first_line
 from pspnet_convert.files import write_json, write_text
-from pspnet_convert.job import open_job
+from pspnet_convert.image_shape import ImageShape
 from pspnet_convert.manifest import versions
-from pspnet_convert.progress import make_progress
-from pspnet_convert.runtimes.io_signature import ImageShape
+from pspnet_convert.manifest_stages import VerifyResult
 
 STAGES = ("export-onnx", "to-ir", "verify")
 MODELS = ("ONNX", "IR FP32", "IR FP16")
@@ -90,24 +88,23 @@ def _convert(
     from make_standin_checkpoint import make_standin
 
     card = load_card(make_standin(derived_card(model), folder / "standin", side=CALIBRATED_AT))
-    with open_job(card, folder, make_progress("none", sys.stderr)) as job:
-        outcomes = pipeline.run(job, shape=shape)
-    seconds.update((outcome.stage, outcome.record.seconds) for outcome in outcomes)
-    result = outcomes[-1].record.result
-    errors.update((row["backend"], row["relative_error"]["rms"]) for row in result["comparisons"])
+    stages = pc.run(card, output_dir=folder, input_shape=shape).stages
+    seconds.update((name, outcome.seconds) for name, outcome in stages.items())
+    result = stages["verify"].result
+    errors.update((row.backend, row.relative_error.rms) for row in result.comparisons)
     return _verdict(result)
 
 
-def _verdict(result: dict[str, Any]) -> str:
-    """In one word, and for what does not pass the first reason."""
+def _verdict(result: VerifyResult) -> str:
+    """The verdict, and if it is not a pass the first reason."""
     faults = [
-        f"{row['backend']}: {check['name']}: {fault}"
-        for row in result["comparisons"]
-        for check in row["checks"]
-        for fault in check["faults"]
+        f"{row.backend}: {check.name}: {fault}"
+        for row in result.comparisons
+        for check in row.checks
+        for fault in check.faults
     ]
-    reason = next(iter([*faults, *result["doubts"]]), "")
-    return str(result["verdict"]) + (f": {reason}" if reason else "")
+    reason = next(iter([*faults, *result.doubts]), "")
+    return result.verdict + (f": {reason}" if reason else "")
 
 
 def check_all(

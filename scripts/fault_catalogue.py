@@ -27,16 +27,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.commands.export_onnx.options import ExportOptions
 from pspnet_convert.commands.export_onnx.rewrites.batchnorm import sharing_copy
-from pspnet_convert.commands.export_onnx.write_onnx import ExportOptions, export_onnx, export_plainly
-from pspnet_convert.pytorch.checkpoint import load_checkpoint
-from pspnet_convert.pytorch.network import PSPNet, build_network
-from pspnet_convert.runtimes.input_form import DYNAMIC, PLAIN, ImageShape, InputForm
-from pspnet_convert.runtimes.model_file import ModelFile
+from pspnet_convert.commands.export_onnx.write_onnx import write_onnx, write_plain_onnx
 from pspnet_convert.commands.verify.candidates import candidates
-from pspnet_convert.commands.verify.compare import Comparison, verify
+from pspnet_convert.commands.verify.compare import Comparison, compare_with_reference
 from pspnet_convert.commands.verify.inputs import verification_inputs
 from pspnet_convert.commands.verify.reference import expect
+from pspnet_convert.image_shape import DYNAMIC, ImageShape
+from pspnet_convert.pytorch.checkpoint import load_checkpoint
+from pspnet_convert.pytorch.network import PSPNet, build_network
+from pspnet_convert.runtimes.input_form import PLAIN, InputForm
+from pspnet_convert.runtimes.model_file import ModelFile
 
 PRECISIONS = {"ONNX": "f32", "IR FP32": "f32", "IR FP16": "FP16"}
 
@@ -58,17 +60,17 @@ def catalogue(card: ModelCard, folder: Path) -> Iterator[Caught]:
     network = network_of(card)
     right, other, auxiliary, eps = (folder / f"{name}.onnx" for name in ("right", "other", "auxiliary", "eps"))
     options = ExportOptions(card.input.shape)
-    export_onnx(network, card, right, options, {"name": card.name})
-    export_onnx(
+    write_onnx(network, card, right, options, {"name": card.name})
+    write_onnx(
         network_of(load_card(make_standin(card, folder / "other", seed=99))), card, other, options, {"name": "o"}
     )
-    export_plainly(with_auxiliary_head(network), card, auxiliary)
-    export_onnx(with_eps(network, 1e-3), card, eps, options, {"name": card.name})
+    write_plain_onnx(with_auxiliary_head(network), card, auxiliary)
+    write_onnx(with_eps(network, 1e-3), card, eps, options, {"name": card.name})
     yield from _each(all_faults(card, other, auxiliary, eps), network, card, right, card.input.shape, PLAIN)
     of_image = card.input.shape[1:]
     of_three, of_any = (folder / f"{name}.onnx" for name in ("three", "any"))
     for path, batch in ((of_three, BATCH), (of_any, DYNAMIC)):
-        export_onnx(network, card, path, ExportOptions((batch, *of_image)), {"name": card.name})
+        write_onnx(network, card, path, ExportOptions((1, *of_image), batch), {"name": card.name})
     faults = input_faults(card, of_one=right, of_any=of_any)
     yield from _each(faults, network, card, of_three, (BATCH, *of_image), FORM)
 
@@ -83,7 +85,9 @@ def _each(
         path = make(fault, card, right, right.parent, form)
         claimed = [ModelFile(fault.file, path, PRECISIONS[fault.file])]  # type: ignore[arg-type]
         compared = candidates(claimed, card, shape, form, at_default_precision=False)
-        result = verify(lambda shown: expected[: len(shown)], compared, inputs, len(card.classes), batch=shape[0])
+        result = compare_with_reference(
+            lambda shown: expected[: len(shown)], compared, inputs, len(card.classes), batch=shape[0]
+        )
         assert not result.doubts, result.doubts
         return result.comparisons[0]
 
@@ -132,13 +136,13 @@ def right_conversions(count: int, seed: int, folder: Path) -> Iterator[tuple[str
         network = network_of(card)
         batch, form = chance.choice([1, 2, 5, DYNAMIC]), random_form(chance)
         shape = (batch, *card.input.shape[1:])
-        export_onnx(network, card, onnx_path, ExportOptions(shape), {"name": card.name})
+        write_onnx(network, card, onnx_path, ExportOptions(shape), {"name": card.name})
         files = [
             ModelFile(file, make(Fault("none", file), card, onnx_path, _made(place / file), form), PRECISIONS[file])  # type: ignore[arg-type]
             for file in PRECISIONS
         ]
         inputs = verification_inputs(card, shape)
-        result = verify(
+        result = compare_with_reference(
             lambda batch, network=network, card=card: expect(network, card, batch, lambda: None),  # type: ignore[misc]
             candidates(files, card, shape, form, at_default_precision=False),
             inputs,

@@ -21,8 +21,8 @@ from onnx import helper, numpy_helper
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.commands.export_onnx.rewrites.pyramid import _TAPS, shifted, stretching_matrix
-from pspnet_convert.runtimes.input_form import PLAIN, InputForm
 from pspnet_convert.commands.to_ir.front_ends import find_front_end
+from pspnet_convert.runtimes.input_form import PLAIN, InputForm
 
 Edit = Callable[[onnx.ModelProto], None]
 Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]

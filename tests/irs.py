@@ -10,11 +10,12 @@ import numpy as np
 import openvino
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.runtimes.backends import OpenVinoBackend
-from pspnet_convert.runtimes.images import SAMPLES, fitted_bgr
-from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.commands.to_ir.convert import convert_to_ir
 from pspnet_convert.commands.to_ir.front_ends import ModelOptimizer, Ovc
+from pspnet_convert.image_shape import ImageShape
+from pspnet_convert.runtimes.backends import OpenVinoBackend
+from pspnet_convert.runtimes.images import SAMPLES, fitted_bgr
+from pspnet_convert.runtimes.input_form import PLAIN, InputForm
 
 
 def by_both(

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pspnet_convert.commands.benchmark.flops import gflops
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.commands.benchmark.flops import gflops
 
 
 def graph_file(path: Path, node: onnx.NodeProto, inputs: dict[str, list[int]], output: list[int]) -> Path:
@@ -52,7 +52,8 @@ def test_the_plain_graph_has_the_cards_gflops(name: str, tmp_path: Path) -> None
     """And the folded graph of the full size a fifth less: at most 285."""
     import torch
 
-    from pspnet_convert.commands.export_onnx.write_onnx import ExportOptions, export_onnx
+    from pspnet_convert.commands.export_onnx.options import ExportOptions
+    from pspnet_convert.commands.export_onnx.write_onnx import write_onnx
     from pspnet_convert.pytorch.network import PSPNet, build_segmentor
 
     card = find_card(name)
@@ -61,7 +62,7 @@ def test_the_plain_graph_has_the_cards_gflops(name: str, tmp_path: Path) -> None
     found = {}
     for fold in (False, True):
         path = tmp_path / f"{fold}.onnx"
-        export_onnx(network, card, path, ExportOptions(card.input.shape, fold_pyramid=fold), {"name": card.name})
+        write_onnx(network, card, path, ExportOptions(card.input.shape, fold_pyramid=fold), {"name": card.name})
         found[fold] = gflops(path)
     assert found[False] == pytest.approx(card.gflops, rel=0.01)
     if name == "pspnet-pytorch":
@@ -105,10 +106,10 @@ def test_without_a_checkpoint_it_says_what_to_run(cli: Cli, small: ModelCard, tm
 
 
 def test_a_subject_that_does_not_run_is_named(small: ModelCard, tmp_path: Path) -> None:
-    from pspnet_convert.commands.benchmark.timing import Subject, benchmark
+    from pspnet_convert.commands.benchmark.timing import Subject, time_in_turns
     from pspnet_convert.errors import ArtifactError
 
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"nothing")
     with pytest.raises(ArtifactError, match=r"ONNX broken\.onnx does not run"):
-        benchmark(small, small.input.shape, [Subject("ONNX", "plain", "FP32", "f32", broken)], {}, rounds=1)
+        time_in_turns(small, small.input.shape, [Subject("ONNX", "plain", "FP32", "f32", broken)], {}, rounds=1)

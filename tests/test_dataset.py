@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.errors import DatasetError
 from pspnet_convert.commands.evaluate.dataset import VOID_COLOUR, read_annotation, read_entry, read_split
 from pspnet_convert.commands.evaluate.miou import VOID
+from pspnet_convert.errors import DatasetError
 
 HEIGHT, WIDTH = 30, 44
 

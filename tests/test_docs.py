@@ -10,7 +10,7 @@ import pytest
 
 from pspnet_convert import errors
 from pspnet_convert.cli import cli as command_line
-from pspnet_convert.commands.guard import INTERRUPTED
+from pspnet_convert.command_line import INTERRUPTED
 from pspnet_convert.errors import ConvertError
 
 ROOT = Path(__file__).parent.parent

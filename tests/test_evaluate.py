@@ -19,20 +19,21 @@ from conftest import Cli
 from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.errors import ArtifactError, ClusterError
 from pspnet_convert.commands.evaluate.chunks import Chunk, ChunkSettings, Tally, count_chunk
 from pspnet_convert.commands.evaluate.dataset import read_split
 from pspnet_convert.commands.evaluate.figures import CHUNK, count
-from pspnet_convert.commands.evaluate.inputs import Choice
+from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.commands.evaluate.partials import Partials
 from pspnet_convert.commands.evaluate.ray_cluster import run_on_ray
+from pspnet_convert.commands.evaluate.stage import evaluate_stage
+from pspnet_convert.errors import ArtifactError, ClusterError
 from pspnet_convert.job import open_job
+from pspnet_convert.job_options import JobOptions
 from pspnet_convert.progress import Silent
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import build_network
 from pspnet_convert.runtimes.backends import TorchBackend
 from pspnet_convert.runtimes.model_file import ModelFile
-from pspnet_convert.stages.evaluation import evaluate
 
 SHAPE = (1, 3, 72, 64)
 MANY = 2 * CHUNK + 10
@@ -311,9 +312,12 @@ class Counter(Silent):
 
 
 def interrupt(small: ModelCard, workspace: Path, many: Path, images: int, resume: bool = False) -> None:
-    choice = Choice(many, protocol="pad", backends=["ONNX", "FP32"], resume=resume)
-    with pytest.raises(KeyboardInterrupt), open_job(small, workspace, InterruptedAt(images)) as job:
-        evaluate(job, choice)
+    choice = EvaluateOptions(many, protocol="pad", backend=("ONNX", "FP32"), resume=resume)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        open_job(JobOptions(model=small, output_dir=workspace), InterruptedAt(images)) as job,
+    ):
+        job.run(evaluate_stage(job, choice))
 
 
 def partials_in(workspace: Path) -> list[Path]:
@@ -341,8 +345,8 @@ def test_an_interrupted_evaluation_goes_on_and_comes_to_the_same(
     interrupt(small, workspace, many, 2 * CHUNK + 1, resume=True)
     assert len(partials_in(workspace)) == 4
     counted = Counter()
-    with open_job(small, workspace, counted) as job:
-        evaluate(job, Choice(many, protocol="pad", backends=["ONNX", "FP32"], resume=True))
+    with open_job(JobOptions(model=small, output_dir=workspace), counted) as job:
+        job.run(evaluate_stage(job, EvaluateOptions(many, protocol="pad", backend=("ONNX", "FP32"), resume=True)))
     assert counted.steps == [2 * CHUNK] + [1] * (MANY - 2 * CHUNK) + [0]
     assert scores(workspace) == expected
     assert partials_in(workspace) == []

@@ -17,10 +17,12 @@ from make_standin_checkpoint import make_standin
 
 from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
-from pspnet_convert.commands.export_onnx.write_onnx import ExportOptions, export_onnx
+from pspnet_convert.commands.export_onnx.options import ExportOptions
+from pspnet_convert.commands.export_onnx.write_onnx import write_onnx
+from pspnet_convert.image_shape import DYNAMIC
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import build_network
-from pspnet_convert.runtimes.input_form import DYNAMIC, InputForm
+from pspnet_convert.runtimes.input_form import InputForm
 from pspnet_convert.runtimes.openvino_install import has_model_optimizer
 
 # The environment with Model Optimizer, which scripts/test makes.
@@ -87,7 +89,7 @@ def test_both_give_the_same_at_769_with_align_corners(tmp_path: Path) -> None:
     card = load_card(make_standin(ModelCard.model_validate(data), tmp_path / "card"))
     network = build_network(card, load_checkpoint(card.folder / card.checkpoint.name, card))
     assert network.align_corners
-    export_onnx(network, card, tmp_path / "at769.onnx", ExportOptions(card.input.shape), {"name": card.name})
+    write_onnx(network, card, tmp_path / "at769.onnx", ExportOptions(card.input.shape), {"name": card.name})
     made = by_both(tmp_path / "at769.onnx", card, tmp_path)
     assert_equal_from_outside(made["mo"]["FP32"], made["ovc"]["FP32"])
     assert_equal_label_maps(made["mo"]["FP32"], made["ovc"]["FP32"], card, PHOTO)

@@ -25,16 +25,18 @@ from PIL import Image as Pillow
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cli import cli as command_line
-from pspnet_convert.errors import ContractError
 from pspnet_convert.commands.evaluate.labelling import open_labeller
-from pspnet_convert.commands.export_onnx.write_onnx import ExportOptions, export_onnx
+from pspnet_convert.commands.export_onnx.options import ExportOptions
+from pspnet_convert.commands.export_onnx.write_onnx import write_onnx
+from pspnet_convert.commands.verify.inputs import sheet, verification_inputs
+from pspnet_convert.errors import ContractError
+from pspnet_convert.image_shape import DYNAMIC, MAX_BATCH
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import PSPNet, build_network
 from pspnet_convert.runtimes.backends import OnnxBackend, OpenVinoBackend
-from pspnet_convert.runtimes.input_form import DYNAMIC, MAX_BATCH, PLAIN, InputForm, batch_sizes, batches, pad_batch
-from pspnet_convert.runtimes.io_signature import DEFAULT_OPSET, onnx_signature
+from pspnet_convert.runtimes.input_form import PLAIN, InputForm, batch_sizes, batches, pad_batch
+from pspnet_convert.runtimes.io_signature import onnx_signature
 from pspnet_convert.runtimes.model_file import ModelFile
-from pspnet_convert.commands.verify.inputs import sheet, verification_inputs
 
 SIZE = (3, 72, 64)
 BYTES_LAST = InputForm("u8", "NHWC")
@@ -212,7 +214,7 @@ def test_each_slot_of_a_folded_network_has_the_references_logits(
     seed: int,
 ) -> None:
     path = tmp_path_factory.mktemp("folded") / "x.onnx"
-    export_onnx(network, small, path, ExportOptions((batch, 3, height, width), DEFAULT_OPSET), {"name": "small"})
+    write_onnx(network, small, path, ExportOptions((1, 3, height, width), batch), {"name": "small"})
     images = np.random.default_rng(seed).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
     found = list(OnnxBackend(path, small, (batch, 3, height, width)).run(list(images)))
     mean, scale = np.float32(small.input.mean), np.float32(small.input.scale)

@@ -17,12 +17,13 @@ from PIL import Image as Pillow
 
 from pspnet_convert.cards.card import ClassLabel, ModelCard
 from pspnet_convert.cards.catalog import find_card
-from pspnet_convert.runtimes.backends import OnnxBackend, OpenVinoBackend
-from pspnet_convert.runtimes.images import read_image, to_bgr
-from pspnet_convert.runtimes.input_form import DYNAMIC, ImageShape, InputForm
-from pspnet_convert.runtimes.openvino_install import has_model_optimizer
 from pspnet_convert.commands.to_ir.convert import convert_to_ir, model_api_settings
 from pspnet_convert.commands.to_ir.front_ends import find_front_end
+from pspnet_convert.image_shape import DYNAMIC, ImageShape
+from pspnet_convert.runtimes.backends import OnnxBackend, OpenVinoBackend
+from pspnet_convert.runtimes.images import read_image, to_bgr
+from pspnet_convert.runtimes.input_form import InputForm
+from pspnet_convert.runtimes.openvino_install import has_model_optimizer
 
 
 @pytest.fixture

@@ -21,10 +21,11 @@ from PIL import Image
 
 from pspnet_convert import __version__
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.guard import INTERRUPTED
-from pspnet_convert.manifest import MANIFEST_VERSION, FileRecord, Manifest
-from pspnet_convert.runtimes.images import SAMPLES
+from pspnet_convert.command_line import INTERRUPTED
 from pspnet_convert.commands.to_ir.front_ends import find_front_end
+from pspnet_convert.manifest import Manifest
+from pspnet_convert.manifest_document import MANIFEST_VERSION
+from pspnet_convert.runtimes.images import SAMPLES
 
 STAGES = ["download", "export-onnx", "to-ir", "verify"]
 RUN_AGAIN = "all stages run again"
@@ -243,7 +244,9 @@ def test_a_manifest_of_another_version_is_not_believed(
     data = read_manifest(folder)
     data["manifest_version"] = MANIFEST_VERSION + 1
     (folder / "manifest.json").write_text(json.dumps(data))
-    assert skipped(cli("to-ir", small.folder, "-o", workspace, "--json")) == {"to-ir": False}
+    result = cli("to-ir", small.folder, "-o", workspace, "--json")
+    assert f"manifest.json: is of version {MANIFEST_VERSION + 1}, not {MANIFEST_VERSION}: {RUN_AGAIN}" in result.stderr
+    assert skipped(result) == {"to-ir": False}
     assert read_manifest(folder)["manifest_version"] == MANIFEST_VERSION
 
 
@@ -261,7 +264,7 @@ def test_any_json_is_stages_or_none(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "manifest.json"
     path.write_text(json.dumps({"manifest_version": number, "stages": stages}))
-    assert set(Manifest(path, small).as_dict()["stages"]) <= set(stages if isinstance(stages, dict) else [])
+    assert set(Manifest(path, small).stages) <= set(stages if isinstance(stages, dict) else [])
 
 
 # What it no longer says
@@ -280,8 +283,8 @@ def test_a_file_about_to_be_replaced_is_vouched_for_no_longer(
     small: ModelCard, folder: Path, file: str, left: list[str]
 ) -> None:
     manifest = Manifest(folder / "manifest.json", small)
-    manifest.drop_stages_using([FileRecord(file, "0" * 64, 1)])
-    assert list(manifest.as_dict()["stages"]) == left
+    manifest.drop_stages_using([{"file": file, "sha256": "0" * 64, "size": 1}])
+    assert list(manifest.stages) == left
     assert list(read_manifest(folder)["stages"]) == left
 
 
@@ -289,8 +292,8 @@ def test_a_file_about_to_be_replaced_by_its_equal_stays_vouched_for(small: Model
     before = content(folder)
     manifest = Manifest(folder / "manifest.json", small)
     for stage in read_manifest(folder)["stages"].values():
-        manifest.drop_stages_using([FileRecord(**output) for output in stage["outputs"]])
-    assert list(manifest.as_dict()["stages"]) == STAGES
+        manifest.drop_stages_using(stage["outputs"])
+    assert list(manifest.stages) == STAGES
     assert content(folder) == before
 
 

@@ -20,8 +20,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import shipped
 from pspnet_convert.errors import ArtifactError
-from pspnet_convert.manifest import MANIFEST_VERSION
-from pspnet_convert.manifest_document import json_schema, read_manifest
+from pspnet_convert.manifest_document import MANIFEST_VERSION, json_schema, read_manifest
 from pspnet_convert.runtimes.images import SAMPLES
 
 SCHEMA = json.loads((shipped("schemas") / "manifest.schema.json").read_text(encoding="utf-8"))

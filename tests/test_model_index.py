@@ -15,8 +15,9 @@ from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.cards.config_text import ConfigTexts
 from pspnet_convert.cards.derived_card import derived_card
 from pspnet_convert.cards.model_index import Published, package_folder, published
+from pspnet_convert.commands.evaluate.inputs import find_protocol, stated_figure
+from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.errors import DependencyError
-from pspnet_convert.commands.evaluate.inputs import Choice, find_protocol, stated_figure
 
 HOST = "https://download.openmmlab.com"
 
@@ -199,7 +200,7 @@ def test_a_figure_that_evaluate_cannot_take_is_compared_with_none(
     (figure,) = card.accuracy
     assert (figure.metric, figure.protocol) == (metric, protocol)
     assert how in (figure.description or "")
-    assert find_protocol(Choice(), card) == ("whole" if protocol == "whole" else "crop")
+    assert find_protocol(EvaluateOptions(), card) == ("whole" if protocol == "whole" else "crop")
     stated = {one: stated_figure(card, one) for one in ("crop", "pad", "whole")}
     assert {one: value for one, value in stated.items() if value} == (
         {"whole": figure.value} if protocol == "whole" else {}

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.commands.export_onnx.options import OPSETS
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import PSPNet, build_network
-from pspnet_convert.runtimes.io_signature import OPSETS
 
 
 @pytest.fixture(scope="module")

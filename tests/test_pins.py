@@ -209,7 +209,9 @@ def test_a_claim_of_more_than_any_checkpoint_has_is_refused(
 def test_an_endless_body_is_cut_off(
     cli: Cli, card: Path, server: FaultServer, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pspnet_convert.commands.download.partial_file.LARGEST", 4 << 20)  # which else would take minutes
+    monkeypatch.setattr(
+        "pspnet_convert.commands.download.partial_file.LARGEST", 4 << 20
+    )  # which else would take minutes
     server.play(BODY, [Reply(endless=True)])
     done = cli("download", card, "-o", out)
     assert done.exit_code == 5

@@ -28,10 +28,10 @@ from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.child_process import run_in_child
 from pspnet_convert.cli import cli as command_line
-from pspnet_convert.errors import ContractError, QuantizationError
-from pspnet_convert.commands.quantize.calibrate import calibration_images, quantize
+from pspnet_convert.commands.quantize.calibrate import calibration_images, write_int8
 from pspnet_convert.commands.quantize.int8_check import Int8Check, check_int8
 from pspnet_convert.commands.quantize.run_nncf import fits_float16
+from pspnet_convert.errors import ContractError, QuantizationError
 from pspnet_convert.runtimes.backends import Prediction
 from pspnet_convert.runtimes.input_form import PLAIN
 from pspnet_convert.runtimes.io_signature import ir_signature
@@ -118,7 +118,7 @@ def test_the_same_inputs_give_the_same_bytes(small: ModelCard, quantized: Path, 
     found = irs(quantized)
     made = tmp_path / "elsewhere" / "int8.xml"
     made.parent.mkdir()
-    quantize(found["FP32"], small, small.input.shape, PLAIN, calibration_images(small, None, 300), made)
+    write_int8(found["FP32"], small, small.input.shape, PLAIN, calibration_images(small, None, 300), made)
     assert made.read_bytes() == found["INT8"].read_bytes()
     assert made.with_suffix(".bin").read_bytes() == found["INT8"].with_suffix(".bin").read_bytes()
 
@@ -292,7 +292,7 @@ def test_a_process_that_dies_is_an_error() -> None:
 def test_a_picture_that_goes_away_is_an_error(small: ModelCard, quantized: Path, tmp_path: Path) -> None:
     with pytest.raises(QuantizationError, match=r"gone\.jpg"):
         gone = [tmp_path / "gone.jpg"]
-        quantize(irs(quantized)["FP32"], small, small.input.shape, PLAIN, gone, tmp_path / "int8.xml")
+        write_int8(irs(quantized)["FP32"], small, small.input.shape, PLAIN, gone, tmp_path / "int8.xml")
 
 
 def test_segment_takes_the_int8_ir_or_says_how_to_make_it(

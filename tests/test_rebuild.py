@@ -12,7 +12,7 @@ import pytest
 from conftest import Cli, needs_mo
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.rebuild.compare import FILE_ARGUMENTS
+from pspnet_convert.commands.rebuild.plan import FILE_ARGUMENTS
 
 
 @pytest.fixture

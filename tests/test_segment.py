@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.commands.segment.paint import paint_images
 from pspnet_convert.runtimes.backends import OpenVinoBackend, Prediction
 from pspnet_convert.runtimes.images import palette_image, to_bgr
 from pspnet_convert.runtimes.input_form import Image
-from pspnet_convert.commands.segment.paint import segment
 
 SHAPE = (1, 3, 72, 64)
 LEGEND = 200
@@ -206,7 +206,7 @@ def test_background_stays_as_it_is_and_other_classes_take_their_colour(small: Mo
     labels[:, 40:] = 3
     picture = photo(tmp_path / "a.png", 64, 72)
     backend = Given(labels)
-    (one,) = segment(backend, small, SHAPE, [picture], tmp_path / "out")
+    (one,) = paint_images(backend, small, SHAPE, [picture], tmp_path / "out")
     pixels, overlay = read(picture).astype(float), read(one.overlay)[:72, :64].astype(float)
     assert np.array_equal(backend.shown[0], to_bgr(read(picture)))
     assert np.array_equal(overlay[:, :40], pixels[:, :40])
@@ -220,7 +220,7 @@ def test_background_stays_as_it_is_and_other_classes_take_their_colour(small: Mo
 
 def test_the_legend_lists_every_class_that_occurs_in_its_colour(small: ModelCard, tmp_path: Path) -> None:
     labels = np.arange(72 * 64).reshape(72, 64) % 5
-    (one,) = segment(Given(labels), small, SHAPE, [photo(tmp_path / "a.png", 20, 10)], tmp_path / "out")
+    (one,) = paint_images(Given(labels), small, SHAPE, [photo(tmp_path / "a.png", 20, 10)], tmp_path / "out")
     legend = read(one.overlay)[:, 20:]
     assert legend.shape[0] > 10  # higher than the picture, since five lines need more
     colours = {tuple(pixel) for pixel in legend.reshape(-1, 3)}
@@ -239,7 +239,7 @@ def test_padding_never_shows(
     rows, columns = max(1, int(height * scale)), max(1, int(width * scale))
     labels = np.full((72, 64), 4)
     labels[:rows, :columns] = 1
-    (one,) = segment(Given(labels), small, SHAPE, [picture], folder)
+    (one,) = paint_images(Given(labels), small, SHAPE, [picture], folder)
     assert one.shares == {"aeroplane": 1.0}
     assert read(one.labels).shape == (height, width)
 

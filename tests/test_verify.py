@@ -23,11 +23,11 @@ from PIL import Image
 
 from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
-from pspnet_convert.runtimes.backends import Prediction
-from pspnet_convert.runtimes.logit_error import Error
 from pspnet_convert.commands.verify.compare import Comparison, UnexplainedPixel, Verification, compare, margin
 from pspnet_convert.commands.verify.inputs import verification_inputs
 from pspnet_convert.commands.verify.reference import FINE_FAULTS, Expected
+from pspnet_convert.runtimes.backends import Prediction
+from pspnet_convert.runtimes.logit_error import Error
 
 MEAN, SCALE = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 

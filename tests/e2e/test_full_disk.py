@@ -17,11 +17,11 @@ import pytest
 from conftest import Cli
 from undisturbed import assert_manifest_is_true, assert_undisturbed, digests
 
-from pspnet_convert.commands.benchmark.timing import Timing
 from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.commands.benchmark.plot import plot_benchmark
+from pspnet_convert.commands.benchmark.timing import Timing
 from pspnet_convert.errors import WorkspaceError
 from pspnet_convert.files import write_atomically
-from pspnet_convert.tables import plot_benchmark
 
 PHOTO = Path(__file__).parents[2] / "pspnet_convert" / "data" / "samples" / "chelsea.jpg"
 DISK = 16 << 20  # bytes; the small model's files are a fifth of it

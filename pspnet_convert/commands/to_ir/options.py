@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from pspnet_convert.options import Options, option
+from pspnet_convert.workspace import PRECISIONS
 
 if TYPE_CHECKING:
     from pspnet_convert.runtimes.input_form import InputForm
-
-PRECISIONS = ("FP32", "FP16")
 
 
 class MoArgument(click.ParamType):

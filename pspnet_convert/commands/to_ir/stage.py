@@ -8,9 +8,9 @@ from typing import Any
 
 from pspnet_convert.commands.to_ir.convert import convert_to_ir
 from pspnet_convert.commands.to_ir.front_ends import find_front_end
-from pspnet_convert.commands.to_ir.options import PRECISIONS, ToIrOptions
+from pspnet_convert.commands.to_ir.options import ToIrOptions
 from pspnet_convert.job import Job, Stage, require
-from pspnet_convert.workspace import Workspace, ir_files
+from pspnet_convert.workspace import PRECISIONS, Workspace, ir_files
 
 
 def to_ir_stage(job: Job, options: ToIrOptions) -> Stage:

@@ -1,4 +1,4 @@
-"""The options of `list` and `info`."""
+"""The options of `list`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,4 @@ class ListOptions(Options):
     )
     search: str = option(
         "", group="Input", type=str, metavar="TEXT", help="Only models with this in name, dataset or backbone."
-    )
-
-
-@dataclass(frozen=True)
-class InfoOptions(Options):
-    """How a card is printed."""
-
-    omz_json: bool = option(
-        False, group="Output", help="Print it as Open Model Zoo's omz_info_dumper prints its models."
     )
