@@ -19,13 +19,13 @@ __version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from pspnet_convert.cards.card import ModelCard, load_card
-    from pspnet_convert.commands.info.command import info
-    from pspnet_convert.commands.list.command import list_models as list
     from pspnet_convert.commands.benchmark.command import benchmark
     from pspnet_convert.commands.bundle.command import bundle
     from pspnet_convert.commands.download.command import download
     from pspnet_convert.commands.evaluate.command import evaluate
     from pspnet_convert.commands.export_onnx.command import export_onnx
+    from pspnet_convert.commands.info.command import info
+    from pspnet_convert.commands.list.command import list_models as list
     from pspnet_convert.commands.quantize.command import quantize
     from pspnet_convert.commands.rebuild.command import rebuild
     from pspnet_convert.commands.report.command import report

@@ -48,8 +48,8 @@ class Takes:
 class Command(Generic[Result]):
     """A public function of the tool. Call it from Python; `click_command` is the same on the command line.
 
-    From Python it takes the command line's arguments in their order, and its options by name. It prints nothing, and
-    raises the errors of errors.py.
+    From Python it takes the command line's arguments (and an option that is required) in their order, the other options
+    by name. None stands for an option's default. It prints nothing, and raises the errors of errors.py.
     """
 
     def __init__(
@@ -71,8 +71,11 @@ class Command(Generic[Result]):
         for taken in self._takes:
             declared = taken.options.declarations()
             for name in taken.names:
-                kind = "POSITIONAL_OR_KEYWORD" if declared[name].is_argument else "KEYWORD_ONLY"
-                parameters.append(inspect.Parameter(name, getattr(inspect.Parameter, kind), default=None))
+                required = bool(declared[name].click_options.get("required"))
+                positional = required or declared[name].is_argument
+                kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if positional else inspect.Parameter.KEYWORD_ONLY
+                default = inspect.Parameter.empty if required else None
+                parameters.append(inspect.Parameter(name, kind, default=default))
         parameters.sort(key=lambda parameter: parameter.kind)
         return inspect.Signature(parameters)
 
@@ -129,7 +132,8 @@ class _HelpfulCommand(click.Command):
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Example"):
-            formatter.write_text(self.example)
+            # Not by write_text, which breaks long lines.
+            formatter.write(f"{'':{formatter.current_indent}}{self.example}\n")
         super().format_help_text(ctx, formatter)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

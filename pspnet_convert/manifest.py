@@ -34,7 +34,9 @@ class Manifest:
     def document(self) -> ManifestDocument:
         """The manifest as it is written."""
         tool = Tool(version=__version__)
-        return ManifestDocument.model_construct(tool=tool, model=self.card, stages=self.stages)
+        return ManifestDocument.model_construct(
+            manifest_version=MANIFEST_VERSION, tool=tool, model=self.card, stages=self.stages
+        )
 
     def stage(self, name: str) -> Any:
         """The record of the stage, of its own class; None where there is none."""

@@ -29,6 +29,7 @@ from pspnet_convert.manifest_stages import (
 )
 from pspnet_convert.pipeline import ORDER
 
+MANIFEST_VERSION: Literal[3] = 3
 RECORDS: dict[str, type[StageRecord]] = {
     "download": Download,
     "export-onnx": ExportOnnx,
@@ -65,7 +66,7 @@ class Tool(ManifestModel):
 class ManifestDocument(ManifestModel):
     """What pspnet-convert made, from what, with what, and its digests."""
 
-    manifest_version: Literal[3] = 3
+    manifest_version: Literal[3]
     tool: Tool
     model: ModelCard
     stages: Stages
@@ -89,9 +90,6 @@ class ManifestDocument(ManifestModel):
         """Plain values for JSON."""
         model = self.model.model_dump(mode="json", exclude_none=True)
         return {**self.model_dump(mode="json", exclude={"model"}), "model": model}
-
-
-MANIFEST_VERSION: int = ManifestDocument.model_fields["manifest_version"].default
 
 
 def read_manifest(path: Path) -> ManifestDocument:

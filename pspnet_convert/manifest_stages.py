@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import (
@@ -28,6 +27,7 @@ from pspnet_convert.options import Options
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Verdict = Literal["pass", "mismatch", "inconclusive"]
+Protocol = Literal["crop", "pad", "whole"]
 # Relative to the manifest, with slashes; it never leaves the manifest's folder.
 FileName = Annotated[str, Field(pattern=r"^(?!/)(?!(.*/)?\.\.(/|$)).+$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -78,16 +78,20 @@ class Nothing(ManifestModel):
     """An empty object."""
 
 
-@dataclass(frozen=True)
 class Recorded:
-    """Marks options that the manifest holds: their recorded fields, read back into an object of their class."""
+    """Marks options that the manifest holds: their recorded fields, read back into an object of their class.
 
-    options: type[Options]
+    `types`: of values that have another type in the manifest than in the options, by their key.
+    """
+
+    def __init__(self, options: type[Options], **types: Any) -> None:
+        self.options = options
+        self.types = types
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        declared, hints = self.options.declarations(), get_type_hints(self.options)
+        hints = get_type_hints(self.options)
         values = {
-            key: core_schema.typed_dict_field(handler.generate_schema(declared[name].recorded_type or hints[name]))
+            key: core_schema.typed_dict_field(handler.generate_schema(self.types.get(key, hints[name])))
             for name, key in self.options.recorded_keys().items()
         }
         read = core_schema.chain_schema(
@@ -148,7 +152,7 @@ class ExportInputs(ManifestModel):
 
 class ExportOnnx(StageRecord):
     inputs: ExportInputs
-    options: Annotated[ExportOptions, Recorded(ExportOptions)]
+    options: Annotated[ExportOptions, Recorded(ExportOptions, input_shape=Shape, opset=Count)]
     result: Mapping[str, Any]  # what the checkpoint says of itself
 
 
@@ -159,7 +163,9 @@ class ToIrInputs(ManifestModel):
 
 class ToIr(StageRecord):
     inputs: ToIrInputs
-    options: Annotated[ToIrOptions, Recorded(ToIrOptions)]
+    options: Annotated[
+        ToIrOptions, Recorded(ToIrOptions, front_end=Literal["mo", "ovc"], mo_args=dict[str, bool | str])
+    ]
     result: Nothing
 
 
@@ -242,7 +248,7 @@ class Int8Inputs(ManifestModel):
 
 class Quantize(StageRecord):
     inputs: Int8Inputs
-    options: Annotated[QuantizeOptions, Recorded(QuantizeOptions)]
+    options: Annotated[QuantizeOptions, Recorded(QuantizeOptions, subset_size=Count)]
     result: Nothing
 
 
@@ -274,7 +280,7 @@ class VerifyInt8Result(ManifestModel):
 
 class VerifyInt8(StageRecord):
     inputs: Int8Inputs
-    options: Annotated[VerifyInt8Options, Recorded(VerifyInt8Options)]
+    options: Annotated[VerifyInt8Options, Recorded(VerifyInt8Options, min_agreement=Share)]
     result: VerifyInt8Result
 
 
@@ -310,7 +316,7 @@ class Score(ManifestModel):
 class EvaluateResult(ManifestModel):
     """`images` were counted, of `listed`; `stated`: the card's figure for the protocol."""
 
-    protocol: Literal["crop", "pad", "whole"]
+    protocol: Protocol
     listed: Count
     images: Count
     skipped: dict[str, str]
@@ -322,5 +328,5 @@ class EvaluateResult(ManifestModel):
 
 class Evaluate(StageRecord):
     inputs: EvaluateInputs
-    options: Annotated[EvaluateOptions, Recorded(EvaluateOptions)]
+    options: Annotated[EvaluateOptions, Recorded(EvaluateOptions, protocol=Protocol)]
     result: EvaluateResult

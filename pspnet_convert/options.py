@@ -24,8 +24,7 @@ Some = TypeVar("Some")
 class Declaration:
     """How an option is given on the command line and recorded in the manifest.
 
-    `recorded`: the option's key in the manifest; None where the manifest does not hold it. `recorded_type`: the type
-    of its value there; None where that is the field's.
+    `recorded`: the option's key in the manifest; None where the manifest does not hold it.
     """
 
     group: str
@@ -35,7 +34,6 @@ class Declaration:
     is_flag: bool = False
     is_argument: bool = False
     recorded: str | None = None
-    recorded_type: Any = None
     click_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -46,7 +44,6 @@ def option(
     type: Any = None,
     multiple: bool = False,
     recorded: str | None = None,
-    recorded_type: Any = None,
     **click_options: Any,
 ) -> Any:
     """A field that is an option: `--the-field`, unless `flags` say otherwise.
@@ -56,9 +53,7 @@ def option(
     """
     kind = click.types.convert_type(type, None if multiple else default)
     is_flag = isinstance(default, bool)
-    declared = Declaration(
-        group, kind, flags, multiple, is_flag, False, recorded, recorded_type, click_options=click_options
-    )
+    declared = Declaration(group, kind, flags, multiple, is_flag, False, recorded, click_options)
     return dataclasses.field(default=default, metadata={"option": declared})
 
 

@@ -146,10 +146,10 @@ def test_help_lists_every_command(cli: Cli) -> None:
         (["export-onnx", "demo", "--batch", "any"], "'any' is neither a number from 1 to 64 nor dynamic"),
         (["to-ir", "demo", "--input-type", "u16"], "'u16' is not one of 'u8', 'f32'"),
         (["to-ir", "demo", "--input-layout", "NCWH"], "'NCWH' is not one of 'NCHW', 'NHWC'"),
-        (["verify", "demo", "--input-shape", "1,3,80,96"], "--input-shape is for files from elsewhere (--onnx, --ir)."),
-        (["verify", "demo", "--batch", "2"], "--batch is for files from elsewhere (--onnx, --ir)."),
-        (["verify", "demo", "--input-type", "f32"], "--input-type is for files from elsewhere (--onnx, --ir)."),
-        (["verify", "demo", "--input-layout", "NHWC"], "--input-layout is for files from elsewhere (--onnx, --ir)."),
+        (["verify", "demo", "--input-shape", "1,3,80,96"], "--input-shape is for files from elsewhere (--onnx, --ir)"),
+        (["verify", "demo", "--batch", "2"], "--batch is for files from elsewhere (--onnx, --ir)"),
+        (["verify", "demo", "--input-type", "f32"], "--input-type is for files from elsewhere (--onnx, --ir)"),
+        (["verify", "demo", "--input-layout", "NHWC"], "--input-layout is for files from elsewhere (--onnx, --ir)"),
         (["run", "demo", "--input-shape", "1,1,512,512"], "is not 1,3,HEIGHT,WIDTH with sides of 8 to 8192"),
         (["run", "demo", "--input-shape", "1,3,7,512"], "is not 1,3,HEIGHT,WIDTH with sides of 8 to 8192"),
         (["run", "demo", "--input-shape", "1,3,512,8193"], "is not 1,3,HEIGHT,WIDTH with sides of 8 to 8192"),
@@ -356,7 +356,7 @@ def test_an_interrupt_is_one_line_and_exit_130_or_143(
             process.kill()
             process.wait()
     assert process.returncode == code
-    assert stderr == "error: interrupted. What was finished is not done again (evaluate: with --resume).\n"
+    assert stderr == "error: interrupted. The next run keeps what is finished (evaluate: with --resume).\n"
     assert (json.loads(stdout)["exit_code"] == code) if options else (stdout == "")
     left = [path for path in (tmp_path / "out").rglob("*") if path.is_file() and not path.name.startswith(".")]
     assert [path.suffix for path in left] in ([], [".part"])

@@ -31,7 +31,11 @@ def copy(tmp_path: Path) -> Path:
         ("files.py", "from pspnet_convert import job", "Imports run one way"),
         ("runtimes/images.py", "def late():\n    import pspnet_convert.pytorch.network", "Imports run one way"),
         ("new_module.py", "", "Imports run one way"),
-        ("commands/segment/paint.py", "from pspnet_convert.commands.verify import compare", "No command uses another's"),
+        (
+            "commands/segment/paint.py",
+            "from pspnet_convert.commands.verify import compare",
+            "No command uses another's",
+        ),
         ("commands/verify/compare.py", "from pspnet_convert.commands.verify import stage", "Within a command"),
     ],
 )

@@ -167,7 +167,7 @@ def test_a_mutated_one_is_refused_by_schema_and_reader(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "manifest.json: cannot be read: No such file or directory. Run run first"),
+        (None, "manifest.json: cannot be read: No such file or directory. Run `pspnet-convert run` first"),
         (b"", "manifest.json: is no manifest of this release: Invalid JSON"),
         (b"\xff{}", "manifest.json: is no manifest of this release: Invalid JSON"),
         (b"[]", "manifest.json: is no manifest of this release: "),

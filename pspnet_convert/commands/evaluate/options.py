@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import click
 
@@ -26,7 +25,6 @@ class EvaluateOptions(Options):
         group="Evaluation",
         type=click.Choice(["crop", "pad", "whole"]),
         recorded="protocol",
-        recorded_type=Literal["crop", "pad", "whole"],
         show_default="that of the card's first figure taken by one of these, else crop",
         help="How an image is brought to the model's size, and what is scored.",
     )

@@ -23,7 +23,6 @@ class ExportOptions(Options):
         group="Export",
         type=Shape(),
         recorded="input_shape",
-        recorded_type=ImageShape,
         show_default="the card's",
         help="The shape of one image.",
     )

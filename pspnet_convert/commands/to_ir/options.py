@@ -62,7 +62,6 @@ class ToIrOptions(Options):
         group="IR",
         type=click.Choice(("auto", "mo", "ovc")),
         recorded="front_end",
-        recorded_type=Literal["mo", "ovc"],
         help="mo: Model Optimizer; ovc: OpenVINO's own converter; auto: mo where it is installed, else ovc.",
     )
     mo_arg: tuple[tuple[str, str | bool], ...] = option(
@@ -71,7 +70,6 @@ class ToIrOptions(Options):
         type=MoArgument(),
         multiple=True,
         recorded="mo_args",
-        recorded_type=dict[str, str | bool],
         help="A further argument of Model Optimizer, by its Python name. Repeatable.",
     )
 
