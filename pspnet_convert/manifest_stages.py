@@ -27,6 +27,7 @@ from pspnet_convert.options import Options
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Verdict = Literal["pass", "mismatch", "inconclusive"]
+FrontEnd = Literal["mo", "ovc"]
 Protocol = Literal["crop", "pad", "whole"]
 # Relative to the manifest, with slashes; it never leaves the manifest's folder.
 FileName = Annotated[str, Field(pattern=r"^(?!/)(?!(.*/)?\.\.(/|$)).+$")]
