@@ -214,11 +214,13 @@ def _own_card(card: ModelCard, folder: Path) -> Path:
 
     from pspnet_convert.cards.card_yaml import as_yaml
     from pspnet_convert.cards.own_model import own_card
+    from pspnet_convert.pytorch.checkpoint import read_metadata
 
     config = Config.fromfile(Path(mmseg.__file__).parent / ".mim" / "configs" / str(card.config))
     config.merge_from_dict(card.config_overrides)
     (folder / "own.py").write_text(config.pretty_text)
-    own = own_card(folder / "own.py", card.folder / card.checkpoint.name)
+    checkpoint = card.folder / card.checkpoint.name
+    own = own_card(folder / "own.py", checkpoint, read_metadata(checkpoint))
     (folder / "own.yml").write_text(as_yaml(own.model_dump(mode="json", exclude_none=True)))
     return folder / "own.yml"
 

@@ -230,7 +230,8 @@ def _card_of(model: str, output_dir: Path, config: Path | None, checkpoint: Path
     if checkpoint is None:
         raise click.UsageError("--config needs the checkpoint that goes with it: --checkpoint FILE.")
     from pspnet_convert.cards.own_model import own_card, with_kept_texts
+    from pspnet_convert.pytorch.checkpoint import read_metadata
     from pspnet_convert.workspace import Workspace
 
-    card = own_card(config, checkpoint)
+    card = own_card(config, checkpoint, read_metadata(checkpoint))
     return with_kept_texts(card, Workspace(output_dir, card.name).folder)
