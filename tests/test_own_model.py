@@ -519,7 +519,7 @@ def test_a_checkpoint_of_other_classes_is_told(cli: Cli, weights: Path, write: C
     done = cli("run", "--config", write(OLD), "--checkpoint", weights, "-o", weights.parent / "out")
     assert done.exit_code == 6
     assert "was trained for 2 classes, the config has 5" in done.error
-    assert "trained by this config" in done.error
+    assert "trained with this config" in done.error
 
 
 def test_a_checkpoint_of_another_network_is_told(cli: Cli, weights: Path, write: Callable[[str], Path]) -> None:
