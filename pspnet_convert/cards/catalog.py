@@ -77,8 +77,8 @@ def listed(dataset: str = "", backbone: str = "", search: str = "") -> list[List
     `search` may occur in name, dataset or backbone.
     """
     entries = published()
-    models = [_built_in(load_card(path), entries) for path in built_in().values()]
-    models += [_published(entry) for entry in entries]
+    models = [_row_of_built_in(load_card(path), entries) for path in built_in().values()]
+    models += [_row_of_published(entry) for entry in entries]
     return [
         one
         for one in models
@@ -95,7 +95,7 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _built_in(card: ModelCard, entries: Sequence[Published]) -> Listed:
+def _row_of_built_in(card: ModelCard, entries: Sequence[Published]) -> Listed:
     """A built-in model's row; the backbone is known if the index has the model's config."""
     # Of several figures, prefer the one measured as the index's figures are.
     figure = min(card.accuracy, key=lambda figure: figure.protocol != "whole", default=None)
@@ -110,7 +110,7 @@ def _built_in(card: ModelCard, entries: Sequence[Published]) -> Listed:
     )
 
 
-def _published(entry: Published) -> Listed:
+def _row_of_published(entry: Published) -> Listed:
     return Listed(
         name=entry.name,
         dataset=entry.dataset,

@@ -87,7 +87,7 @@ def published(folder: Path | None = None) -> list[Published]:
             entries += [entry for entry in content["Models"] if folder / entry["Config"] in configs]
     entries = list(_with_true_configs(entries, [path.relative_to(folder).as_posix() for path in heads]))
     host = _usual_host(entries)
-    return [_published(entry, collections, host, texts, folder) for entry in entries]
+    return [_from_entry(entry, collections, host, texts, folder) for entry in entries]
 
 
 def _read(path: Path) -> Any:
@@ -133,7 +133,7 @@ def _usual_host(entries: Sequence[Mapping[str, Any]]) -> str:
     return hosts.most_common(1)[0][0] if hosts else ""
 
 
-def _published(
+def _from_entry(
     entry: Mapping[str, Any],
     collections: Mapping[str, Mapping[str, Any]],
     host: str,

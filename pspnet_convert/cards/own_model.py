@@ -164,7 +164,7 @@ def _classes(metadata: Metadata, number: int, checkpoint: Path) -> list[ClassLab
     if labels and len(labels) != number:
         raise CheckpointError(
             f"{checkpoint}: was trained for {len(labels)} classes, the config has {number}",
-            "Give the checkpoint that was trained by this config.",
+            "Give the checkpoint that was trained with this config.",
         )
     if not labels:
         log.warning("%s: does not name its classes; numbering them", checkpoint.name)

@@ -117,8 +117,8 @@ def _network_faults(part: PartialFile, patience: Patience) -> Iterator[None]:
             raise SourceError("its certificate is not trusted") from error
         raise TryAgain("the encrypted connection failed") from error
     except (requests.ConnectionError, urllib3.exceptions.ProtocolError) as error:
-        of = "" if part.total is None else f" of {part.total}"
-        where = f" after {part.size}{of} bytes" if part.size else ""
+        of_total = "" if part.total is None else f" of {part.total}"
+        where = f" after {part.size}{of_total} bytes" if part.size else ""
         raise TryAgain(f"{_root_cause(error)}{where}") from error
     except requests.TooManyRedirects as error:
         raise SourceError(f"more than {_MAX_REDIRECTS} redirects") from error

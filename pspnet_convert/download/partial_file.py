@@ -40,7 +40,7 @@ class PartialFile:
         self.wanted = wanted
         self.total = wanted.size
         self._progress = progress
-        self.furthest = 0
+        self.furthest = 0  # the greatest size so far, whatever was removed since
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             # Unbuffered: a full disk must fail at the write, not when the file is closed.
@@ -51,7 +51,7 @@ class PartialFile:
 
     def _clear(self) -> None:
         self.size = 0
-        self.pieces = 0
+        self.pieces = 0  # the answers that the bytes came from
         self._digests = {"sha256": hashlib.sha256()}
         if self.wanted.sha384:
             self._digests["sha384"] = hashlib.sha384()

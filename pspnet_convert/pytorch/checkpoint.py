@@ -106,7 +106,7 @@ def check_state(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> dict[
     if any(faults.values()):
         listed = "; ".join(f"{kind}: {_first_of(names)}" for kind, names in faults.items() if names)
         raise CheckpointError(f"{checkpoint.path}: not of this card's network: {listed}", ADVICE)
-    converted = {name: _as(state[name], tensor) for name, tensor in expected.items()}
+    converted = {name: _in_dtype_of(state[name], tensor) for name, tensor in expected.items()}
     bad = [name for name, tensor in converted.items() if not bool(tensor.isfinite().all())]
     if bad:
         raise CheckpointError(
@@ -122,8 +122,8 @@ def _zero_batch_counts(expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: torch.zeros((), dtype=torch.int64) for name in expected if name.endswith(_BATCH_COUNT)}
 
 
-def _as(tensor: Tensor, model: Tensor) -> Tensor:
-    return tensor.to(model.dtype).contiguous()
+def _in_dtype_of(tensor: Tensor, other: Tensor) -> Tensor:
+    return tensor.to(other.dtype).contiguous()
 
 
 def _first_of(names: Sequence[str]) -> str:

@@ -99,7 +99,7 @@ def _build(model: ConfigDict, named: str, advice: str) -> EncoderDecoder:
     head = model.get("decode_head")
     if isinstance(head, dict) and head.get("input_transform") == "multiple_select":
         raise CardError(
-            f"{named} has decode_head.input_transform 'multiple_select', a list of maps, but PSPHead takes one map",
+            f"{named} has decode_head.input_transform 'multiple_select', which gives a list of maps; PSPHead takes one",
             "Use None for one of the backbone's maps, or 'resize_concat' to combine several.",
         )
     with warnings.catch_warnings():

@@ -69,7 +69,7 @@ def sharing_copy(network: Module) -> Module:
     return copy.deepcopy(network, shared)
 
 
-class _Uses(TorchDispatchMode):
+class _UseCounter(TorchDispatchMode):
     """Counts how often each tensor, by its id, is given to an operation."""
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ def _pairs(network: nn.Module, image_shape: tuple[int, ...]) -> dict[_BatchNorm,
     watched = [module for module in network.modules() if is_plain(module) or is_constant(module)]
     hooks = [module.register_forward_hook(watch) for module in watched]
     try:
-        with _Uses() as uses:
+        with _UseCounter() as uses:
             run_on_meta(network, image_shape)
     finally:
         for hook in hooks:
