@@ -63,7 +63,7 @@ def run_in_child(module: str, request: Mapping[str, Any], label: str, note: Call
 
 
 def serve_request(work: Work) -> None:
-    """In the child: do `work` on the request, and answer. Work's second argument reports a finished step."""
+    """In the child: do `work` on the request, and answer. The second argument of `work` reports a finished step."""
     # Libraries print to stdout: send that to stderr, and keep the real stdout for the answers.
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)

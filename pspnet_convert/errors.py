@@ -87,7 +87,7 @@ class ArtifactError(ConvertError):
 
 
 class ContractError(ArtifactError):
-    """A readable ONNX or IR with other names, shapes, number types or layout than asked for, or an image unanswered."""
+    """A readable ONNX or IR with other names, shapes, number types or layout than asked for, or too few results."""
 
 
 class WorkspaceError(ConvertError):

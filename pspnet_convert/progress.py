@@ -25,7 +25,7 @@ class Progress(Protocol):
     def start(
         self, total: int | None, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
     ) -> None:
-        """`offset` of `total` units (None: not known) are done. Called again before `done`, it goes to `offset`."""
+        """`offset` of `total` units (None: not known) are done. Called again before `done`, it starts anew."""
 
     def advance(self, units: int, state: str = "") -> None:
         """`units` more are done; `state` describes the work so far."""

@@ -242,7 +242,7 @@ class ModelCard(CardModel):
     @model_validator(mode="after")
     def _check_consistency(self) -> ModelCard:
         if (self.config is None) == (self.network is None):
-            raise ValueError("needs either config or network, not both")
+            raise ValueError("needs exactly one of config and network")
         if self.network is not None and self.config_overrides:
             raise ValueError("config_overrides change a config, not a network")
         if self.output.shape != (1, 1, self.input.height, self.input.width):

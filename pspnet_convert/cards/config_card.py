@@ -23,10 +23,10 @@ _LONG_SIDE = 4  # times the short side, in the scale of the protocol `whole`: mm
 
 
 def read_config(path: Path) -> Config:
-    """The config with its bases, which is Python and is run. Raises CardError if it cannot be read.
+    """Run a config, which is Python, with its bases, and return it. Raises CardError if it cannot be read.
 
-    mmengine's newer style has classes as types: each becomes its name with its module's. What the config prints goes
-    to stderr, since stdout is for the command's result.
+    In mmengine's newer style a type is a class: it becomes the class's name with its module's. What the config prints
+    goes to stderr, since stdout is for the command's result.
     """
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")  # of missing optional packages and pkg_resources

@@ -196,7 +196,7 @@ def _obstacle(head: PSPHead) -> str | None:
             return f"it has {type(conv).__name__} layers"
         if conv.padding_mode != "zeros":
             return f"its padding is {conv.padding_mode}"
-        if isinstance(module.norm, nn.LayerNorm):  # it needs a map's rows, which the row of a bin's cells does not have
+        if isinstance(module.norm, nn.LayerNorm):  # over a map's rows, which a bin's cells do not keep
             return "it has LayerNorm"
     return None
 
