@@ -1,4 +1,4 @@
-"""The errors a user can meet: one family, each class with its exit code.
+"""The errors that a user can meet, each class with its exit code.
 
 A message is one line that says what was wrong and where; `advice` says what to do about it.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the system's words for what more room would mend
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors that more disk space avoids
 
 
 class ConvertError(Exception):
@@ -22,13 +22,13 @@ class ConvertError(Exception):
 
 
 def printable(text: str) -> str:
-    """`text` in one line, with what a terminal would obey or UTF-8 cannot say (ESC, lone surrogates) as escapes."""
+    """`text` in one line; control characters, and what UTF-8 cannot encode (lone surrogates), become escapes."""
     line = " ".join(text.split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error of another library, for a message of ours; its class where it says nothing."""
+    """The first line of another library's error, or the name of its class if it has no message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
@@ -39,7 +39,7 @@ class OptionError(ConvertError, ValueError):
 
 
 class CardError(ConvertError):
-    """A `model.yml` that cannot be read, or says something that it must not."""
+    """A `model.yml` or config that cannot be read, or says something that it must not."""
 
     exit_code = 3
 
@@ -87,14 +87,13 @@ class InconclusiveError(ConvertError):
 
 
 class ArtifactError(ConvertError):
-    """An ONNX, IR or manifest that is missing or unreadable; or of another contract, where that is needed to go on."""
+    """An ONNX, IR or manifest that is missing or unreadable, or does not fit the card where it must."""
 
     exit_code = 11
 
 
 class ContractError(ArtifactError):
-    """An ONNX or IR file that can be read, without the names, shapes, number types or layout that were asked for;
-    or that does not give an answer for each image."""
+    """A readable ONNX or IR with other names, shapes, number types or layout than asked for, or too few results."""
 
 
 class WorkspaceError(ConvertError):
@@ -116,7 +115,7 @@ class DependencyError(ConvertError):
 
 
 class DatasetError(ConvertError):
-    """A data set that is not there, incomplete, or of another model."""
+    """A data set that is missing, incomplete, or of another model."""
 
     exit_code = 15
 
@@ -128,7 +127,7 @@ class AccuracyError(ConvertError):
 
 
 class ClusterError(ConvertError):
-    """The cluster cannot be reached, or its machines do not do the work."""
+    """The Ray cluster cannot be reached, or its machines fail."""
 
     exit_code = 17
 
@@ -140,12 +139,12 @@ class QuantizationError(ConvertError):
 
 
 class DifferenceError(ConvertError):
-    """A conversion done again gave other files than the manifest has."""
+    """A rebuild gave other files than the manifest records."""
 
     exit_code = 19
 
 
 class UnverifiedError(ConvertError):
-    """Files to be handed on that no verification has passed."""
+    """Files to be bundled that no verification has passed."""
 
     exit_code = 20

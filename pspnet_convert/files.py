@@ -1,4 +1,4 @@
-"""Files and folders: written under a temporary name first and moved into place, digested, named."""
+"""Write files under a temporary name and move them into place; digests and printable names of files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DEVICES = (Path("/dev"), Path("/dev/fd"))
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals while `path` is written into a WorkspaceError."""
+    """Turn an OSError while `path` is written into a WorkspaceError."""
     try:
         yield
     except OSError as error:
@@ -34,9 +34,9 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def temporary_folder(folder: Path, prefix: str = TEMPORARY) -> Iterator[Path]:
-    """A new folder in `folder`, which is made if need be; gone when the block ends, or swept by the next run.
+    """A new folder in `folder`, which is made if it is missing. Removed when the block ends, or else by the next run.
 
-    Raises WorkspaceError where `folder` cannot be written.
+    Raises WorkspaceError if `folder` cannot be written.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def temporary_folder(folder: Path, prefix: str = TEMPORARY) -> Iterator[Path]:
 
 @contextmanager
 def write_atomically(*targets: Path, prefix: str = TEMPORARY) -> Iterator[list[Path]]:
-    """Paths in a temporary folder, one a target, that take the targets' places when the block ends well.
+    """Temporary paths, one for each target, that are moved to the targets if the block ends without an error.
 
     The temporary folder, whose name begins with `prefix`, is next to the first target, on the same file system. The
     moves are move_into_place's. Raises WorkspaceError where the disk refuses (unless it refuses a move, the targets are
@@ -87,15 +87,15 @@ def move_into_place(made: Sequence[Path], targets: Sequence[Path]) -> None:
 
 
 def refuse_special(target: Path) -> None:
-    """WorkspaceError for a device or a pipe, which a file must not take the place of; nor of /dev/stdout, a link."""
+    """WorkspaceError for a device or a pipe, or a link to one in /dev: a file must not replace it."""
     is_special = target.exists() and not (target.is_file() or target.is_dir())
     if is_special or target.absolute().parent in _DEVICES:
-        raise WorkspaceError(f"{target}: is no file, and is not replaced by one", "Name a file.")
+        raise WorkspaceError(f"{target}: is not a regular file, and is not replaced", "Give the path of a file.")
 
 
 def flush_folder(folder: Path) -> None:
-    """After this a power cut does not undo what was moved into `folder`."""
-    # Not every system opens folders, and not every file system flushes them; what was moved is there all the same.
+    """Flush `folder`, so that a power cut does not undo the moves into it."""
+    # Not every system can open a folder, and not every file system can flush one; the moves are done all the same.
     with suppress(OSError):
         number = os.open(folder, os.O_RDONLY)
         try:
@@ -114,7 +114,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def printable_name(name: str) -> str:
-    """A file's name as text that can be written: bytes of it that are no UTF-8 become U+FFFD."""
+    """A file's name as text that can be written: bytes that are not UTF-8 become U+FFFD."""
     return os.fsencode(name).decode("utf-8", errors="replace")
 
 
@@ -131,7 +131,7 @@ def sha256_of(path: Path) -> str:
 
 
 def slug(backend: str) -> str:
-    """`IR FP32` as it stands in a file's name: `ir-fp32`."""
+    """A backend's name as part of a file's name: `IR FP32` becomes `ir-fp32`."""
     return re.sub(r"[^a-z0-9]+", "-", backend.lower()).strip("-")
 
 

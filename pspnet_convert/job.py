@@ -285,7 +285,10 @@ def _card_of(asked: JobOptions) -> ModelCard:
         return asked.model if isinstance(asked.model, ModelCard) else catalog.find_card(asked.model or DEFAULT_MODEL)
     from pspnet_convert.cards.own_model import own_card, with_kept_texts
 
-    card = own_card(asked.config, _checkpoint_of_config(asked))
+    from pspnet_convert.pytorch.checkpoint import read_metadata
+
+    checkpoint = _checkpoint_of_config(asked)
+    card = own_card(asked.config, checkpoint, read_metadata(checkpoint))
     return with_kept_texts(card, Workspace(asked.output_dir, card.name).folder)
 
 

@@ -1,7 +1,7 @@
-"""The one placeholder: a stand-in for `mmcv.ops` where mmcv has no compiled extension (mmcv-lite).
+"""A placeholder for `mmcv.ops` if mmcv has no compiled extension (mmcv-lite).
 
-mmsegmentation imports names from `mmcv.ops` in places that PSPNet never runs. The stand-in lets those imports
-pass and raises DependencyError if anything of it is ever called.
+mmsegmentation imports names from `mmcv.ops` in places that PSPNet never runs. The placeholder lets those imports
+pass, and raises DependencyError if anything in it is called.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class _Placeholder(types.ModuleType):
 
         def missing(*_: Any, **__: Any) -> Any:
             raise DependencyError(
-                f"mmcv.ops.{name} was called, and mmcv has no compiled extension here",
+                f"mmcv.ops.{name} was called, but the installed mmcv has no compiled extension",
                 "PSPNet needs none of mmcv.ops; for another model install the full mmcv (below 2.2).",
             )
 
@@ -30,7 +30,7 @@ class _Placeholder(types.ModuleType):
 
 
 def provide_mmcv_ops() -> None:
-    """Put the placeholder in place, only where `mmcv._ext` is missing. Idempotent."""
+    """Make the placeholder importable as `mmcv.ops`, but only if `mmcv._ext` is missing. Idempotent."""
     if "mmcv.ops" not in sys.modules and importlib.util.find_spec("mmcv._ext") is None:
         placeholder = _Placeholder("mmcv.ops", "Placeholder, see pspnet_convert.mmcv_ops")
         # A package without a search path: `import mmcv.ops.something` fails as for a missing module.

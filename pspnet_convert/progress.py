@@ -1,7 +1,4 @@
-"""How far a long stage has come: told as a bar on the terminal, as JSON events a line, or not at all.
-
-A stage calls the four methods of `Progress` and knows no more; what is worth saying is the stage's business.
-"""
+"""Show how far a long stage has come: as a bar on the terminal, as JSON events (one a line), or in the log only."""
 
 from __future__ import annotations
 
@@ -23,28 +20,28 @@ log = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
-    """`start`, any number of `advance` and `note`, `done`; then the next stage may start."""
+    """Call `start`, any number of `advance` and `note`, then `done`; then the next stage may start."""
 
     def start(
         self, total: int | None, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
     ) -> None:
-        """`offset` of `total` units (None: not known) are there; called again before `done`, back to `offset`."""
+        """`offset` of `total` units (None: not known) are done. Called again before `done`, it starts anew."""
 
     def advance(self, units: int, state: str = "") -> None:
-        """So many more units are there; `state`: what there is to say of the work so far."""
+        """`units` more are done; `state` describes the work so far."""
 
     def note(self, text: str, event: str = "note") -> None:
-        """Something worth one line to the user; `event` is its kind in the JSON."""
+        """Show the user one line; `event` is its kind in the JSON."""
 
     def done(self) -> None:
-        """The stage is over, well or not."""
+        """The stage has ended, with or without an error."""
 
 
 @contextmanager
 def steps(
     progress: Progress, total: int, name: str, *, stage: str, unit: str = "images"
 ) -> Iterator[Callable[[], None]]:
-    """A stage of `total` units, over when the block ends, well or not; what it is given notes one more unit."""
+    """A stage of `total` units that ends with the block, which gets a function that counts one more unit."""
     progress.start(total, name, stage=stage, unit=unit)
     try:
         yield partial(progress.advance, 1)
@@ -53,7 +50,7 @@ def steps(
 
 
 class Silent:
-    """No bar; a note is a line in the log, so that a CI log shows what a slow stage waited for."""
+    """No bar; notes go to the log, so that a CI log shows what a slow stage waited for."""
 
     def start(
         self, total: int | None, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
@@ -77,30 +74,30 @@ class JsonLines:
         self._stream = stream
         self._state: dict[str, Any] = {}
         self._unit = "bytes"
-        self._told_at = 0.0
+        self._written_at = 0.0
 
     def start(
         self, total: int | None, name: str, offset: int = 0, *, stage: str = "download", unit: str = "bytes"
     ) -> None:
         self._unit = unit
         self._state = {"event": stage, "file": name, unit: offset, "total": total}
-        self._tell()
+        self._write_state()
 
     def advance(self, units: int, state: str = "") -> None:
         self._state[self._unit] += units
         if state:
             self._state["state"] = state
-        if time.monotonic() - self._told_at >= _SECONDS_BETWEEN_EVENTS:
-            self._tell()
+        if time.monotonic() - self._written_at >= _SECONDS_BETWEEN_EVENTS:
+            self._write_state()
 
     def note(self, text: str, event: str = "note") -> None:
         self._write({"event": event, "file": self._state.get("file"), "reason": text})
 
     def done(self) -> None:
-        self._tell()
+        self._write_state()
 
-    def _tell(self) -> None:
-        self._told_at = time.monotonic()
+    def _write_state(self) -> None:
+        self._written_at = time.monotonic()
         self._write(self._state)
 
     def _write(self, event: dict[str, Any]) -> None:
@@ -109,7 +106,7 @@ class JsonLines:
 
 
 class Bar:
-    """A bar with rate and time left, below which the terminal goes on as usual."""
+    """A bar with rate and time left; notes appear above it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -145,7 +142,7 @@ class Bar:
 
 
 def make_progress(mode: str, stderr: TextIO, stdout: TextIO | None = None) -> Progress:
-    """`auto`: a bar if `stderr` is a terminal; `json`: events on `stdout` (sys.stdout); `none`: silence."""
+    """`auto`: a bar if `stderr` is a terminal; `json`: events on `stdout` (default: sys.stdout); `none`: no bar."""
     if mode == "json":
         return JsonLines(sys.stdout if stdout is None else stdout)
     if mode == "auto" and stderr.isatty():
@@ -154,7 +151,7 @@ def make_progress(mode: str, stderr: TextIO, stdout: TextIO | None = None) -> Pr
 
 
 def _rich_progress(stream: TextIO, in_bytes: bool) -> rich.progress.Progress:
-    # Imported late: it is a tenth of a second that `--help` need not wait for.
+    # Imported late: it takes a tenth of a second, for which `--help` need not wait.
     from rich import progress
     from rich.console import Console
 

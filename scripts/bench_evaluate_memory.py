@@ -1,9 +1,9 @@
-"""Whether an evaluation's memory grows with the data set: 2,000 small images, the demo model on every backend.
+"""Check that an evaluation's memory does not grow with the data set: 2,000 small images, the demo on every backend.
 
     python scripts/bench_evaluate_memory.py
 
 Draws the images into a temporary folder, evaluates PyTorch, ONNX and IR in one pass, and prints the process's
-resident memory on the way. Exit code 1 if it grows by more than 5 % after the first 100 images. Linux only.
+resident memory now and then. Exit code 1 if it grows by more than 5 % after the first 100 images. Linux only.
 """
 
 from __future__ import annotations

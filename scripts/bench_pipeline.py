@@ -1,7 +1,7 @@
-"""Wall time and peak memory: `pspnet-convert run` beside the way one would go without it, in turns.
+"""Compare wall time and peak memory of `pspnet-convert run` with the other way to an IR, in turns.
 
 The other way is a plain `torch.onnx.export` of the same network, then the `mo` command twice (FP32 and FP16), and
-no verification. Both start from a checkpoint that lies there; the full-size stand-in by default, made if need be:
+no verification. Both start from a checkpoint on the disk, by default the full-size stand-in, which is made first:
 
     python scripts/bench_pipeline.py --rounds 3
 """
@@ -33,20 +33,20 @@ class Cost:
 
 
 def cost_of(*command: object) -> Cost:
-    """Run it to its end; it must succeed."""
+    """Run the command to its end; SystemExit if it fails."""
     start = os.times().elapsed
     process = subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None
-    words = process.stderr.read().decode()
+    messages = process.stderr.read().decode()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise SystemExit(f"{command[0]} failed:\n{words}")
+        raise SystemExit(f"{command[0]} failed:\n{messages}")
     return Cost(os.times().elapsed - start, usage.ru_maxrss / 1000)
 
 
 def ours(card: Path, folder: Path) -> dict[str, Cost]:
-    """The stages by the manifest's own durations, and the whole command."""
+    """The stages, with their durations from the manifest, and the whole command."""
     whole = cost_of(sys.executable, "-m", "pspnet_convert", "run", card, "-o", folder)
     (manifest,) = folder.rglob("manifest.json")
     stages = json.loads(manifest.read_text())["stages"]
@@ -71,7 +71,7 @@ def theirs(card_path: Path, folder: Path) -> dict[str, Cost]:
 
 
 def export_plainly(card: ModelCard, target: Path) -> None:
-    """What a user's own script does: mmsegmentation's network as it is, argmax on top, torch's exporter."""
+    """What a user's script would do: mmsegmentation's network as it is, argmax on top, torch's exporter."""
     import torch
 
     from pspnet_convert.pytorch.checkpoint import load_checkpoint
@@ -119,7 +119,9 @@ def compare(card: Path, rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--card", type=Path, help="a model.yml with its checkpoint beside it (default: a stand-in)")
+    parser.add_argument(
+        "--card", type=Path, help="a model.yml with its checkpoint in the same folder (default: a stand-in)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
     parser.add_argument("--export", nargs=2, type=Path, metavar=("CARD", "ONNX"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()

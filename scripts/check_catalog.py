@@ -1,12 +1,12 @@
 """Convert and verify every model of mmsegmentation's index with PSPNet's head, each with stand-in weights.
 
-A model gets random weights of its own keys and shapes (make_standin_checkpoint.py), in the checkpoint's file format,
-with the card that is derived from the index; all stages of `pspnet-convert run` then do their work. One row is printed
-as each is done. With `--json FILE` results are kept there, and what has passed there is not done again:
+Each model gets random weights with its keys and shapes (make_standin_checkpoint.py), in the checkpoint's file format,
+and the card that is derived from the index. It goes through all stages of `pspnet-convert run`, and its row is printed.
+`--json FILE` keeps the results; a model that has passed there is not run again:
 
     python scripts/check_catalog.py --json catalog.json --markdown scripts/check_catalog.md
 
-It ends with exit code 1 if one model fails.
+The exit code is 1 if a model fails.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pspnet_convert.manifest_stages import VerifyResult
 STAGES = ("export-onnx", "to-ir", "verify")
 MODELS = ("ONNX", "IR FP32", "IR FP16")
 SMALL = (97, 129)  # no multiple of anything
-UNET_STEP = 16  # pixels: UNet halves its maps four times, and takes no other sides
+UNET_STEP = 16  # pixels: UNet halves its maps four times, so that sides must be multiples of this
 CALIBRATED_AT = 96  # pixels; random weights need no more
 WIDTHS = (61, 11, 9, 8, 8, 8, 9, 9, 9)
 HEADINGS = ("model", "backbone", "input", "export s", "to-ir s", "verify s", "ONNX", "IR FP32", "IR FP16")
@@ -42,8 +42,8 @@ HEADINGS = ("model", "backbone", "input", "export s", "to-ir s", "verify s", "ON
 
 @dataclass(frozen=True)
 class Checked:
-    """What became of a model. `shape`: height and width; `seconds` by stage; `errors`: of the logits, rms and relative,
-    by converted model; `verdict`: pass, mismatch or inconclusive, or what went wrong."""
+    """A model's result. `shape`: height and width; `seconds`: by stage; `errors`: the logits' relative rms error, by
+    converted model; `verdict`: pass, mismatch or inconclusive, or what went wrong."""
 
     name: str
     backbone: str
@@ -58,7 +58,7 @@ class Checked:
 
 
 def check(model: Published, size: tuple[int, int] | None, folder: Path) -> Checked:
-    """Take `model` through all stages below `folder`, at `size`, or its crop size where that is None."""
+    """Take `model` through all stages, in a temporary folder in `folder`, at `size` (None: its crop size)."""
     height, width = size or model.crop_size
     if "UNet" in model.backbone:
         height, width = (max(UNET_STEP, side // UNET_STEP * UNET_STEP) for side in (height, width))
@@ -70,7 +70,7 @@ def check(model: Published, size: tuple[int, int] | None, folder: Path) -> Check
             verdict = _convert(model, (1, 3, height, width), Path(temporary), seconds, errors)
     except ConvertError as error:
         verdict = f"{type(error).__name__}: {error.what}"
-    except Exception as error:  # the other models are still to be checked
+    except Exception as error:  # go on with the other models
         verdict = f"unexpected {type(error).__name__}: {first_line(error)}"
     seconds["all"] = round(time.monotonic() - started, 1)
     gc.collect()
@@ -84,7 +84,7 @@ def _convert(
     seconds: dict[str, float],
     errors: dict[str, float | None],
 ) -> str:
-    """Run all stages, note their `seconds` and the `errors` of what they made; returns the verdict."""
+    """Run all stages and fill in `seconds` and `errors`; returns the verdict."""
     from make_standin_checkpoint import make_standin
 
     card = load_card(make_standin(derived_card(model), folder / "standin", side=CALIBRATED_AT))
@@ -110,14 +110,14 @@ def _verdict(result: VerifyResult) -> str:
 def check_all(
     models: Sequence[Published], size: tuple[int, int] | None, folder: Path, known: dict[str, Checked]
 ) -> Iterator[Checked]:
-    """Each of `models` in turn; one that has passed at its size is taken from `known`."""
+    """The result of each of `models` in turn; those in `known` are not run again."""
     for model in models:
         before = known.get(model.name)
         yield before if before is not None else check(model, size, folder)
 
 
 def cells(row: Checked) -> list[str]:
-    """What the table has of a model, in the order of HEADINGS."""
+    """A model's row of the table, in the order of HEADINGS."""
     seconds = [f"{row.seconds[stage]:.1f}" if stage in row.seconds else "-" for stage in STAGES]
     errors = (row.errors.get(model) for model in MODELS)
     return [
@@ -137,16 +137,16 @@ def line(words: Sequence[str], verdict: str) -> str:
 
 
 def markdown(rows: Sequence[Checked], models: Sequence[Published]) -> str:
-    """The reference page: the catalog, and what became of each model."""
+    """The reference page: the catalog, and each model's result."""
     by_name = {model.name: model for model in models}
     lines = [
         "# The catalog, checked",
         "",
-        f"Written by `python scripts/check_catalog.py --markdown`: {len(rows)} of the {len(models)} models of",
-        "mmsegmentation's index whose decode head is PSPHead, with random weights instead of their checkpoints', taken",
-        "through all stages of `pspnet-convert run`. The last four columns are verification's: the error of the logits",
-        "against the PyTorch reference (rms, relative), and the verdict. The published figure is mmsegmentation's, of",
-        "the real checkpoint. The seconds are of the machine that it ran on, and of what else that had to do.",
+        f"Written by `python scripts/check_catalog.py --markdown`, which took {len(rows)} of the {len(models)} models",
+        "with PSPNet's head in mmsegmentation's index through all stages of `pspnet-convert run`, with random weights",
+        "instead of their checkpoints'. The last four columns come from verification: the relative rms error of the",
+        "logits against the PyTorch reference, and the verdict. The published figure is mmsegmentation's, for the real",
+        "checkpoint. The seconds depend on the machine and on its other load.",
         "",
         f"With {', '.join(f'{tool} {version}' for tool, version in tools().items())}.",
         "",
@@ -167,7 +167,7 @@ def summary(rows: Sequence[Checked]) -> str:
 
 
 def tools() -> dict[str, str]:
-    """The packages whose versions the results are of."""
+    """The versions of the packages on which the results depend."""
     return versions("pspnet-convert", "torch", "mmsegmentation", "onnxruntime", "openvino", "openvino-dev")
 
 
@@ -185,7 +185,7 @@ def read_results(path: Path | None, size: tuple[int, int] | None) -> dict[str, C
 
 
 def chosen(models: Sequence[Published], names: Sequence[str]) -> list[Published]:
-    """The models of these names; all where none are given."""
+    """The models with these names; all if none are given."""
     unknown = sorted(set(names) - {model.name for model in models})
     if unknown:
         raise SystemExit(f"no model named {unknown[0]!r}; `pspnet-convert list` shows all")
@@ -204,7 +204,7 @@ def main() -> None:
     size.add_argument("--input-shape", type=side_pair, metavar="H,W", help="instead of each model's crop size")
     size.add_argument("--small", dest="input_shape", action="store_const", const=SMALL, help="97,129: a quick look")
     parser.add_argument("-o", "--output", type=Path, help="where each model's temporary folder is made")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results here, and go on from them")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results here, and skip what passed")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the reference page")
     arguments = parser.parse_args()
     models = published()

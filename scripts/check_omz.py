@@ -1,15 +1,15 @@
-"""See that Open Model Zoo's own programs take this tool's IR as it is, and give the same answers with it.
+"""Check that Open Model Zoo's programs take this tool's IR unchanged, and give the same answers with it.
 
     python scripts/check_omz.py
 
-Its accuracy_checker (in openvino-dev up to 2023.3) runs with its own configuration for `pspnet-pytorch` on a full-size
-stand-in and a few pictures with annotations; its mean IoU must be `evaluate`'s. The part of its segmentation demo that
-runs a model (openmodelzoo-modelapi) segments a picture; its label map must be the IR's. Both are installed into an
-environment of their own, with OpenVINO 2023.3, which also shows that an older runtime reads the IR.
+Its accuracy_checker (in openvino-dev up to 2023.3) runs with Open Model Zoo's configuration for `pspnet-pytorch` on a
+full-size stand-in and a few pictures with annotations; its mean IoU must be `evaluate`'s. The part of the segmentation
+demo that runs a model (openmodelzoo-modelapi) segments a picture; its label map must be the IR's. Both are installed
+into a separate environment with OpenVINO 2023.3, which also shows that an older runtime reads the IR.
 
-Two ways of the accuracy_checker are not `evaluate`'s, and the pictures keep clear of both: it counts a pixel that is of
-no class (255 in Pascal VOC) as background, and pads an image, which is BGR, with the mean colour in RGB order. So no
-pixel is 255, and every picture is square.
+The accuracy_checker differs from `evaluate` in two ways: it counts a pixel of no class (255 in Pascal VOC) as
+background, and it pads a BGR image with the mean colour in RGB order. The pictures avoid both: no pixel is 255, and
+every picture is square.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.runtimes.images import SAMPLES
 
-# The last with the accuracy_checker; the other's own bounds on its dependencies fit no Python of today.
+# The last openvino-dev with the accuracy_checker. The modelapi's bounds on its dependencies fit no current Python.
 PROGRAMS = (["openvino-dev==2023.3.0"], ["--no-deps", "openmodelzoo-modelapi==2022.3.0"])
 SIDES = (512, 375, 700, 333)
 DEMO = """
@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def install(folder: Path) -> Path:
-    """An environment with Open Model Zoo's programs; returns its folder of programs."""
+    """Make an environment with Open Model Zoo's programs; returns its bin folder."""
     print("installing Open Model Zoo's programs ...", file=sys.stderr)
     venv.create(folder, with_pip=True)
     programs = folder / "bin"
@@ -82,14 +82,14 @@ def install(folder: Path) -> Path:
 
 
 def convert(card: ModelCard, folder: Path) -> Path:
-    """The IR of a stand-in, under the model's own name and in its folder."""
+    """The FP32 IR of a stand-in, converted under the model's name and in its folder."""
     make_standin(card, folder)
     ours("run", "--checkpoint", folder / "standin.pth", "--allow-unknown-checkpoint", "-o", folder)
     return folder / "public" / card.name / "FP32" / f"{card.name}.xml"
 
 
 def make_data_set(card: ModelCard, folder: Path, ir: Path) -> list[Path]:
-    """Square pictures in Pascal VOC's layout, annotated with what the IR sees in them, partly painted over."""
+    """Square pictures in Pascal VOC's layout, annotated with the IR's label maps, partly painted over."""
     for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (folder / name).mkdir(parents=True)
     random, pictures = np.random.default_rng(0), []
@@ -109,7 +109,7 @@ def make_data_set(card: ModelCard, folder: Path, ir: Path) -> list[Path]:
 
 
 def answer(ir: Path, picture: Path) -> NDArray[np.uint8]:
-    """The IR's label map of a picture that is stretched to its size, at the picture's size."""
+    """The IR's label map of a picture, at the picture's size. The IR gets the picture stretched to its input."""
     model = openvino.Core().compile_model(str(ir), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     image = cv2.imread(str(picture))
     rows, columns = model.input(0).shape[2:]
@@ -119,30 +119,30 @@ def answer(ir: Path, picture: Path) -> NDArray[np.uint8]:
 
 
 def accuracy_checker(theirs: Path, ir: Path, folder: Path) -> str:
-    """Its mean IoU in per cent, with two decimals as it prints it."""
+    """The accuracy_checker's mean IoU in per cent, with two decimals as printed."""
     zoo = next((theirs.parent / "lib").glob("python*/site-packages/openvino/model_zoo"))
     (folder / "annotations").mkdir()
     (folder / "f32.yml").write_text("INFERENCE_PRECISION_HINT: f32\n", encoding="utf-8")
-    said = run(
+    output = run(
         *(theirs / "accuracy_check", "--config", zoo / "models/public/pspnet-pytorch/accuracy-check.yml"),
         *("--definitions", zoo / "data/dataset_definitions.yml", "--models", ir.parent, "--source", folder / "data"),
         *("--annotations", folder / "annotations", "--target_devices", "CPU", "--device_config", folder / "f32.yml"),
     )
-    found = re.search(r"mean_iou: ([\d.]+)%", said)
+    found = re.search(r"mean_iou: ([\d.]+)%", output)
     return found.group(1) if found else "no figure"
 
 
 def evaluate(folder: Path) -> str:
-    told = ours(
+    printed = ours(
         *("evaluate", "-o", folder, "--dataset", folder / "data" / "VOCdevkit" / "VOC2012", "--protocol", "pad"),
         *("--checkpoint", folder / "standin.pth", "--allow-unknown-checkpoint", "--backend", "FP32", "--json"),
     )
-    (score,) = json.loads(told)["result"]["scores"]
+    (score,) = json.loads(printed)["result"]["scores"]
     return f"{score['mean_iou']:.2f}"
 
 
 def demo(theirs: Path, ir: Path, picture: Path, folder: Path) -> tuple[str, str]:
-    """What it sees, and what there is to see: pixels with the IR's label, of all."""
+    """How many pixels get the IR's label from the demo, and how many there are."""
     (folder / "demo.py").write_text(DEMO, encoding="utf-8")
     run(theirs / "python", folder / "demo.py", ir, picture, folder / "demo.npy")
     expected = answer(ir, picture)

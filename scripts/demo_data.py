@@ -1,7 +1,7 @@
 """The demo model's data: handwritten digits, as stickers on photographs, and the validation set's files.
 
-Training and validation share neither a scan of a digit nor a photograph. What is learned from them is
-train_demo.py's business. Drawing needs scikit-image and scikit-learn (`pip install -e .[train]`).
+Training and validation share neither a scan of a digit nor a photograph. Drawing needs scikit-image and scikit-learn
+(`pip install -e .[train]`).
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Split = Literal["train", "val"]
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-# Names of scikit-image's functions; each picture lies in its wheel, as CC0 or in the public domain.
+# Functions of skimage.data. Each picture is in scikit-image's wheel, and is CC0 or in the public domain.
 PHOTOGRAPHS: dict[Split, tuple[str, ...]] = {
     "train": ("astronaut", "rocket", "hubble_deep_field", "brick", "gravel", "clock", "retina"),
     "val": ("chelsea", "coffee", "camera", "grass"),
 }
-# load_digits keeps the order of its writers, so that the last scans are mostly by other hands than the first.
+# load_digits keeps the order of its writers: the last scans are mostly by other people than the first.
 TRAIN_SCANS = 1300
-# What fits beside each other: the greatest size (pixels) by the number of digits.
+# The greatest size of a digit (pixels) by the number of digits in the image, so that all find a place.
 GREATEST = {1: 140, 2: 115, 3: 100, 4: 90, 5: 80}
 SMALLEST = 55
 GREATEST_ANGLE = 25.0
@@ -38,7 +38,7 @@ GREATEST_ANGLE = 25.0
 # to learn what is stuck on and what belongs to the photograph.
 RIM = 3
 PAPER = 245
-TRAINING_COUNTS = (0.1, 0.1, 0.15, 0.25, 0.4)  # how often an image gets 1, 2, … digits: the more, the faster
+TRAINING_COUNTS = (0.1, 0.1, 0.15, 0.25, 0.4)  # how often an image gets 1, 2, … digits; many digits train faster
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Supply:
 
 
 def load_supply(split: Split) -> Supply:
-    # Here, so that `train_demo.py --evaluate` runs without them.
+    # Imported here, so that `train_demo.py --evaluate` runs without these packages.
     import skimage.data
     from sklearn.datasets import load_digits
 
@@ -65,7 +65,7 @@ def load_supply(split: Split) -> Supply:
 def draw(supply: Supply, digits: Sequence[int], rng: np.random.Generator, augment: bool) -> tuple[Bytes, Bytes]:
     """One image, RGB uint8 [SIDE, SIDE, 3], and its label map, uint8 [SIDE, SIDE].
 
-    A digit d is labelled d + 1, its antialiased edge VOID, the rim background; one that finds no free place is
+    A digit d is labelled d + 1, its antialiased edge VOID, the rim background. A digit that finds no free place is
     left out. `augment` varies colours and the digits' proportions, for training.
     """
     canvas = background(supply.photographs, rng, augment)
@@ -99,7 +99,7 @@ def background(photographs: Sequence[Image.Image], rng: np.random.Generator, aug
 
 
 def ink(scan: Bytes, size: int, rng: np.random.Generator, augment: bool) -> Floats:
-    """How much of each pixel a scan [8, 8], made `size` high, covers: float32 [h, w], 0..1, RIM pixels of margin."""
+    """The share of each pixel that a scan [8, 8], `size` pixels high, covers: float32 [h, w], 0..1, margin of RIM."""
     pad = 2  # cells of paper around the scan, so that the resize does not cut its strokes off
     stretch = float(rng.uniform(0.85, 1.2)) if augment else 1.0
     high = size * (8 + 2 * pad) // 8
@@ -121,7 +121,7 @@ def ink(scan: Bytes, size: int, rng: np.random.Generator, augment: bool) -> Floa
 def free_place(
     labels: Bytes, coverage: Floats, rng: np.random.Generator, tries: int = 20
 ) -> tuple[slice, slice] | None:
-    """Where in `labels` a digit of this coverage touches no other, or None."""
+    """A place in `labels` where a digit of this coverage touches no other, or None."""
     height, width = coverage.shape
     if height > SIDE or width > SIDE:
         return None
@@ -163,9 +163,9 @@ def draw_training_batch(supply: Supply, count: int, rng: np.random.Generator) ->
 
 
 def write_validation_set(folder: Path, count: int, seed: int, palette: Sequence[Sequence[int]]) -> None:
-    """Fill `folder`, Pascal VOC's layout, with `count` images; what was there of it is replaced.
+    """Fill `folder` with `count` images in Pascal VOC's layout; an older set there is replaced.
 
-    The digits are dealt like cards, so that each is about as frequent as another.
+    The digits are dealt like cards, so that all are about equally frequent.
     """
     rng = np.random.default_rng(seed)
     supply = load_supply("val")

@@ -1,9 +1,10 @@
-"""Does verification catch what goes wrong, and let pass what is right? Every fault of faults.py and
-input_faults.py, one at a time; and right conversions of networks with random weights, sizes, bins, batches and forms of
-input.
+"""Check that verification catches faults, and passes what is right.
+
+The faults are those of faults.py and input_faults.py, one at a time. The right conversions are of networks with random
+weights, sizes, bins, batches and input forms.
 
     python scripts/fault_catalogue.py                 # the demo model's faults, then 50 right conversions
-    python scripts/fault_catalogue.py --model standin # of another model.yml with its checkpoint beside it
+    python scripts/fault_catalogue.py --model standin # another folder with a model.yml and its checkpoint
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ PRECISIONS = {"ONNX": "f32", "IR FP32": "f32", "IR FP16": "FP16"}
 
 @dataclass(frozen=True)
 class Caught:
-    """A fault, and the checks that saw it, each with its first words; none if it got through."""
+    """A fault, and the checks that caught it, each with its first message; empty if none did."""
 
     fault: Fault
     by: dict[str, str]
@@ -56,7 +57,7 @@ def network_of(card: ModelCard) -> PSPNet:
 
 
 def catalogue(card: ModelCard, folder: Path) -> Iterator[Caught]:
-    """Make each fault in `folder`, verify, tell. The right files must pass first."""
+    """Make each fault in `folder` and verify it; yields the results. The right files must pass first."""
     network = network_of(card)
     right, other, auxiliary, eps = (folder / f"{name}.onnx" for name in ("right", "other", "auxiliary", "eps"))
     options = ExportOptions(card.input.shape)
@@ -100,7 +101,7 @@ def _each(
 
 
 def with_auxiliary_head(network: PSPNet) -> PSPNet:
-    """mmsegmentation's FCNHead on the map before the last in the main head's place, its weights random."""
+    """A copy with mmsegmentation's FCNHead (random weights), which takes the map before the last, as its head."""
     from mmseg.models.decode_heads import FCNHead
 
     torch.manual_seed(0)
@@ -126,8 +127,10 @@ def with_eps(network: PSPNet, eps: float) -> PSPNet:
 
 
 def right_conversions(count: int, seed: int, folder: Path) -> Iterator[tuple[str, dict[str, list[str]]]]:
-    """Networks of random weights, widths, image sizes and bins, taking images in a random form, each converted as the
-    tool does it; what it says against them, which should be nothing."""
+    """Convert networks of random weights, widths, image sizes, bins and input forms as the tool does.
+
+    Yields each one's description, and the faults that verification finds: there should be none.
+    """
     chance = random.Random(seed)
     for number in range(count):
         place = folder / str(number)
@@ -149,11 +152,11 @@ def right_conversions(count: int, seed: int, folder: Path) -> Iterator[tuple[str
             len(card.classes),
             batch=batch,
         )
-        said = {f"{c.backend} {check}": words for c in result.comparisons for check, words in c.faults.items()}
-        said.update({"doubts": result.doubts} if result.doubts else {})
+        found = {f"{c.backend} {check}": words for c in result.comparisons for check, words in c.faults.items()}
+        found.update({"doubts": result.doubts} if result.doubts else {})
         bins = card.config_overrides["model.decode_head.pool_scales"]
-        taken = f"{form.type} {list(form.ordered(shape))}"
-        yield f"{number}: {taken}, bins {bins}, {len(card.classes)} classes", said
+        images = f"{form.type} {list(form.ordered(shape))}"
+        yield f"{number}: {images}, bins {bins}, {len(card.classes)} classes", found
 
 
 def random_form(chance: random.Random) -> InputForm:
@@ -161,7 +164,7 @@ def random_form(chance: random.Random) -> InputForm:
 
 
 def random_card(chance: random.Random, folder: Path, seed: int) -> ModelCard:
-    """A ResNet-18 PSPNet with random weights; its checkpoint lies in `folder`."""
+    """A ResNet-18 PSPNet with random weights; its card and checkpoint are in `folder`."""
     width, classes = chance.choice([8, 12, 16]), chance.randint(2, 21)
     height, breadth = (chance.randint(48, 150) for _ in range(2))
     full = find_card()
@@ -201,7 +204,9 @@ def table(results: Sequence[Caught]) -> Table:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="demo", help="a model with its checkpoint beside its card (%(default)s)")
+    parser.add_argument(
+        "--model", default="demo", help="a model with its checkpoint in its card's folder (%(default)s)"
+    )
     parser.add_argument("--right", type=int, default=50, help="right conversions (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -212,9 +217,9 @@ def main() -> None:
         missed = [result.fault for result in results if not result.by]
         print(f"{len(results) - len(missed)} of {len(results)} faults caught")
         refused = 0
-        for name, said in right_conversions(arguments.right, arguments.seed, Path(folder) / "right"):
-            refused += bool(said)
-            print(f"right {name}: {'REFUSED ' + str(said) if said else 'pass'}", flush=True)
+        for name, found in right_conversions(arguments.right, arguments.seed, Path(folder) / "right"):
+            refused += bool(found)
+            print(f"right {name}: {'REFUSED ' + str(found) if found else 'pass'}", flush=True)
         print(f"{arguments.right - refused} of {arguments.right} right conversions pass")
     sys.exit(1 if missed or refused else 0)
 

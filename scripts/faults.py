@@ -1,7 +1,7 @@
-"""What goes wrong in conversions, each fault as a change to a right ONNX file or IR: the list of fault_catalogue.py.
+"""The faults of fault_catalogue.py: what goes wrong in conversions, each as a change to a right ONNX file or IR.
 
-A fault in the graph is an edit of the ONNX file, which can be converted further; a fault in the preprocessing is a
-conversion by a card that says something else; a fault in the contract is an edit of the IR itself.
+A fault in the graph is an edit of the ONNX file, which can be converted afterwards. A fault in the preprocessing is a
+conversion with a changed card. A fault in names, shapes, types or layouts is an edit of the ONNX or the IR.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Fault:
-    """`name` says what is wrong; `file` is what it is in: ONNX, IR FP32 or IR FP16.
+    """`name` says what is wrong; `file` is the faulty file: ONNX, IR FP32 or IR FP16.
 
-    One of the four is set: `graph` edits the ONNX, `preprocessing` are other values of the card's input, `ir` edits
-    the IR, `form` is another than the one asked for.
+    One of the other four is set: `graph` edits the ONNX, `preprocessing` has other values for the card's input, `ir`
+    edits the IR, `form` is another input form than the one asked for.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Fault:
 
 
 def make(fault: Fault, card: ModelCard, onnx_path: Path, folder: Path, form: InputForm = PLAIN) -> Path:
-    """The faulty file, in `folder`, from a right ONNX file of `card`; an IR takes images in `form`."""
+    """Make the faulty file in `folder`, from a right ONNX file of `card`. An IR takes images in `form`."""
     if fault.graph is not None:
         model = onnx.load(str(onnx_path))
         fault.graph(model)
@@ -75,8 +75,8 @@ def make(fault: Fault, card: ModelCard, onnx_path: Path, folder: Path, form: Inp
 
 
 def all_faults(card: ModelCard, other_onnx: Path, auxiliary_onnx: Path, eps_onnx: Path) -> list[Fault]:
-    """The three files: the same network with another checkpoint's weights, with the auxiliary head instead of the
-    main one, and with another eps in its BatchNorms."""
+    """All faults. The three files hold the same network with another checkpoint's weights, with the auxiliary head
+    instead of the main one, and with another eps in its BatchNorms."""
     graph = {
         **_in_weights(other_onnx),
         **_in_pyramid(card),
@@ -85,10 +85,10 @@ def all_faults(card: ModelCard, other_onnx: Path, auxiliary_onnx: Path, eps_onnx
         "the auxiliary head's output": replaced_by(auxiliary_onnx),
         "a BatchNorm's eps of 1e-3": replaced_by(eps_onnx),
     }
-    contract_in_onnx = _in_onnx_contract(card)
+    signature = _in_onnx_signature(card)
     preprocessing = _in_preprocessing(card)
     return [
-        *(Fault(name, "ONNX", graph=edit) for name, edit in {**graph, **contract_in_onnx}.items()),
+        *(Fault(name, "ONNX", graph=edit) for name, edit in {**graph, **signature}.items()),
         *(Fault(name, "IR FP32", graph=edit) for name, edit in graph.items() if name not in _NOT_IN_IR),
         *(Fault(name, "IR FP32", preprocessing=values) for name, values in preprocessing.items()),
         *(Fault(name, "IR FP16", preprocessing=values) for name, values in preprocessing.items()),
@@ -96,7 +96,7 @@ def all_faults(card: ModelCard, other_onnx: Path, auxiliary_onnx: Path, eps_onnx
     ]
 
 
-# No faults there: OpenVINO takes the first of equal logits whatever the ONNX says, and drops casts that undo others.
+# No faults in an IR: OpenVINO takes the first of equal logits whatever the ONNX says, and drops casts that undo others.
 _NOT_IN_IR = {"the last of equal logits instead of the first", "logits rounded to FP16"}
 
 
@@ -188,7 +188,7 @@ def _in_pyramid(card: ModelCard) -> dict[str, Edit]:
     height, width = (-(-side // 8) for side in card.input.shape[2:])
 
     def by_kernel_and_stride(cells: int, count: int) -> NDArray[np.float64]:
-        """[count, cells]: the usual stand-in for adaptive pooling where an exporter has none."""
+        """[count, cells]: pooling by a fixed kernel and stride, the usual replacement for adaptive pooling."""
         side = max(cells // count, 1)
         matrix = np.zeros((count, cells))
         for i in range(count):
@@ -219,13 +219,13 @@ def _in_pyramid(card: ModelCard) -> dict[str, Edit]:
 def _spread(
     height: int, width: int, bins: Sequence[int], *, align_corners: bool, repeat_borders: bool
 ) -> NDArray[np.float32]:
-    def moved(matrix: torch.Tensor, by: int) -> torch.Tensor:
+    def shift(matrix: torch.Tensor, by: int) -> torch.Tensor:
         rows = (torch.arange(matrix.shape[0]) + by).clamp(0, matrix.shape[0] - 1)
         return matrix[rows] if repeat_borders else shifted(matrix, by)
 
     stretches = [[stretching_matrix(side, b, align_corners) for side in (height, width)] for b in bins]
     taps = [
-        torch.kron(moved(rows, dy), moved(columns, dx)).T for dy in _TAPS for dx in _TAPS for rows, columns in stretches
+        torch.kron(shift(rows, dy), shift(columns, dx)).T for dy in _TAPS for dx in _TAPS for rows, columns in stretches
     ]
     return torch.cat(taps).float().numpy()
 
@@ -235,7 +235,7 @@ def _spread(
 
 def _in_layers() -> dict[str, Edit]:
     def strides_moved(model: onnx.ModelProto) -> None:
-        """From the block's first convolution to its second: Caffe's way, not PyTorch's."""
+        """Move the stride from the block's first convolution to its second."""
         first, second = (_node(model, f"backbone.layer2.0.conv{number}.Conv") for number in (1, 2))
         _set(first, strides=[1, 1])
         _set(second, strides=[2, 2])
@@ -274,7 +274,7 @@ def _in_last_steps(card: ModelCard) -> dict[str, Edit]:
         return lambda model: _set(_node(model, "logits.Resize"), **attributes)
 
     def tail(*nodes: onnx.NodeProto, constants: Sequence[onnx.TensorProto] = ()) -> Edit:
-        """Put `nodes` behind the argmax: from `labels` to the output."""
+        """Put `nodes` after the argmax; they lead from `labels` to the output."""
 
         def edit(model: onnx.ModelProto) -> None:
             _node(model, "logits.ArgMax").output[0] = "labels"
@@ -284,7 +284,7 @@ def _in_last_steps(card: ModelCard) -> dict[str, Edit]:
         return edit
 
     def before_argmax(*nodes: onnx.NodeProto) -> Edit:
-        """Put `nodes` before it: from `logits.Resize` to `changed`."""
+        """Put `nodes` before the argmax; they lead from `logits.Resize` to `changed`."""
 
         def edit(model: onnx.ModelProto) -> None:
             argmax = _node(model, "logits.ArgMax")
@@ -324,10 +324,10 @@ def _in_last_steps(card: ModelCard) -> dict[str, Edit]:
     }  # fmt: skip
 
 
-# The contract
+# Names, shapes, types and layouts
 
 
-def _in_onnx_contract(card: ModelCard) -> dict[str, Edit]:
+def _in_onnx_signature(card: ModelCard) -> dict[str, Edit]:
     height, width = card.input.shape[2:]
 
     def output(node: onnx.NodeProto, shape: Sequence[int], kind: int = onnx.TensorProto.INT64) -> Edit:
@@ -416,8 +416,7 @@ def _in_ir(card: ModelCard) -> dict[str, Callable[[openvino.Model], openvino.Mod
         model.reshape([-1, 3, height, width])
         return model
 
-    def other_size(model: openvino.Model) -> openvino.Model:
-        """Height and width exchanged, all through the graph but in the constants of the pyramid."""
+    def other_layout(model: openvino.Model) -> openvino.Model:
         model.inputs[0].get_node().set_layout(openvino.Layout("NCWH"))
         return model
 
@@ -427,7 +426,7 @@ def _in_ir(card: ModelCard) -> dict[str, Callable[[openvino.Model], openvino.Mod
         "input of bytes": processed(lambda steps: steps.input().tensor().set_element_type(openvino.Type.u8)),
         "labels as float32": processed(lambda steps: steps.output().tensor().set_element_type(openvino.Type.f32)),
         "the batch left open": open_batch,
-        "a layout with height and width exchanged": other_size,
+        "a layout with height and width exchanged": other_layout,
     }
 
 

@@ -1,11 +1,11 @@
-"""Damaged and hostile files through the code that loads them: a good message or a model, and nothing else.
+"""Load damaged and hostile files: each must give a model or a good error message, and nothing else.
 
 The demo model's card (also with its network inside), a lock file, checkpoint (both formats), ONNX and IR are changed in
-many ways (mutations.py) and loaded in worker processes. Fails on an exception that is no ConvertError, a case of more
-than ten seconds or of a gigabyte, a worker that dies, and on any code of a file that was run.
+many ways (mutations.py) and loaded in worker processes. Fails on an exception that is no ConvertError, a case that
+takes more than ten seconds or a gigabyte, a worker that dies, and any code in a file that is run.
 
     python scripts/fuzz.py --cases 2000 --seed 0
-    python scripts/fuzz.py --seed 0 --case 1234     # one of them again
+    python scripts/fuzz.py --seed 0 --case 1234     # that case alone
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Seed:
 
 @dataclass(frozen=True)
 class Result:
-    """`outcome` is "loaded" or the error's class; `fault` says what was wrong, empty if it was as it must be."""
+    """`outcome` is "loaded" or the error's class; `fault` says what was wrong, empty if nothing was."""
 
     number: int
     kind: str
@@ -61,7 +61,7 @@ class Result:
 
 
 class Worker:
-    """A process that loads files, started anew when it has died or been killed."""
+    """A process that loads files; it is started again if it has died or been killed."""
 
     def __init__(self, folder: Path, seeds: Sequence[Seed]) -> None:
         self._folder = folder
@@ -101,11 +101,11 @@ class Worker:
         self._process.start()
         theirs.close()
         if not self._connection.poll(_START) or self._connection.recv() != "ready":
-            raise SystemExit("a worker does not load the files as they were before any damage")
+            raise SystemExit("a worker cannot load the undamaged files")
 
 
 def serve(connection: Connection, good: Sequence[tuple[str, Path]]) -> None:
-    """A worker's life: load what is good, say so, then answer with what becomes of each file."""
+    """In the worker: load the undamaged files, send "ready", then send the outcome of each file that comes."""
     for kind, path in good:
         load(kind, path)
     connection.send("ready")
@@ -123,15 +123,15 @@ def attempt(kind: str, path: Path) -> tuple[str, str]:
         load(kind, path)
     except ConvertError as error:
         message = str(error)
-        told = message and len(message) < 3000 and message.isprintable()
-        return type(error).__name__, "" if told else f"a message that is not one short line: {message[:200]!r}"
+        is_good = message and len(message) < 3000 and message.isprintable()
+        return type(error).__name__, "" if is_good else f"a message that is not one short line: {message[:200]!r}"
     except BaseException:
         return "none", traceback.format_exc()
     return "loaded", ""
 
 
 def load(kind: str, path: Path) -> None:
-    """What `run` and `verify` do with such a file; a converted model sees one image."""
+    """Load a file as `run` and `verify` do; a converted model is run on one image."""
     import numpy as np
 
     from pspnet_convert.cards.card import load_card
@@ -194,7 +194,7 @@ def make_seeds(folder: Path, canary: Path) -> list[Seed]:
         "repeat": mutations.repeat_chunk,
         "splice": mutations.splicing(list(contents.values())),
     }
-    own: dict[str, dict[str, Mutation]] = {
+    by_suffix: dict[str, dict[str, Mutation]] = {
         ".yml": {"edit YAML": mutations.edit_yaml, "edit text": mutations.edit_text},
         ".pth": {"edit pickle": mutations.pickling(canary)},
         ".onnx": {"edit ONNX": mutations.edit_onnx},
@@ -202,23 +202,25 @@ def make_seeds(folder: Path, canary: Path) -> list[Seed]:
         ".lock": {"edit text": mutations.edit_text},
     }
     return [
-        Seed(kind, name, data, {**anywhere, **own.get(Path(name).suffix, {})})
+        Seed(kind, name, data, {**anywhere, **by_suffix.get(Path(name).suffix, {})})
         for (kind, name), data in contents.items()
     ]
 
 
 def _own_card(card: ModelCard, folder: Path) -> Path:
-    """The demo as its user's own model: its network lies in the card."""
+    """A card of the demo as a user's own model: the network is in the card."""
     import mmseg
     from mmengine.config import Config
 
     from pspnet_convert.cards.card_yaml import as_yaml
     from pspnet_convert.cards.own_model import own_card
+    from pspnet_convert.pytorch.checkpoint import read_metadata
 
     config = Config.fromfile(Path(mmseg.__file__).parent / ".mim" / "configs" / str(card.config))
     config.merge_from_dict(card.config_overrides)
     (folder / "own.py").write_text(config.pretty_text)
-    own = own_card(folder / "own.py", card.folder / card.checkpoint.name)
+    checkpoint = card.folder / card.checkpoint.name
+    own = own_card(folder / "own.py", checkpoint, read_metadata(checkpoint))
     (folder / "own.yml").write_text(as_yaml(own.model_dump(mode="json", exclude_none=True)))
     return folder / "own.yml"
 
@@ -232,7 +234,7 @@ def _lock_file(card: ModelCard, folder: Path) -> Path:
 
 
 def run_cases(seeds: Sequence[Seed], numbers: Sequence[int], seed: int, folder: Path, canary: Path) -> list[Result]:
-    """Each case by its number, the same for the same `seed`; two workers share them."""
+    """Run the cases of these numbers in two workers. A number is the same case for the same `seed`."""
 
     def share(which: int) -> list[Result]:
         worker = Worker(folder / f"worker-{which}", seeds)

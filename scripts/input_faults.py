@@ -1,5 +1,6 @@
-"""Faults in how a model takes its images: slots of a batch, bytes, the order of axes. As faults.py's, for an ONNX that
-takes BATCH images at a time and an IR of it that takes them in FORM.
+"""Faults in how a model takes its images: slots of a batch, bytes, the order of axes.
+
+They are faults of an ONNX that takes BATCH images at a time, and of its IR, which takes them in FORM.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ FORM = InputForm("u8", "NHWC")
 
 
 def input_faults(card: ModelCard, of_one: Path, of_any: Path) -> list[Fault]:
-    """All of them. The two files: the ONNX for one image at a time, and for any number."""
+    """All faults. `of_one` and `of_any` are the ONNX files for one image at a time, and for any number."""
     graph = {
         **_between_slots(card),
         "a batch of one where three were asked for": replaced_by(of_one),
@@ -64,7 +65,7 @@ def _between_slots(card: ModelCard) -> dict[str, Edit]:
 
 def _in_ir() -> dict[str, Callable[[openvino.Model], openvino.Model]]:
     def after_bytes(change: Callable[[Any, Any], Any]) -> Callable[[openvino.Model], openvino.Model]:
-        """Put an operation behind the one that makes the bytes float32; `change` is given the operations and that."""
+        """Insert an operation after the conversion of bytes to float32; `change` gets the opset and the conversion."""
 
         def edit(model: openvino.Model) -> openvino.Model:
             (converted,) = (model.inputs[0].get_target_inputs()).copy()

@@ -1,8 +1,8 @@
-"""Make a full-size stand-in for a card's checkpoint: its exact keys, shapes and legacy file format.
+"""Make a full-size stand-in for a card's checkpoint, with the same keys, shapes and legacy file format.
 
-The weights are random (seeded) and mean nothing; BatchNorm statistics are calibrated on noise images so that
-activations stay sane, and the classifier is centred so that the label map shows several classes. The file is
-for tests and benchmarks where the real weights cannot be had. Beside it, a card (`model.yml`) that names it.
+The weights are random (seeded) and mean nothing. BatchNorm statistics are calibrated on noise images so that
+activations stay in a normal range, and the classifier is centred so that the label map shows several classes. The
+file is for tests and benchmarks without the real weights. A card (`model.yml`) that names it is written next to it.
 
     python scripts/make_standin_checkpoint.py -o standin
 """
@@ -28,8 +28,8 @@ NAME = "standin.pth"
 
 
 def make_standin(card: ModelCard, folder: Path, seed: int = 0, side: int = 160) -> Path:
-    """Write the checkpoint and its card into `folder`; returns the card's path. It is calibrated on images of `side`,
-    which must be a multiple of 16 (UNet)."""
+    """Write the checkpoint and its card into `folder`; returns the card's path. `side` (pixels) is that of the images
+    for calibration, and must be a multiple of 16 (UNet)."""
     torch.manual_seed(seed)
     segmentor = build_segmentor(card.config, card.config_overrides, auxiliary_head=True)
     network = PSPNet(segmentor).eval()
@@ -48,7 +48,7 @@ def make_standin(card: ModelCard, folder: Path, seed: int = 0, side: int = 160) 
                 "epoch": 0,
                 "iter": 0,
             },
-            # data_preprocessor has no persistent buffers, so that these are the old release's keys.
+            # data_preprocessor has no persistent buffers, so these are the old release's keys.
             "state_dict": OrderedDict((name, tensor.contiguous()) for name, tensor in segmentor.state_dict().items()),
             "optimizer": {"state": {}, "param_groups": [{"lr": 0.01, "momentum": 0.9}]},
         },
@@ -69,9 +69,9 @@ def blobs(count: int, side: int) -> Tensor:
 
 @torch.no_grad()
 def calibrate(network: PSPNet, images: Tensor) -> None:
-    """Set each BatchNorm's statistics to what `images` give, and bring the classifier's logits to one scale.
+    """Set each BatchNorm's statistics to those of `images`, and bring the classifier's logits to one scale.
 
-    `images` are two at least: on one, the pyramid's 1x1 bin has no variance.
+    There must be at least two images: with one, the pyramid's 1x1 bin has no variance.
     """
     pooled: list[_BatchNorm] = []  # those that see one value for a whole image
 
@@ -97,7 +97,7 @@ def calibrate(network: PSPNet, images: Tensor) -> None:
     for hook in hooks:
         hook.remove()
     for norm in pooled:
-        # The means of noise are all alike, photographs' are not: such a norm would blow up rounding errors.
+        # Noise images have equal means, photographs do not: without this the norm would magnify rounding errors.
         norm.running_var.clamp_(min=float(norm.running_mean.square().mean()))
     classifier = network.decode_head.conv_seg
     classifier.bias.zero_()
@@ -128,7 +128,7 @@ def write_card(card: ModelCard, checkpoint: Path) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=Path("standin"), help="folder (default: %(default)s)")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="whose network (default: %(default)s)")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="the model to imitate (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     print(make_standin(find_card(arguments.model), arguments.output, arguments.seed))

@@ -1,7 +1,4 @@
-"""Ways to damage a file, or to make it hostile: each takes a generator and bytes and returns other bytes.
-
-For scripts/fuzz.py, which knows what files there are and what becomes of them.
-"""
+"""Ways to damage a file, or to make it hostile, for fuzz.py: each takes a random generator and bytes, returns bytes."""
 
 from __future__ import annotations
 
@@ -59,7 +56,7 @@ def repeat_chunk(random: Random, data: bytes) -> bytes:
 
 
 def splicing(others: Sequence[bytes]) -> Mutation:
-    """The mutation that puts a chunk of one of `others` somewhere, over what was there or between."""
+    """A mutation that puts a chunk of one of `others` somewhere, overwriting or inserting it."""
 
     def splice(random: Random, data: bytes) -> bytes:
         other = random.choice(others)
@@ -71,7 +68,7 @@ def splicing(others: Sequence[bytes]) -> Mutation:
 
 
 def pickling(canary: Path) -> Mutation:
-    """The mutation of a checkpoint's main pickle by steps; some would create `canary` if they were run."""
+    """A mutation that edits steps of a checkpoint's main pickle; some would create `canary` if they were run."""
 
     def edit(random: Random, data: bytes) -> bytes:
         if not data.startswith(b"PK"):
@@ -82,7 +79,7 @@ def pickling(canary: Path) -> Mutation:
             for entry in old.infolist():
                 content = old.read(entry)
                 is_pickle = entry.filename.endswith("/data.pkl")
-                # By a name alone it would get the time of day, and other bytes.
+                # Given a name only, writestr would store the current time, and so other bytes.
                 same_date = zipfile.ZipInfo(entry.filename, entry.date_time)
                 new.writestr(same_date, _edit_steps(random, content, canary) if is_pickle else content)
         return made.getvalue()
@@ -154,7 +151,7 @@ def edit_onnx(random: Random, data: bytes) -> bytes:
 
 
 def _place(random: Random, length: int) -> int:
-    """Anywhere from 0 to `length`, and mostly near the ends: the middle of a large file is numbers."""
+    """Anywhere from 0 to `length`, and mostly near the ends: the middle of a large file holds only numbers."""
     near = random.choice([64, 1024, 65536, length])
     place = min(random.randint(0, near), length)
     return random.choice([place, length - place])
@@ -198,7 +195,7 @@ def _edit_steps(random: Random, pickled: bytes, canary: Path) -> bytes:
 
 
 def _call(name: str, argument: str) -> bytes:
-    """`name(argument)`, left on the stack; mapped to Python 3's modules as torch does."""
+    """Pickle steps that call `name(argument)` and leave the result on the stack."""
     module, _, function = name.partition(" ")
     text = argument.encode()
     return b"c" + f"{module}\n{function}\n".encode() + b"X" + struct.pack("<I", len(text)) + text + b"\x85R"

@@ -1,8 +1,8 @@
 """Train the demo model, a small PSPNet that finds handwritten digits on photographs, on a CPU in minutes.
 
 Writes pspnet_convert/data/demo: the validation set, the checkpoint, and the card with the figures measured here.
-What it learns from is drawn by demo_data.py. A run is seeded; another machine or torch release rounds
-differently, and gets another checkpoint of about the same accuracy.
+demo_data.py draws the training images. A run is seeded; another machine or torch release rounds differently, and gets
+another checkpoint of about the same accuracy.
 
     python scripts/train_demo.py               # train, then write everything
     python scripts/train_demo.py --evaluate    # measure what is shipped, and compare with its card
@@ -61,10 +61,10 @@ BATCH = 8
 PEAK_LEARNING_RATE = 2e-3
 VALIDATION_IMAGES = 40
 VALIDATION_SEED = 2012
-TOLERANCE = 0.05  # of mIoU, per cent: what another processor's rounding may move
+TOLERANCE = 0.05  # of mIoU, in per cent: for the rounding of other processors
 
 CARD = """\
-# Written by scripts/train_demo.py, figures and all: change it there.
+# Written by scripts/train_demo.py, with the figures: change it there.
 name: demo
 description: >-
   A small PSPNet with a ResNetV1c-18-D8 backbone of a quarter of the usual width, trained from scratch by
@@ -83,12 +83,12 @@ files:
     sources:
       - demo.pth
 
-# A file name below mmsegmentation's own `configs` folder.
+# A file name below mmsegmentation's `configs` folder.
 config: {config}
 config_overrides:
 {overrides}
 
-# Of the PyTorch and ONNX model. The IR takes the same shape as plain BGR, 0..255.
+# The input of the PyTorch and ONNX models. The IR takes images of the same shape, plain BGR, 0..255.
 input:
   name: input.1
   shape: [1, 3, {side}, {side}]
@@ -107,8 +107,8 @@ output:
 classes:
 {classes}
 
-gflops: {gflops:.4f}   # the convolutions' at the input's shape; a multiply-add counts as two
-mparams: {mparams:.4f}  # the convolutions' weights and one bias a channel, BatchNorm folded into them
+gflops: {gflops:.4f}   # of the convolutions, at the input's shape; a multiply-add counts as two
+mparams: {mparams:.4f}  # of the convolutions, BatchNorm folded into them: weights and one bias a channel
 
 accuracy:
   - metric: mean_iou
@@ -147,7 +147,7 @@ def batches(seed: int, input_: Input) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def train(iterations: int, seed: int, input_: Input) -> PSPNet:
-    """A trained network in eval mode: the weights' moving average, with BatchNorm statistics of its own."""
+    """A trained network in eval mode: the weights' moving average, with BatchNorm statistics taken for it."""
     torch.manual_seed(seed)
     network = build().train()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a sixth faster on a CPU
@@ -171,7 +171,7 @@ def train(iterations: int, seed: int, input_: Input) -> PSPNet:
             mean_loss = total / (iteration % 25 or 25)
             print(f"{iteration:5} of {iterations}  loss {mean_loss:.4f}  {seconds:4.0f} s", flush=True)
             total = 0.0
-    # The averaged weights never saw a batch: BatchNorm's statistics are those of other weights until this.
+    # The averaged weights never saw a batch: until this, BatchNorm's statistics are those of other weights.
     update_bn((next(stream)[0] for _ in range(30)), averaged)
     network.load_state_dict(averaged.module.state_dict())
     return network.eval()
@@ -201,14 +201,16 @@ def load_network(path: Path) -> PSPNet:
 
 
 def measure(checkpoint: Path) -> Score:
-    """What the checkpoint scores on the images beside the card, as `pspnet-convert evaluate --protocol whole`."""
+    """The checkpoint's score on the demo's images, as `pspnet-convert evaluate --protocol whole` measures it."""
     card = load_card(DEMO / "model.yml")
-    task = ChunkSettings(card, card.input.shape, "whole", skip_bad=False)
+    settings = ChunkSettings(card, card.input.shape, "whole", skip_bad=False)
     entries = read_split(DEMO / "voc", "val")
     total = Tally()
-    for _, tally in run_locally(task, [Chunk(entries, [ModelFile(PYTORCH, checkpoint)])], lambda images, tally: None):
+    for _, tally in run_locally(
+        settings, [Chunk(entries, [ModelFile(PYTORCH, checkpoint)])], lambda images, tally: None
+    ):
         total.add(tally)
-    (score,) = evaluation(task, len(entries), len(entries), total).scores
+    (score,) = evaluation(settings, len(entries), len(entries), total).scores
     return score
 
 
@@ -253,12 +255,12 @@ def write_card(network: PSPNet, mean_iou: float, input_: Input) -> None:
 
 
 def make(iterations: int, seed: int) -> None:
-    """Everything in DEMO but the dataset's README, from nothing."""
-    input_ = find_card().input  # the demo takes images with the big model's normalisation
+    """Make everything in DEMO except the dataset's README."""
+    input_ = find_card().input  # the demo has the big model's normalisation
     write_validation_set(DEMO / "voc", VALIDATION_IMAGES, VALIDATION_SEED, list(CLASSES.values()))
     save_checkpoint(train(iterations, seed, input_), DEMO / "demo.pth")
     network = load_network(DEMO / "demo.pth")
-    write_card(network, 0.0, input_)  # which tells what the classes are, and then the figure
+    write_card(network, 0.0, input_)  # measure() reads the classes in it
     score = measure(DEMO / "demo.pth")
     write_card(network, score.mean_iou, input_)
     report(score)

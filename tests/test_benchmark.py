@@ -102,7 +102,7 @@ def test_all_subjects_are_timed_and_plotted(cli: Cli, small: ModelCard, workspac
 def test_without_a_checkpoint_it_says_what_to_run(cli: Cli, small: ModelCard, tmp_path: Path) -> None:
     result = cli("benchmark", small.folder, "-o", tmp_path)
     assert result.exit_code == 6
-    assert "Run download first" in result.error
+    assert "Run `pspnet-convert download` first" in result.error
 
 
 def test_a_subject_that_does_not_run_is_named(small: ModelCard, tmp_path: Path) -> None:

@@ -261,7 +261,7 @@ def test_a_pipe_is_not_replaced(cli: Cli, small: ModelCard, workspace: Path, tmp
     ):
         result = cli(*command)
         assert result.exit_code == 12, result.stderr
-        assert "is no file, and is not replaced by one. Name a file" in result.error
+        assert "is not a regular file, and is not replaced. Give the path of a file" in result.error
     assert (tmp_path / "pipe").is_fifo()
 
 

@@ -64,13 +64,18 @@ def test_a_built_in_name_wins_over_a_folder_of_that_name(
 def test_a_misspelt_name_is_answered_with_the_nearest(cli: Cli, typed: str, meant: str) -> None:
     result = cli("info", typed)
     assert result.exit_code == 3
-    assert f"no model named '{typed}'. Did you mean '{meant}'? `list` shows all names; or give" in result.error
+    assert (
+        f"no model named '{typed}'. Did you mean '{meant}'? Run `pspnet-convert list` for all names, or give"
+        in result.error
+    )
 
 
 def test_a_name_like_none_gets_the_way_to_the_names_alone(cli: Cli) -> None:
     result = cli("info", "xyz")
     assert result.exit_code == 3
-    assert "no model named 'xyz'. `list` shows all names; or give the path of a model.yml" in result.error
+    assert (
+        "no model named 'xyz'. Run `pspnet-convert list` for all names, or give the path of a model.yml" in result.error
+    )
     assert "no model named 'xxx" in cli("info", "x" * 300).error  # longer than a path may be
 
 

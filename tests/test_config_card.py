@@ -81,20 +81,24 @@ def test_the_classes_are_those_of_mmsegmentations_dataset() -> None:
 @pytest.mark.parametrize(
     ("ask", "changes", "words"),
     [
-        (config_card.input_of, {"crop_size": None}, "None is no size"),
-        (config_card.input_of, {"crop_size": (1, 2, 3)}, "(1, 2, 3) is no size"),
-        (config_card.input_of, {"crop_size": (32, 1.5)}, "is no size"),
-        (config_card.input_of, {"crop_size": (4, 4)}, "its input is no picture: Value error, must be [1, 3, height"),
-        (config_card.input_of, {"model": {"data_preprocessor": {"std": [0, 1, 1]}}}, "each value must be positive"),
+        (config_card.input_of, {"crop_size": None}, "None is no height and width"),
+        (config_card.input_of, {"crop_size": (1, 2, 3)}, "(1, 2, 3) is no height and width"),
+        (config_card.input_of, {"crop_size": (32, 1.5)}, "is no height and width"),
+        (config_card.input_of, {"crop_size": (4, 4)}, "its input is not an image: Value error, must be [1, 3, height"),
+        (
+            config_card.input_of,
+            {"model": {"data_preprocessor": {"std": [0, 1, 1]}}},
+            "each value must be between 1e-6 and 1e6",
+        ),
         (config_card.number_of_classes, {"model": {}}, "num_classes is None, not a number of classes"),
         (config_card.number_of_classes, head(num_classes=1), "num_classes is 1, not a number of classes"),
         (config_card.number_of_classes, {"model": {"decode_head": [{"num_classes": 3}]}}, "num_classes is None"),
         (config_card.number_of_classes, head(num_classes=2, out_channels=1), "2 classes come from 1 channels by a thr"),
-        (config_card.dataset_labels, head(num_classes=3), "of DRIVEDataset, 2 names and 2 colours do not fit the"),
+        (config_card.dataset_labels, head(num_classes=3), "DRIVEDataset: 2 names and 2 colours do not fit the"),
         (
             config_card.dataset_labels,
             {"train_dataloader": {"dataset": {"type": "NoSuchDataset"}}},
-            "mmsegmentation knows no classes of a dataset 'NoSuchDataset'",
+            "mmsegmentation has no classes for the dataset 'NoSuchDataset'",
         ),
         (config_card.dataset_labels, {"train_dataloader": {}}, "trains on no dataset, not on one dataset"),
         (

@@ -51,7 +51,7 @@ def test_the_card_names_eleven_classes_in_distinct_colours(card: ModelCard) -> N
 
 
 def test_the_checkpoint_is_the_file_of_the_card_and_small(card: ModelCard) -> None:
-    assert card.checkpoint.sources == [card.checkpoint.name], "it lies beside the card, nothing is downloaded"
+    assert card.checkpoint.sources == [card.checkpoint.name], "it is in the card's folder, nothing is downloaded"
     content = (card.folder / card.checkpoint.name).read_bytes()
     assert len(content) == card.checkpoint.size <= MAX_CHECKPOINT_BYTES
     assert hashlib.sha256(content).hexdigest() == card.checkpoint.sha256

@@ -141,7 +141,7 @@ def test_wrong_file_is_replaced_and_that_is_logged(server, target, progress, cap
     target.write_bytes(OTHER)
     assert not get(server, target, progress).already_there
     assert is_right(target)
-    assert "not the file that the card names" in caplog.text
+    assert "is not the card's file; downloading it again" in caplog.text
 
 
 def test_wrong_file_stays_while_no_source_gives_the_right_one(server, target, progress):
@@ -440,7 +440,7 @@ def test_no_source_at_all(target, progress):
 
 def test_broken_url_says_so(server, target, progress):
     text = refusal(DownloadError, server, target, progress, sources=["http://[::1", "http://a:b/"])
-    assert "cannot be asked (InvalidURL)" in text
+    assert "the request failed (InvalidURL)" in text
 
 
 # Redirects

@@ -155,7 +155,7 @@ def test_ovc_takes_no_argument_of_model_optimizer(cli: Cli, small: ModelCard, tm
     arguments = ["--front-end", "ovc", "--mo-arg", "static_shape"]
     result = cli(command, small.folder, "-o", tmp_path, *arguments)
     assert result.exit_code == 8
-    assert "--mo-arg static_shape: is for Model Optimizer, and the front-end is ovc" in result.error
+    assert "--mo-arg static_shape: is for Model Optimizer, but the front-end is ovc" in result.error
     assert not list(tmp_path.rglob("*.pth"))  # it was said before all work
 
 

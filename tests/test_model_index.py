@@ -76,8 +76,8 @@ def test_no_host_but_the_usual_one_is_asked(models: dict[str, Published], caplog
     assert odd.name == "pspnet_r101-d8_4xb2-80k_cityscapes-769x769"
     card = derived_card(odd)
     assert card.checkpoint.sources == [odd.url]
-    assert "the host download.oz1z1penmmlab.com, which is taken for a misspelling" in card.description
-    assert "download.oz1z1penmmlab.com; download.openmmlab.com, as of the others, is asked" in caplog.text
+    assert "the host download.oz1z1penmmlab.com, which is probably misspelled" in card.description
+    assert "download.oz1z1penmmlab.com; using download.openmmlab.com, as for the others" in caplog.text
 
 
 def index_of(folder: Path, entries: list[dict[str, Any]], configs: dict[str, str]) -> Path:
@@ -131,7 +131,7 @@ def test_an_index_of_another_making_is_read_by_the_same_rules(tmp_path: Path) ->
 
 
 def test_a_package_without_its_index_does_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(DependencyError, match=r"model-index\.yml: mmsegmentation comes without its model index"):
+    with pytest.raises(DependencyError, match=r"model-index\.yml: mmsegmentation's model index is missing"):
         published(tmp_path)
 
 

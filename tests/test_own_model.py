@@ -22,6 +22,7 @@ from pspnet_convert.cards.inline_network import BACKBONES, LAYERS, NECKS
 from pspnet_convert.cards.model_index import package_folder
 from pspnet_convert.cards.own_model import keep_card, own_card, registered, voc_palette
 from pspnet_convert.errors import CardError
+from pspnet_convert.pytorch.checkpoint import read_metadata
 from pspnet_convert.pytorch.network import PSPNet, build_inline, build_segmentor
 
 SHIPPED = package_folder() / "configs"  # mmsegmentation's
@@ -56,6 +57,10 @@ from mmseg.models.losses import CrossEntropyLoss
 from mmseg.models.segmentors.encoder_decoder import EncoderDecoder
 from torch.nn import SyncBatchNorm
 """ + re.sub("type='([A-Z]\\w+)'", r"type=\1", OLD).replace("SyncBN", "SyncBatchNorm")
+
+
+def card_of(config: Path, checkpoint: Path) -> ModelCard:
+    return own_card(config, checkpoint, read_metadata(checkpoint))
 
 
 def config_of(release: str, small: ModelCard) -> str:
@@ -99,7 +104,7 @@ def changed(weights: Path, **meta: Any) -> Path:
 def test_the_card_of_a_config_is_the_card_that_was_written_by_hand(
     small: ModelCard, weights: Path, write: Callable[[str], Path], release: str
 ) -> None:
-    card = own_card(write(config_of(release, small)), weights)
+    card = card_of(write(config_of(release, small)), weights)
     assert card.name == "my-config"
     assert card.config is None
     assert (card.input, card.output, card.classes) == (small.input, small.output, small.classes)
@@ -132,7 +137,7 @@ def test_the_network_in_the_card_is_the_configs(name: str, weights: Path, write:
     path = SHIPPED / name
     classes = Config.fromfile(path).model.decode_head.num_classes
     changed(weights, CLASSES=[f"class {one}" for one in range(classes)], PALETTE=None)
-    card = own_card(write(f"_base_ = [{str(path)!r}]"), weights)
+    card = card_of(write(f"_base_ = [{str(path)!r}]"), weights)
     assert card.network is not None
     with torch.device("meta"):
         ours, theirs = PSPNet(build_inline(card.network)), PSPNet(build_segmentor(name, {}))
@@ -167,7 +172,7 @@ def test_each_backbone_and_neck_is_built_from_the_lists_of_a_card(
     changes = {**changes, "decode_head": {"_delete_": True, **head}}
     path = SHIPPED / "_base_" / "models" / base
     config = write(f"_base_ = [{str(path)!r}]\ncrop_size = (64, 64)\nmodel = {changes!r}")
-    card = own_card(config, weights)
+    card = card_of(config, weights)
     keep_card(card, config.parent)
     kept = load_card(config.parent / "model.yml").network
     assert kept is not None
@@ -195,7 +200,7 @@ def test_a_config_on_mmsegmentations_own_is_read_and_what_it_prints_is_kept_apar
 
 def test_a_part_of_another_scope_is_refused(weights: Path, write: Callable[[str], Path]) -> None:
     with pytest.raises(CardError, match="'_scope_' is no key of a network"):
-        own_card(write(OLD.replace("depth=18", "_scope_='mmdet', depth=18")), weights)
+        card_of(write(OLD.replace("depth=18", "_scope_='mmdet', depth=18")), weights)
 
 
 def nested(dotted: dict[str, Any]) -> dict[str, Any]:
@@ -225,10 +230,10 @@ def test_the_whole_chain_and_afterwards_without_the_config(
     config, out = write(config_of(release, small)), tmp_path / "out"
     done = cli("run", "--config", config, "--checkpoint", weights, "-o", out)
     assert done.exit_code == 0, done.stderr
-    assert "is a MODEL for every command" in done.stderr
     folder = out / "public" / "my-config"
+    assert f"every command takes {folder} as MODEL" in done.stderr
     again = cli("run", "--config", config, "--checkpoint", weights, "-o", out)
-    assert "verify: unchanged" in again.stderr and "is a MODEL" not in again.stderr
+    assert "verify: unchanged" in again.stderr and "wrote the card" not in again.stderr
     before = manifests.read(folder)
     config.unlink()
     assert load_card(folder / "model.yml") == find_card(str(folder))
@@ -248,7 +253,7 @@ def trained(config: Path, weights: Path) -> Path:
     """The checkpoint with weights that fit the config's network, as those of a trained one."""
     from make_standin_checkpoint import blobs, calibrate
 
-    card = own_card(config, weights)
+    card = card_of(config, weights)
     assert card.network is not None
     torch.manual_seed(0)
     network = PSPNet(build_inline(card.network)).eval()
@@ -315,7 +320,7 @@ def test_the_stages_one_by_one(
 
 
 def test_the_card_loads_back_equal(weights: Path, write: Callable[[str], Path], tmp_path: Path) -> None:
-    card = own_card(write(OLD), weights)
+    card = card_of(write(OLD), weights)
     keep_card(card, tmp_path)
     assert load_card(tmp_path / "model.yml") == card.at(tmp_path / "model.yml")
     first = (tmp_path / "model.yml").stat().st_mtime_ns
@@ -336,7 +341,7 @@ def licensed(cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Pa
 def test_what_the_user_has_added_to_the_card_stays(cli: Cli, licensed: tuple[list[object], Path]) -> None:
     own, path = licensed
     again = cli("export-onnx", *own)
-    assert (again.exit_code, "is a MODEL" in again.stderr) == (0, False), again.stderr
+    assert (again.exit_code, "wrote the card" in again.stderr) == (0, False), again.stderr
     assert load_card(path).license.name == "MIT"
     path.write_text("name: [")
     broken = cli("export-onnx", *own)
@@ -350,7 +355,7 @@ def test_what_was_said_of_another_checkpoint_does_not_stay(
     own, path = licensed
     changed(weights, epoch=7)
     again = cli("export-onnx", *own)
-    assert (again.exit_code, "model.yml: is of another checkpoint, and is replaced" in again.stderr) == (0, True)
+    assert (again.exit_code, "model.yml: describes another checkpoint and is replaced" in again.stderr) == (0, True)
     assert load_card(path).license.name == "not stated"
 
 
@@ -363,7 +368,7 @@ def test_classes_without_names_are_numbered_and_get_vocs_colours(
     changed(weights, CLASSES=None, PALETTE=None)
     done = cli("export-onnx", "--config", write(OLD), "--checkpoint", weights, "-o", tmp_path / "out")
     assert done.exit_code == 0, done.stderr
-    assert "are numbered" in done.stderr and "Pascal VOC's" in done.stderr
+    assert "numbering them" in done.stderr and "Pascal VOC's" in done.stderr
     card = load_card(tmp_path / "out" / "public" / "my-config" / "model.yml")
     assert card.class_names == ["class 0", "class 1", "class 2", "class 3", "class 4"]
     assert card.palette == [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128)]
@@ -377,7 +382,7 @@ def test_vocs_palette_is_vocs() -> None:
 def test_mmengines_metadata_serves(weights: Path, write: Callable[[str], Path]) -> None:
     names = ["a", "b", "c", "d", "e"]
     dataset = {"classes": names, "palette": [[one, one, one] for one in range(5)]}
-    card = own_card(write(OLD), changed(weights, CLASSES=None, PALETTE=None, dataset_meta=dataset))
+    card = card_of(write(OLD), changed(weights, CLASSES=None, PALETTE=None, dataset_meta=dataset))
     assert card.class_names == names
     assert card.palette[4] == (4, 4, 4)
 
@@ -388,7 +393,7 @@ def test_names_that_cannot_be_printed_are_made_so_and_the_others_stay(
     changed(weights, CLASSES=["a\tb", "\x1b[31m", "\t", "bed ", "\ud800"])
     done = cli("run", "--config", write(OLD), "--checkpoint", weights, "-o", tmp_path / "out")
     assert done.exit_code == 0, done.stderr
-    assert "numbered" not in done.stderr and "differ" not in done.stderr
+    assert "numbering" not in done.stderr and "differ" not in done.stderr
     card = load_card(tmp_path / "out" / "public" / "my-config" / "model.yml")
     assert card.class_names == ["a b", "\\x1b[31m", "class 2", "bed ", "\\ud800"]
 
@@ -406,7 +411,7 @@ def test_classes_that_do_not_serve_are_the_checkpoints(
 ) -> None:
     done = cli("run", "--config", write(OLD), "--checkpoint", changed(weights, **meta), "-o", tmp_path / "out")
     assert done.exit_code == 6, done.stderr
-    assert f"{weights}: {words}" in done.error and "in its meta" in done.error
+    assert f"{weights}: {words}" in done.error and "in the checkpoint's meta" in done.error
     assert not (tmp_path / "out").exists()
 
 
@@ -431,8 +436,8 @@ def test_no_crop_size_is_512_and_said(cli: Cli, weights: Path, write: Callable[[
 
 
 def test_bgr_of_a_config_is_bgr_of_the_card(weights: Path, write: Callable[[str], Path]) -> None:
-    assert own_card(write(OLD.replace("to_rgb=True", "to_rgb=False")), weights).input.color_order == "BGR"
-    assert own_card(write(OLD.replace(", to_rgb=True", "")), weights).input.color_order == "RGB"
+    assert card_of(write(OLD.replace("to_rgb=True", "to_rgb=False")), weights).input.color_order == "BGR"
+    assert card_of(write(OLD.replace(", to_rgb=True", "")), weights).input.color_order == "RGB"
 
 
 # What does not serve
@@ -444,7 +449,7 @@ def test_bgr_of_a_config_is_bgr_of_the_card(weights: Path, write: Callable[[str]
         ("model = dict(", "cannot be read as a config"),
         ("raise ValueError('boom')", "boom"),
         ("raise SystemExit(0)", "cannot be read as a config"),
-        ("x = 1", "model.type is missing, which must be EncoderDecoder"),
+        ("x = 1", "model.type is missing; it must be EncoderDecoder"),
         (OLD.replace("'EncoderDecoder'", "'CascadeEncoderDecoder'"), "'CascadeEncoderDecoder' is not EncoderDecoder"),
         (OLD.replace("'PSPHead'", "'FCNHead'"), "decode_head.type: 'FCNHead' is not PSPHead"),
         (OLD.replace("'ResNetV1c'", "'TIMMBackbone'"), "'TIMMBackbone' is not one of"),
@@ -470,7 +475,7 @@ def test_a_name_of_the_catalog_is_refused(
     """Every command but these would take it for the catalog's model."""
     done = cli("run", "--config", write(OLD, name), "--checkpoint", weights, "-o", tmp_path / "out")
     assert done.exit_code == 3
-    assert f"{name[:-3]} is the name of another model" in done.error and "Rename the config" in done.error
+    assert f"{name[:-3]} is the name of a model in the catalog" in done.error and "Rename the config" in done.error
     assert not (tmp_path / "out").exists()
 
 
@@ -506,7 +511,7 @@ def test_options_that_do_not_go_together_are_told(cli: Cli, arguments: tuple[str
 def test_no_checkpoint_is_told(cli: Cli, write: Callable[[str], Path], tmp_path: Path) -> None:
     done = cli("run", "--config", write(OLD), "--checkpoint", tmp_path / "none.pth", "-o", tmp_path)
     assert done.exit_code == 6
-    assert "none.pth" in done.error
+    assert "none.pth: there is no such checkpoint. Give the model's checkpoint with --checkpoint" in done.error
 
 
 def test_a_checkpoint_of_other_classes_is_told(cli: Cli, weights: Path, write: Callable[[str], Path]) -> None:
@@ -514,7 +519,7 @@ def test_a_checkpoint_of_other_classes_is_told(cli: Cli, weights: Path, write: C
     done = cli("run", "--config", write(OLD), "--checkpoint", weights, "-o", weights.parent / "out")
     assert done.exit_code == 6
     assert "was trained for 2 classes, the config has 5" in done.error
-    assert "trained by this config" in done.error
+    assert "trained with this config" in done.error
 
 
 def test_a_checkpoint_of_another_network_is_told(cli: Cli, weights: Path, write: Callable[[str], Path]) -> None:
@@ -650,7 +655,7 @@ def test_overrides_are_not_for_a_network(cli: Cli, small: ModelCard, tmp_path: P
     path.write_text(yaml.safe_dump({**data, "config_overrides": {"model.backbone.depth": 50}}))
     done = cli("info", path)
     assert done.exit_code == 3
-    assert "config_overrides are of a config" in done.error
+    assert "config_overrides change a config, not a network" in done.error
 
 
 def test_a_hostile_network_of_a_manifest_is_refused(cli: Cli, workspace: Path, small: ModelCard) -> None:

@@ -262,7 +262,7 @@ def test_a_pinned_file_that_was_changed_is_not_exported(cli: Cli, card: Path, ou
         (b'{"lock_version": 1, "pins": {}}', 3, "pins: Extra inputs"),
         (b'{"lock_version": 1, "checkpoints": {"../x": {}}}', 3, "should match pattern"),
         (b'{"lock_version": 1, "checkpoints": {"small": {"file": "../../etc/x"}}}', 3, "should match pattern"),
-        (b'{"lock_version": 1, "checkpoints": {}, "checkpoints": {}}', 3, "'checkpoints' is there twice"),
+        (b'{"lock_version": 1, "checkpoints": {}, "checkpoints": {}}', 3, "'checkpoints' occurs twice"),
         (b" " * (1 << 20) + b"{}", 3, "too large"),
         (json.dumps({"checkpoints": {"small": {**pin_of(BODY), "size": -1}}}).encode(), 3, "greater than 0"),
         (json.dumps({"checkpoints": {"small": {**pin_of(BODY), "sha256": "\x1b[2J"}}}).encode(), 3, "sha256"),

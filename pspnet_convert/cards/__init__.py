@@ -1,1 +1,1 @@
-"""What is to be converted, and where it is known from: a `model.yml`, mmsegmentation's index, a lock file."""
+"""Model cards: what to convert, read from a `model.yml`, mmsegmentation's index or a user's config."""

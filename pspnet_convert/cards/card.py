@@ -1,8 +1,4 @@
-"""The model card: the schema of `model.yml`, checked when it is read.
-
-Says what is to be converted and what came with it; where a name's card lies is the catalog's business, and what
-YAML it may be written in card_yaml.py's.
-"""
+"""The model card: the schema of `model.yml`, checked when it is read."""
 
 from __future__ import annotations
 
@@ -29,8 +25,8 @@ from pspnet_convert.image_shape import MAX_SIDE
 
 MODEL_NAME = r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*$"
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*$"
-# Model Optimizer gives brackets, commas, arrows and colons in a name a meaning of their own.
-_PORT_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$"
+# Model Optimizer reads brackets, commas, arrows and colons in a name as its own syntax.
+_TENSOR_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$"
 _MAX_FAULT = 500  # characters of an error
 Colour = tuple[int, int, int]
 # Large enough for any PSPNet, and too small to ask for a network of many gigabytes in one line.
@@ -38,7 +34,7 @@ _MAX_OVERRIDE, _MAX_OVERRIDES = 16384, 100
 
 
 def _without_control_characters(text: str) -> str:
-    """Texts are printed and written into the converted files: no ESC, and nothing else that rules a terminal."""
+    """Refuse ESC and other characters that control a terminal: texts are printed and written into converted files."""
     for character in text:
         is_blank = character in "\n\t" or (character.isspace() and character > "\x9f")
         if not is_blank and not character.isprintable():
@@ -50,15 +46,17 @@ Text = Annotated[str, Field(max_length=2000), AfterValidator(_without_control_ch
 Label = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_without_control_characters)]
 
 
-class _Part(BaseModel):
+class CardModel(BaseModel):
+    """Base of the parts of a card: unknown keys are refused, values cannot be changed."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class CheckpointFile(_Part):
-    """The checkpoint: its digests (lower-case hex), size in bytes, and where it can be had, best first.
+class CheckpointFile(CardModel):
+    """The checkpoint: its digests (lower-case hex), its size in bytes, and its sources, best first.
 
-    Of one that is not `pinned` size and SHA-256 are not known, but how the SHA-256 begins: `digest_prefix`, the eight
-    digits with which mmsegmentation ends a checkpoint's name.
+    If it is not `pinned`, size and SHA-256 are unknown, and only `digest_prefix` is known: the first eight digits of
+    the SHA-256, which end the names of mmsegmentation's checkpoints.
     """
 
     name: str = Field(pattern=FILE_NAME, max_length=200)
@@ -70,32 +68,32 @@ class CheckpointFile(_Part):
 
     @field_validator("sources")
     @classmethod
-    def _known_kind(cls, sources: list[str]) -> list[str]:
+    def _check_sources(cls, sources: list[str]) -> list[str]:
         for source in sources:
             is_url = re.fullmatch(r"https?://[^\s/]+/\S+", source)
             is_file_name = re.fullmatch(FILE_NAME, source) and len(source) <= 200
             if not is_url and not is_file_name:
-                raise ValueError(f"{source!r} is neither an http(s) URL nor the name of a file beside the card")
+                raise ValueError(f"{source!r} is neither an http(s) URL nor the name of a file in the card's folder")
         return sources
 
     @model_validator(mode="after")
-    def _identified(self) -> CheckpointFile:
+    def _check_identity(self) -> CheckpointFile:
         if (self.size is None) != (self.sha256 is None):
             raise ValueError("size and sha256 go together: one is missing")
         if self.sha256 is None and self.digest_prefix is None:
-            raise ValueError("neither size and sha256 nor digest_prefix says which file it is")
+            raise ValueError("needs size and sha256, or digest_prefix")
         if self.sha256 is not None and not self.sha256.startswith(self.digest_prefix or ""):
             raise ValueError(f"sha256 {self.sha256} does not begin with the digest_prefix {self.digest_prefix}")
         return self
 
     @property
     def pinned(self) -> bool:
-        """Whether one file alone will do."""
+        """Whether the whole SHA-256 is known."""
         return self.sha256 is not None
 
     @property
     def digest(self) -> str:
-        """All that is known of the SHA-256, from its beginning on."""
+        """The SHA-256, or its first digits if no more is known."""
         return self.sha256 or self.digest_prefix or ""
 
     def accepts(self, sha256: str) -> bool:
@@ -103,10 +101,10 @@ class CheckpointFile(_Part):
         return sha256.startswith(self.digest)
 
 
-class Input(_Part):
+class Input(CardModel):
     """The image input of the PyTorch and ONNX models: `(colour - mean) / scale`, channels as `color_order`."""
 
-    name: str = Field(pattern=_PORT_NAME, max_length=100)
+    name: str = Field(pattern=_TENSOR_NAME, max_length=100)
     shape: tuple[int, int, int, int]
     layout: Literal["NCHW"]
     color_order: Literal["RGB", "BGR"]
@@ -116,23 +114,23 @@ class Input(_Part):
 
     @field_validator("shape")
     @classmethod
-    def _image_batch(cls, shape: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    def _check_shape(cls, shape: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
         if shape[:2] != (1, 3) or not all(8 <= side <= MAX_SIDE for side in shape[2:]):
             raise ValueError(f"must be [1, 3, height, width] with sides of 8 to {MAX_SIDE}, is {list(shape)}")
         return shape
 
     @field_validator("mean")
     @classmethod
-    def _colour(cls, mean: tuple[float, float, float]) -> tuple[float, float, float]:
+    def _check_mean(cls, mean: tuple[float, float, float]) -> tuple[float, float, float]:
         if not all(0 <= value <= 255 for value in mean):
-            raise ValueError("each value must be 0 to 255, as an image's are")
+            raise ValueError("each value must be 0 to 255")
         return mean
 
     @field_validator("scale")
     @classmethod
-    def _positive(cls, scale: tuple[float, float, float]) -> tuple[float, float, float]:
+    def _check_scale(cls, scale: tuple[float, float, float]) -> tuple[float, float, float]:
         if not all(1e-6 < value < 1e6 for value in scale):
-            raise ValueError("each value must be positive, and neither tiny nor huge")
+            raise ValueError("each value must be between 1e-6 and 1e6")
         return scale
 
     @property
@@ -144,32 +142,32 @@ class Input(_Part):
         return self.shape[3]
 
 
-class Output(_Part):
+class Output(CardModel):
     """The label map: integers from `values[0]` to `values[1]`, both included."""
 
-    name: str = Field(pattern=_PORT_NAME, max_length=100)
+    name: str = Field(pattern=_TENSOR_NAME, max_length=100)
     shape: tuple[int, int, int, int]
     layout: Literal["NCHW"]
     values: tuple[int, int]
 
 
-class ClassLabel(_Part):
+class ClassLabel(CardModel):
     name: Label
     color: Colour
 
     @field_validator("color")
     @classmethod
-    def _byte(cls, color: Colour) -> Colour:
+    def _check_color(cls, color: Colour) -> Colour:
         if not all(0 <= value <= 255 for value in color):
             raise ValueError("each value must be 0 to 255")
         return color
 
 
-class Accuracy(_Part):
-    """A published figure (per cent) and how it was taken: by one of protocols.py's, or by one that it does not have.
+class Accuracy(CardModel):
+    """A published figure in per cent, and the protocol that it was measured by.
 
-    Those are `slide`, the mean of windows that slide over the image, and `full_size`, whole images at a scale that is
-    not the model's.
+    `crop`, `pad` and `whole` are those of `evaluate`, which does not have the other two: `slide`, the mean over
+    windows that slide over the image, and `full_size`, whole images at another scale than `whole` has.
     """
 
     metric: Literal["mean_iou", "mean_dice"]
@@ -180,17 +178,17 @@ class Accuracy(_Part):
     description: Text | None = None
 
 
-NOT_STATED = "not stated"  # the name of a licence that nobody has told
+NOT_STATED = "not stated"  # a licence's name if nobody has given one
 
 
-class License(_Part):
+class License(CardModel):
     name: Text
     file: str | None = Field(default=None, pattern=FILE_NAME, max_length=200)
     url: Text | None = None
 
 
-class ModelCard(_Part):
-    """One `model.yml`. `path` is where it was read from; local sources and the dataset lie beside it, in `folder`."""
+class ModelCard(CardModel):
+    """One `model.yml`, read from `path`. Local sources and the dataset are in its folder, `folder`."""
 
     name: str = Field(pattern=MODEL_NAME, max_length=100)
     description: Text
@@ -198,7 +196,7 @@ class ModelCard(_Part):
     framework: Literal["pytorch"]
     references: list[Text] = []
     files: list[CheckpointFile] = Field(min_length=1, max_length=1)
-    # The network: one of mmsegmentation's configs, or a config's `model` section as plain data.
+    # The network: the name of an mmsegmentation config, or a config's `model` section as plain data.
     config: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_][\w.+/-]*\.py$", max_length=200)
     network: dict[str, Any] | None = None
     # Numbers only: a string could name a class for the registry to build.
@@ -216,21 +214,21 @@ class ModelCard(_Part):
 
     @field_validator("config")
     @classmethod
-    def _inside(cls, config: str | None) -> str | None:
+    def _check_config(cls, config: str | None) -> str | None:
         if ".." in (config or "").split("/"):
             raise ValueError("must stay inside mmsegmentation's configs")
         return config
 
     @field_validator("network")
     @classmethod
-    def _plain(cls, network: dict[str, Any] | None) -> dict[str, Any] | None:
+    def _check_network(cls, network: dict[str, Any] | None) -> dict[str, Any] | None:
         if network is not None:
             check_network(network)
         return network
 
     @field_validator("config_overrides")
     @classmethod
-    def _of_sane_size(cls, overrides: dict[str, Any]) -> dict[str, Any]:
+    def _check_overrides(cls, overrides: dict[str, Any]) -> dict[str, Any]:
         if len(overrides) > _MAX_OVERRIDES:
             raise ValueError(f"{len(overrides)} are too many (at most {_MAX_OVERRIDES})")
         for key, value in overrides.items():
@@ -242,11 +240,11 @@ class ModelCard(_Part):
         return overrides
 
     @model_validator(mode="after")
-    def _consistent(self) -> ModelCard:
+    def _check_consistency(self) -> ModelCard:
         if (self.config is None) == (self.network is None):
-            raise ValueError("exactly one of config and network must say what is built")
+            raise ValueError("needs exactly one of config and network")
         if self.network is not None and self.config_overrides:
-            raise ValueError("config_overrides are of a config, not of a network")
+            raise ValueError("config_overrides change a config, not a network")
         if self.output.shape != (1, 1, self.input.height, self.input.width):
             raise ValueError(f"output.shape {list(self.output.shape)} does not fit the input's height and width")
         if self.output.values != (0, len(self.classes) - 1):
@@ -271,7 +269,7 @@ class ModelCard(_Part):
         return self.files[0]
 
     def at(self, path: Path) -> ModelCard:
-        """The card as one that lies at `path`."""
+        """A copy of the card with this `path`."""
         card = self.model_copy()
         card._path = path
         return card
@@ -299,9 +297,9 @@ def load_card(path: Path) -> ModelCard:
 
 
 def explain(error: ValidationError) -> str:
-    """The first fault in words, and how many more there are."""
+    """The first fault in words, and the number of the others."""
     faults = error.errors()
-    # An unknown key is usually a misspelt one, and explains the "missing" beside it: say it first.
+    # An unknown key is usually a misspelt one, and explains why another is "missing": report it first.
     first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     place = ".".join(str(part) for part in first["loc"]) or "card"
     if first["type"] == "extra_forbidden":

@@ -1,7 +1,4 @@
-"""From a name on the command line to a model card: a built-in model's, one of mmsegmentation's index, or a `model.yml`.
-
-What the index has is model_index.py's business, and what becomes of its entries derived_card.py's.
-"""
+"""Find the card of a model named on the command line, and list the models that have a name."""
 
 from __future__ import annotations
 
@@ -18,11 +15,12 @@ from pspnet_convert.errors import CardError
 
 DEFAULT_MODEL = "pspnet-pytorch"
 _PACKAGE = Path(__file__).parent.parent
+_ADVICE = "Run `pspnet-convert list` for all names, or give the path of a model.yml."
 
 
 @dataclass(frozen=True)
 class Listed:
-    """What one chooses a model by. `crop_size` is height and width; `metrics` are per cent, by name."""
+    """A row of `list`. `crop_size` is height and width; `metrics` are per cent, by name."""
 
     name: str
     dataset: str | None
@@ -38,18 +36,18 @@ class Listed:
 
 
 def shipped(name: str) -> Path:
-    """A file or folder that lies at the repository's top level, or inside the package once it is a wheel."""
+    """A file or folder of the repository's top level; a wheel has it inside the package."""
     in_wheel = _PACKAGE / name
     return in_wheel if in_wheel.exists() else _PACKAGE.parent / name
 
 
 def built_in() -> dict[str, Path]:
-    """The names of the built-in models, and where their cards lie."""
+    """The names of the built-in models and the paths of their cards."""
     return {DEFAULT_MODEL: shipped("model.yml"), "demo": _PACKAGE / "data" / "demo" / "model.yml"}
 
 
 def find_card(model: str = DEFAULT_MODEL) -> ModelCard:
-    """The card of a built-in or published model, or of a `model.yml` (or a folder that holds one); else CardError."""
+    """The card of a built-in or published model, a `model.yml`, or a folder that holds one; CardError if none fits."""
     cards = built_in()
     if model in cards:
         return load_card(cards[model])
@@ -65,41 +63,41 @@ def find_card(model: str = DEFAULT_MODEL) -> ModelCard:
         return load_card(path / "model.yml")
     guess = difflib.get_close_matches(model, [*cards, *models], n=1)
     hint = f"Did you mean {guess[0]!r}? " if guess else ""
-    raise CardError(f"no model named {model!r}", f"{hint}`list` shows all names; or give the path of a model.yml.")
+    raise CardError(f"no model named {model!r}", f"{hint}{_ADVICE}")
 
 
 def names() -> list[str]:
-    """Of all models that are neither files nor folders."""
+    """The names of all built-in and published models."""
     return [*built_in(), *(one.name for one in published())]
 
 
 def listed(dataset: str = "", backbone: str = "", search: str = "") -> list[Listed]:
-    """The models of the catalog, built-in ones first, whose dataset and backbone hold these texts, in any case.
+    """The catalog's models, built-in ones first, with these texts in dataset and backbone. Case does not matter.
 
-    `search` may be anywhere in name, dataset or backbone.
+    `search` may occur in name, dataset or backbone.
     """
     entries = published()
-    models = [_built_in(load_card(path), entries) for path in built_in().values()]
-    models += [_published(entry) for entry in entries]
+    models = [_row_of_built_in(load_card(path), entries) for path in built_in().values()]
+    models += [_row_of_published(entry) for entry in entries]
     return [
         one
         for one in models
-        if _holds(one.dataset, dataset)
-        and _holds(one.backbone, backbone)
-        and _holds(" ".join(filter(None, (one.name, one.dataset, one.backbone))), search)
+        if _contains(one.dataset, dataset)
+        and _contains(one.backbone, backbone)
+        and _contains(" ".join(filter(None, (one.name, one.dataset, one.backbone))), search)
     ]
 
 
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # a text that no path can be
+    except OSError:  # the text cannot be a path
         return False
 
 
-def _built_in(card: ModelCard, entries: Sequence[Published]) -> Listed:
-    """Its backbone is that of its config, where that is one of the index's."""
-    # Of several figures the one that is taken as the index's are.
+def _row_of_built_in(card: ModelCard, entries: Sequence[Published]) -> Listed:
+    """A built-in model's row; the backbone is known if the index has the model's config."""
+    # Of several figures, prefer the one measured as the index's figures are.
     figure = min(card.accuracy, key=lambda figure: figure.protocol != "whole", default=None)
     return Listed(
         name=card.name,
@@ -112,7 +110,7 @@ def _built_in(card: ModelCard, entries: Sequence[Published]) -> Listed:
     )
 
 
-def _published(entry: Published) -> Listed:
+def _row_of_published(entry: Published) -> Listed:
     return Listed(
         name=entry.name,
         dataset=entry.dataset,
@@ -124,5 +122,5 @@ def _published(entry: Published) -> Listed:
     )
 
 
-def _holds(text: str | None, part: str) -> bool:
+def _contains(text: str | None, part: str) -> bool:
     return part.casefold() in (text or "").casefold()

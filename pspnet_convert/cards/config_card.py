@@ -1,8 +1,4 @@
-"""From an mmengine config to the parts of a card: its input, its output, its classes, how its accuracy was taken.
-
-Plain functions over the Config, for mmsegmentation's own and for a user's; which model it is, and where its checkpoint
-lies, is their callers' business.
-"""
+"""Read a card's input, output, classes and accuracy protocol from an mmengine config."""
 
 from __future__ import annotations
 
@@ -23,58 +19,58 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 INPUT_NAME, OUTPUT_NAME = "input.1", "segmentation_map"
-_WHOLE = 4  # times the short side: the scale of protocols.whole, mmsegmentation's (2048, 512)
+_LONG_SIDE = 4  # times the short side, in the scale of the protocol `whole`: mmsegmentation's (2048, 512)
 
 
 def read_config(path: Path) -> Config:
-    """The config with its bases; CardError if it cannot be read. A config is Python, and is run.
+    """Run a config, which is Python, with its bases, and return it. Raises CardError if it cannot be read.
 
-    Of one in mmengine's newer style, whose types are classes, a type is the class's name with that of its module.
-    What its lines print goes to stderr: stdout is for the command's own answer.
+    In mmengine's newer style a type is a class: it becomes the class's name with its module's. What the config prints
+    goes to stderr, since stdout is for the command's result.
     """
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):
-        warnings.simplefilter("ignore")  # of missing optional packages, at import, and of pkg_resources
-        provide_mmcv_ops()  # for what its custom_imports import
+        warnings.simplefilter("ignore")  # of missing optional packages and pkg_resources
+        provide_mmcv_ops()  # the config's custom_imports may need it
         from mmengine.config import Config
 
         try:
             return Config(Config.fromfile(str(path)).to_dict())
-        except (Exception, SystemExit) as error:  # whatever the config's own lines raise
+        except (Exception, SystemExit) as error:  # the config may raise anything
             raise CardError(f"{path}: cannot be read as a config: {first_line(error)}") from error
 
 
 def input_of(config: Config) -> Input:
-    """The image input: crop size as the shape, mean and scale by the data preprocessor.
+    """The image input: the crop size as its shape, mean and scale from the data preprocessor.
 
-    CardError where the config has no crop size, or what is no picture's.
+    Raises CardError if the config has no crop size, or values that an image input cannot have.
     """
     model = config.get("model", {})
     preprocessor = model.get("data_preprocessor") or config.get("data_preprocessor") or {}
-    height, width = _two(config.get("crop_size") or preprocessor.get("size"))
-    # mmsegmentation reads pictures as BGR; either flag has them turned round.
-    is_turned = preprocessor.get("bgr_to_rgb") or preprocessor.get("rgb_to_bgr")
+    height, width = _height_and_width(config.get("crop_size") or preprocessor.get("size"))
+    # mmsegmentation reads images as BGR; either flag reverses the channels.
+    is_reversed = preprocessor.get("bgr_to_rgb") or preprocessor.get("rgb_to_bgr")
     try:
         return Input(
             name=INPUT_NAME,
             shape=(1, 3, height, width),
             layout="NCHW",
-            color_order="RGB" if is_turned else "BGR",
+            color_order="RGB" if is_reversed else "BGR",
             mean=preprocessor.get("mean") or (0, 0, 0),
             scale=preprocessor.get("std") or (1, 1, 1),
             converted_color_order="BGR",
         )
     except ValidationError as error:
-        raise CardError(f"config: its input is no picture: {error.errors()[0]['msg']}") from error
+        raise CardError(f"config: its input is not an image: {error.errors()[0]['msg']}") from error
 
 
 def output_of(card_input: Input, classes: int) -> Output:
-    """The label map of images of the input's size."""
+    """The label map, of the input's height and width."""
     shape = (1, 1, card_input.height, card_input.width)
     return Output(name=OUTPUT_NAME, shape=shape, layout="NCHW", values=(0, classes - 1))
 
 
 def number_of_classes(config: Config) -> int:
-    """How many the decode head tells apart; CardError where it does so by a threshold, or does not say."""
+    """The decode head's number of classes; CardError if it gives none, or separates two classes by a threshold."""
     head = config.get("model", {}).get("decode_head", {})
     classes = head.get("num_classes") if isinstance(head, dict) else None
     if type(classes) is not int or classes < 2:
@@ -88,7 +84,7 @@ def number_of_classes(config: Config) -> int:
 
 
 def class_labels(names: Sequence[str], palette: Sequence[Sequence[int]], classes: int) -> list[ClassLabel]:
-    """Names with their RGB colours, one for each of `classes`; CardError where there are more or fewer of either."""
+    """Class names with their RGB colours. Raises CardError unless there are `classes` of each."""
     if len(names) != classes or len(palette) != classes:
         raise CardError(f"{len(names)} names and {len(palette)} colours do not fit the network's {classes} classes")
     try:
@@ -99,26 +95,27 @@ def class_labels(names: Sequence[str], palette: Sequence[Sequence[int]], classes
 
 
 def dataset_labels(config: Config) -> list[ClassLabel]:
-    """The classes of the dataset that the config trains on, as mmsegmentation's class of that dataset has them.
+    """The classes of the dataset that the config trains on, from mmsegmentation's class of that dataset.
 
-    CardError where it names none or several, one that mmsegmentation does not have, or one with other classes.
+    Raises CardError if the config trains on no dataset or several, if mmsegmentation does not have the dataset, or if
+    its number of classes is not the network's.
     """
     dataset = dataset_type(config)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of missing optional packages, at import
+        warnings.simplefilter("ignore")  # of missing optional packages
         provide_mmcv_ops()
         import mmseg.datasets
     found = getattr(getattr(mmseg.datasets, dataset, None), "METAINFO", {})
     if not found.get("classes") or not found.get("palette"):
-        raise CardError(f"config: mmsegmentation knows no classes of a dataset {dataset!r}")
+        raise CardError(f"config: mmsegmentation has no classes for the dataset {dataset!r}")
     try:
         return class_labels(found["classes"], found["palette"], number_of_classes(config))
     except CardError as error:
-        raise CardError(f"config: of {dataset}, {error.what}") from error
+        raise CardError(f"config: {dataset}: {error.what}") from error
 
 
 def dataset_type(config: Config) -> str:
-    """The name of the dataset's class, which may lie in wrappers (RepeatDataset, ConcatDataset)."""
+    """The name of the dataset's class, which may be inside wrappers (RepeatDataset, ConcatDataset)."""
     types = sorted(set(_types(config.get("train_dataloader", {}).get("dataset", {}))))
     if len(types) != 1:
         raise CardError(f"config: trains on {', '.join(types) or 'no dataset'}, not on one dataset")
@@ -126,32 +123,32 @@ def dataset_type(config: Config) -> str:
 
 
 def test_protocol(config: Config, card_input: Input) -> tuple[Literal["whole", "full_size", "slide"], str]:
-    """How mmsegmentation takes its accuracy by this config, as a word for the card, and in words.
+    """How mmsegmentation measures accuracy by this config: the protocol's name in the card, and a description.
 
-    `slide`: the mean of windows, which a converted model can only be one of. `whole` is protocols.whole, which holds
-    for the test pipeline's scale (4 side, side) alone; whole images at any other scale are `full_size`.
+    `slide` is the mean over windows; a converted model computes one window. `whole` needs the scale (4 side, side) in
+    the test pipeline; whole images at any other scale are `full_size`.
     """
     scale = _test_scale(config)
     at = "" if scale is None else f" at scale {scale}"
     mode = config.model.get("test_cfg", {})
     if mode.get("mode") == "slide":
-        windows, stride = ("x".join(map(str, _two(mode.get(key)))) for key in ("crop_size", "stride"))
+        windows, stride = ("x".join(map(str, _height_and_width(mode.get(key)))) for key in ("crop_size", "stride"))
         return "slide", f"images{at}, the mean of windows of {windows} with stride {stride}"
     side = min(card_input.height, card_input.width)
-    is_ours = scale == (_WHOLE * side, side)
+    is_ours = scale == (_LONG_SIDE * side, side)
     return ("whole" if is_ours else "full_size"), f"whole images{at} with their aspect kept"
 
 
-def _two(size: Any) -> tuple[int, int]:
-    """Height and width, from both or from one for both."""
+def _height_and_width(size: Any) -> tuple[int, int]:
+    """Height and width, from a pair or from one number for both."""
     both = (size, size) if type(size) is int else tuple(size or ())
     if len(both) != 2 or not all(type(side) is int for side in both):
-        raise CardError(f"config: {size!r} is no size; crop_size says which images it is trained on")
+        raise CardError(f"config: {size!r} is no height and width", "Set crop_size to the size of the training images.")
     return both
 
 
 def _types(dataset: Any) -> Iterator[str]:
-    """The types of the datasets in `dataset`, which may be a list, or wrap another or several."""
+    """The types of the datasets in `dataset`: a dataset, a list of them, or a wrapper around one or several."""
     for one in dataset if isinstance(dataset, (list, tuple)) else [dataset]:
         wrapped = one.get("dataset") or one.get("datasets")
         if wrapped:
@@ -161,7 +158,7 @@ def _types(dataset: Any) -> Iterator[str]:
 
 
 def _test_scale(config: Config) -> tuple[int, int] | None:
-    """Of the test pipeline's Resize; None where it has none."""
+    """The scale of the test pipeline's Resize; None if it has none."""
     loader = config.get("test_dataloader") or {}
     pipeline = loader.get("dataset", {}).get("pipeline", [])
     scales = (step.get("scale") for step in pipeline if step.get("type") == "Resize")

@@ -1,6 +1,6 @@
-"""Single values of mmsegmentation's configs, read off their text: a config is not run for them, nor mmengine imported.
+"""Read single values from the text of mmsegmentation's configs, without running them or importing mmengine.
 
-Enough to choose among hundreds of configs in a moment; what a config means as a whole is config_card.py's business.
+This is fast enough to choose among hundreds of configs.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Any
 
 
 class ConfigTexts:
-    """Configs by their paths, each read once."""
+    """Configs by path; each file is read once."""
 
     def __init__(self) -> None:
         self._known: dict[Path, Mapping[str, ast.expr]] = {}
 
     def value(self, path: Path, *keys: str) -> Any:
-        """The literal under nested `keys`, of the file itself, or else of the first of its bases that has it.
+        """The literal under nested `keys` in the file, or else in the first of its bases that has it.
 
-        None where there is none, where it is no literal, or where a key leads into something that is no dictionary.
+        None if there is none, if it is not a literal, or if a key leads into something other than a dictionary.
         """
         assignments = self._assignments(path)
         node: ast.expr | None = assignments.get(keys[0])
@@ -40,7 +40,7 @@ class ConfigTexts:
         if path not in self._known:
             try:
                 statements = ast.parse(path.read_bytes()).body
-            except (OSError, SyntaxError, ValueError):  # another's file, and no PSPNet of ours
+            except (OSError, SyntaxError, ValueError):  # no config, so no PSPNet
                 statements = []
             self._known[path] = {
                 target.id: statement.value
@@ -59,7 +59,7 @@ class ConfigTexts:
 
 
 def _entries(node: ast.expr) -> Mapping[str, ast.expr] | None:
-    """What `dict(key=...)` or `{"key": ...}` holds; None of anything else."""
+    """What `dict(key=...)` or `{"key": ...}` holds; None for anything else."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
         return {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg is not None}
     if isinstance(node, ast.Dict):

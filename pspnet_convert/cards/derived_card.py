@@ -1,7 +1,6 @@
-"""The card of a model that mmsegmentation publishes, from its index and its config: nothing in it is copied by hand.
+"""Make the card of a model that mmsegmentation publishes, from its index and the model's config.
 
-Which models there are is model_index.py's business. Size and SHA-256 of the checkpoint are not known: the card has
-the digest's first eight digits.
+Size and SHA-256 of the checkpoint are not known there: the card has the digest's first eight digits.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from pspnet_convert.cards import config_card
 from pspnet_convert.cards.card import Accuracy, CheckpointFile, License, ModelCard
 from pspnet_convert.cards.model_index import Published, package_folder
 
-# The index's names of per cent figures for whole images, without flips and scales, and the card's.
+# From the index's names to the card's: figures in per cent, taken without flips and at one scale.
 _METRICS = {"mIoU": "mean_iou", "mDice": "mean_dice"}
 _LICENCES = {
     "Apache License 2.0": License(
@@ -26,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def derived_card(model: Published) -> ModelCard:
-    """The model's card; CardError where its config does not say what a card needs."""
+    """The model's card; CardError if its config lacks what a card needs."""
     path = package_folder() / "configs" / model.config
     config = config_card.read_config(path)
     card_input = config_card.input_of(config)
@@ -60,7 +59,7 @@ def derived_card(model: Published) -> ModelCard:
 
 
 def licence_of(model: Published) -> License:
-    """By its SPDX identifier and with its text, where it is one that this tool knows; else in the index's words."""
+    """The licence, with SPDX identifier and text if this tool knows it, else by the index's name for it."""
     return _LICENCES.get(model.licence) or License(name=model.licence)
 
 
@@ -72,5 +71,5 @@ def _description(model: Published, classes: int) -> str:
     stated, usual = (urlsplit(url).netloc for url in (model.stated_url, model.url))
     if stated == usual:
         return text
-    log.warning("%s: its URL in the index has the host %s; %s, as of the others, is asked", model.name, stated, usual)
-    return f"{text} (In mmsegmentation's index its URL has the host {stated}, which is taken for a misspelling.)"
+    log.warning("%s: its URL in the index has the host %s; using %s, as for the others", model.name, stated, usual)
+    return f"{text} (Its URL in mmsegmentation's index has the host {stated}, which is probably misspelled.)"

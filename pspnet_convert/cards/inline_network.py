@@ -1,8 +1,4 @@
-"""A network inside a card: which plain data may say what is built, however hostile who wrote it.
-
-The data is an mmsegmentation config's `model` section. It is built by network.py; where a user's own comes from is
-own_model.py's business.
-"""
+"""Check the network inside a card, a config's `model` section: it must be harmless plain data, whoever wrote it."""
 
 from __future__ import annotations
 
@@ -11,8 +7,8 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 SEGMENTOR, HEAD = "EncoderDecoder", "PSPHead"
-# By name, since mmengine's registries know more: names with a dot are imported, and TIMMBackbone and VPD, for two, read
-# files and download. What is here is built of nothing but its arguments.
+# A list, because mmengine's registries have more: they import names with a dot, and TIMMBackbone and VPD, for example,
+# read files and download. Those listed here use nothing but their arguments.
 BACKBONES = (
     "CGNet",
     "FastSCNN",
@@ -39,15 +35,15 @@ _KINDS: Mapping[str, Collection[str]] = {
     "neck.type": NECKS,
     "decode_head.type": (HEAD,),
 }
-# Files, URLs and what else weights come from; keys that begin with an underscore are mmengine's own orders.
+# Keys that load weights from files or URLs. (Keys with a leading underscore, which mmengine obeys, are refused too.)
 WEIGHTS = ("checkpoint", "checkpoint_path", "init_cfg", "pretrained")
 _MAX_DEPTH, _MAX_ITEMS, _MAX_VALUES, _MAX_NUMBER = 8, 100, 2000, 16384
 
 
 def check_network(network: Mapping[str, Any]) -> None:
-    """ValueError, with the place, for what is no PSPNet's `model` section in plain data of a sane size.
+    """Raise ValueError, with the place, unless `network` is a PSPNet's `model` section in plain data of limited size.
 
-    Values are None, truth values, finite numbers of at most 16384, names, and lists and dictionaries of these.
+    Values are None, truth values, finite numbers from -16384 to 16384, names, and lists and dictionaries of these.
     """
     for number, (place, value) in enumerate(_values(network, "", 0)):
         if number >= _MAX_VALUES:
@@ -58,11 +54,11 @@ def check_network(network: Mapping[str, Any]) -> None:
         for key in place.split("."):
             part = part.get(key) if isinstance(part, dict) else None
         if part is None:
-            raise ValueError(f"{place} is missing, which must be {_one_of(_KINDS[place])}")
+            raise ValueError(f"{place} is missing; it must be {_one_of(_KINDS[place])}")
 
 
 def _values(data: Any, place: str, depth: int) -> Iterator[tuple[str, Any]]:
-    """Each value that is no list or dictionary, and its place."""
+    """Each value and its place; lists and dictionaries are entered."""
     if depth > _MAX_DEPTH:
         raise ValueError(f"{place}: nested deeper than {_MAX_DEPTH}")
     if not isinstance(data, (dict, list)):
@@ -80,7 +76,7 @@ def _check_key(place: str, key: Any, value: Any) -> None:
     if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", key):
         raise ValueError(f"{place}: {str(key)[:100]!r} is no key of a network")
     if key in WEIGHTS:
-        raise ValueError(f"{place}: {key} is not allowed, the checkpoint has the weights")
+        raise ValueError(f"{place}: {key} is not allowed: weights come from the checkpoint")
     if key == "type" and not isinstance(value, str):
         raise ValueError(f"{place}: type is no name")
 
@@ -94,7 +90,7 @@ def _check_value(place: str, value: Any) -> None:
             if value not in allowed:
                 raise ValueError(f"{place}: {value!r} is not {_one_of(allowed)}")
     elif isinstance(value, (int, float)):
-        if not -_MAX_NUMBER <= value <= _MAX_NUMBER:  # which NaN is not either
+        if not -_MAX_NUMBER <= value <= _MAX_NUMBER:  # NaN fails this too
             raise ValueError(f"{place}: is too large (numbers up to {_MAX_NUMBER})")
     elif value is not None:
         raise ValueError(f"{place}: {type(value).__name__} is no plain value")

@@ -1,6 +1,6 @@
-"""The lock file of an output folder: which file a checkpoint was of whose SHA-256 the card knew the beginning alone.
+"""The lock file of an output folder: sizes and whole SHA-256s of checkpoints for which a card has a few digits only.
 
-Written on the first download, meant to be committed, obeyed ever after. When a card is pinned is job.py's business.
+Written on the first download and meant to be committed: later downloads must match it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pspnet_convert.workspace import folder_lock
 
 LOCK_FILE = "pspnet-convert.lock"
 _MAX_BYTES = 1 << 20
-_TEMPORARY = ".pinning-"  # of its own: other files that are being made in the output folder are other processes'
-_ADVICE = "Take it back from version control, or remove it to pin anew what is downloaded then."
+_TEMPORARY = ".pinning-"  # not TEMPORARY: folders of that name may belong to other processes
+_ADVICE = "Restore it from version control, or remove it: the next download is then pinned."
 log = logging.getLogger(__name__)
 
 
@@ -44,26 +44,26 @@ class _Lock(BaseModel):
 
 
 def pinned(card: ModelCard, output_dir: Path) -> ModelCard:
-    """The card with the size and SHA-256 that the lock file in `output_dir` has for it; as it is if it has none.
+    """The card with its size and SHA-256 from the lock file in `output_dir`; unchanged if that has none for it.
 
-    Raises CardError for a lock file that cannot be read, or has another file for the model; DigestError for one that
-    contradicts the card.
+    Raises CardError if the lock file cannot be read or pins another file name, DigestError if it contradicts the
+    card's digest or size.
     """
     path = output_dir / LOCK_FILE
     pin = _read(path).checkpoints.get(card.name)
-    return card if pin is None else _with(card, pin, path)
+    return card if pin is None else _with_pin(card, pin, path)
 
 
 def write_pin(card: ModelCard, output_dir: Path, sha256: str, size: int) -> ModelCard:
-    """The card pinned to a file that it accepts, which the lock file in `output_dir` has from now on.
+    """Pin the card's checkpoint to `sha256` and `size` (bytes) in the lock file of `output_dir`; the pinned card.
 
-    What another process has pinned in the meantime stays, and holds for this model too: see `pinned` for the errors.
-    Raises WorkspaceError where the file cannot be written.
+    What another process has pinned in the meantime stays: DigestError if that is another file for this model. Raises
+    what `pinned` raises, and WorkspaceError if the lock file cannot be written.
     """
     path = output_dir / LOCK_FILE
     with folder_lock(output_dir / "public"):
-        for left in output_dir.glob(f"{_TEMPORARY}*"):  # by a run that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        for stale in output_dir.glob(f"{_TEMPORARY}*"):  # left by a run that was killed
+            shutil.rmtree(stale, ignore_errors=True)
         lock = _read(path)
         found = Pin(file=card.checkpoint.name, sha256=sha256, size=size)
         pin = lock.checkpoints.get(card.name, found)
@@ -77,10 +77,10 @@ def write_pin(card: ModelCard, output_dir: Path, sha256: str, size: int) -> Mode
             with write_atomically(path, prefix=_TEMPORARY) as (temporary,):
                 temporary.write_text(content + "\n", encoding="utf-8")
             log.info("%s: pinned to sha256 %s in %s", card.name, sha256, path)
-    return _with(card, pin, path)
+    return _with_pin(card, pin, path)
 
 
-def _with(card: ModelCard, pin: Pin, path: Path) -> ModelCard:
+def _with_pin(card: ModelCard, pin: Pin, path: Path) -> ModelCard:
     file = card.checkpoint
     if pin.file != file.name:
         raise CardError(
@@ -100,13 +100,13 @@ def _with(card: ModelCard, pin: Pin, path: Path) -> ModelCard:
 
 def _read(path: Path) -> _Lock:
     if path.exists() and not path.is_file():
-        raise CardError(f"{path}: is no file", _ADVICE)  # a pipe would have the reader wait for ever
+        raise CardError(f"{path}: is no file", _ADVICE)  # reading a pipe would wait for ever
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
             raise CardError(f"{path}: is too large for a lock file (more than {_MAX_BYTES} bytes)", _ADVICE)
-        return _Lock.model_validate(json.loads(content.decode("utf-8"), object_pairs_hook=_without_doubles))
+        return _Lock.model_validate(json.loads(content.decode("utf-8"), object_pairs_hook=_unique_keys))
     except FileNotFoundError:
         return _Lock()
     except OSError as error:
@@ -119,11 +119,11 @@ def _read(path: Path) -> _Lock:
         raise CardError(f"{path}: is no lock file: {first_line(error)}", _ADVICE) from error
 
 
-def _without_doubles(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; ValueError for a key that is there twice, as after a bad merge, of which json takes the last."""
+def _unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object as a dict; ValueError for a repeated key (as after a bad merge), where json takes the last."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"{key[:100]!r} is there twice")
+            raise ValueError(f"{key[:100]!r} occurs twice")
         found[key] = value
     return found

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself beside its weights."""
+"""What a checkpoint says about its classes and its training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metadata:
-    """What the checkpoint says of itself; None where it says nothing. Of `classes` each is printable, and not empty."""
+    """A checkpoint's metadata; None for what it does not state. Each of `classes` is printable and not empty."""
 
     classes: list[str] | None = None
     palette: list[list[int]] | None = None

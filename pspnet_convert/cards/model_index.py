@@ -1,7 +1,6 @@
-"""What mmsegmentation publishes: the models of its index whose decode head is PSPHead, as its package lists them.
+"""The models with PSPNet's head that mmsegmentation publishes, read from the index in its package.
 
-Reads the package's metafiles and the text of its configs, and imports neither mmsegmentation nor torch; how a card
-is made of an entry is derived_card.py's business.
+Reads the package's metafiles and the text of its configs, and imports neither mmsegmentation nor torch.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from pspnet_convert.errors import DependencyError
 
 HEAD = "PSPHead"
 # `<what>_<date>_<time>-<first eight hex digits of the SHA-256>.pth`
-_WEIGHTS = re.compile(r"(?P<words>.+)_\d{8}_\d{6}-(?P<digest>[0-9a-f]{8})\.pth")
-# The C loader reads the same YAML ten times as fast, and is not part of every PyYAML.
+_CHECKPOINT_NAME = re.compile(r"(?P<words>.+)_\d{8}_\d{6}-(?P<digest>[0-9a-f]{8})\.pth")
+# The C loader is ten times as fast, but not every PyYAML has it.
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -32,8 +31,8 @@ _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 class Published:
     """A model of the index. `config` is a file below mmsegmentation's configs, `crop_size` height and width.
 
-    `metrics` are per cent, by the index's names. `url` is the checkpoint's, as it can be asked for; `stated_url` is
-    what the index has, another where that has a host of its own. `licence` is in the index's words.
+    `metrics` are per cent, by the index's names. `url` is where the checkpoint is downloaded from; `stated_url` is
+    the index's URL, where the host may be misspelled. `licence` is the index's name for it.
     """
 
     name: str
@@ -54,7 +53,7 @@ class Published:
     @property
     def digest_prefix(self) -> str | None:
         """The first eight hex digits of the checkpoint's SHA-256, which end its file's name."""
-        found = _WEIGHTS.fullmatch(self.file_name)
+        found = _CHECKPOINT_NAME.fullmatch(self.file_name)
         return found["digest"] if found else None
 
 
@@ -67,28 +66,28 @@ def package_folder() -> Path:
 
 
 def published(folder: Path | None = None) -> list[Published]:
-    """All models with PSPNet's head, in the index's order, each under a name of its own.
+    """All models with PSPNet's head, in the index's order, each with a unique name.
 
-    `folder` holds model-index.yml and is the installed package's if None. DependencyError where it has no index.
+    `folder` holds model-index.yml (default: the installed package's). Raises DependencyError if there is no index.
     """
     folder = folder or package_folder()
     index = folder / "model-index.yml"
     if not index.is_file():
-        raise DependencyError(f"{index}: mmsegmentation comes without its model index", "Install it by pip.")
+        raise DependencyError(f"{index}: mmsegmentation's model index is missing", "Install mmsegmentation with pip.")
     texts = ConfigTexts()
     heads: list[Path] = []  # the configs with PSPNet's head
     entries: list[dict[str, Any]] = []
     collections: dict[str, dict[str, Any]] = {}
     for metafile in (folder / name for name in _read(index)["Import"]):
-        here = [path for path in sorted(metafile.parent.glob("*.py")) if _is_pspnet(texts, path)]
-        if here:  # a metafile tells of the configs beside it; the others need not be read
-            heads += here
+        configs = [path for path in sorted(metafile.parent.glob("*.py")) if _is_pspnet(texts, path)]
+        if configs:  # a metafile describes the configs in its own folder; the other metafiles need not be read
+            heads += configs
             content = _read(metafile)
             collections.update((one["Name"], one) for one in content.get("Collections", []))
-            entries += [entry for entry in content["Models"] if folder / entry["Config"] in here]
-    entries = list(_told_apart(entries, [path.relative_to(folder).as_posix() for path in heads]))
+            entries += [entry for entry in content["Models"] if folder / entry["Config"] in configs]
+    entries = list(_with_true_configs(entries, [path.relative_to(folder).as_posix() for path in heads]))
     host = _usual_host(entries)
-    return [_published(entry, collections, host, texts, folder) for entry in entries]
+    return [_from_entry(entry, collections, host, texts, folder) for entry in entries]
 
 
 def _read(path: Path) -> Any:
@@ -99,41 +98,42 @@ def _is_pspnet(texts: ConfigTexts, path: Path) -> bool:
     return texts.value(path, "model", "decode_head", "type") == HEAD
 
 
-def _told_apart(entries: Sequence[dict[str, Any]], configs: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The entries, each with the config that it was trained by.
+def _with_true_configs(entries: Sequence[dict[str, Any]], configs: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The entries, each with the config that it was trained with.
 
-    Where the index names one config twice, one of the two is wrong: then what the weights' file name says decides.
+    If the index names a config twice, one of the two is wrong: the name of the checkpoint's file then decides.
     """
     times = Counter(entry["Config"] for entry in entries)
     for entry in entries:
         if times[entry["Config"]] == 1:
             yield entry
             continue
-        words = _words(_weights_words(entry["Weights"]))
-        # The index's own config first: it stays where another fits no better.
-        beside = [entry["Config"], *(path for path in configs if Path(path).parent == Path(entry["Config"]).parent)]
-        best = min(beside, key=lambda path: len(words ^ _words(Path(path).stem)))
+        parts = _name_parts(_checkpoint_stem(entry["Weights"]))
+        # The index's config is first: it stays unless another fits better.
+        fitting = [entry["Config"], *(path for path in configs if Path(path).parent == Path(entry["Config"]).parent)]
+        best = min(fitting, key=lambda path: len(parts ^ _name_parts(Path(path).stem)))
         yield {**entry, "Config": best, "Name": Path(best).stem}
 
 
-def _weights_words(url: str) -> str:
+def _checkpoint_stem(url: str) -> str:
+    """The checkpoint's file name without date, time and digest."""
     name = url.rpartition("/")[2]
-    found = _WEIGHTS.fullmatch(name)
+    found = _CHECKPOINT_NAME.fullmatch(name)
     return found["words"] if found else name
 
 
-def _words(name: str) -> frozenset[str]:
-    """What a file name says, in parts. Older names write `4x4` for what newer ones write as `4xb4`."""
+def _name_parts(name: str) -> frozenset[str]:
+    """The parts of a file name. Older names have `4x4` where newer ones have `4xb4`."""
     return frozenset(re.sub(r"^(\d)x(\d)$", r"\1xb\2", word) for word in re.split("[_-]", name))
 
 
 def _usual_host(entries: Sequence[Mapping[str, Any]]) -> str:
-    """The host of most checkpoints: one that stands alone is a misspelling, from which nothing is to be fetched."""
+    """The host of most checkpoints. Another one is a misspelling, and nothing must be downloaded from it."""
     hosts = Counter(urlsplit(entry["Weights"]).netloc for entry in entries)
     return hosts.most_common(1)[0][0] if hosts else ""
 
 
-def _published(
+def _from_entry(
     entry: Mapping[str, Any],
     collections: Mapping[str, Mapping[str, Any]],
     host: str,

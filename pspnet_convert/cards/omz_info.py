@@ -1,4 +1,4 @@
-"""A card as Open Model Zoo's `omz_info_dumper` prints its models, for scripts that read that."""
+"""A card in the format of Open Model Zoo's `omz_info_dumper`, for scripts that read that."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pspnet_convert.workspace import PRECISIONS
 
 
 def omz_info(card: ModelCard) -> dict[str, Any]:
-    """The dumper's keys, in its order, in plain values; None where it has None, of what a card does not say."""
+    """The dumper's keys in its order, with plain values; None for what a card does not have, as in the dumper."""
     return {
         "name": card.name,
         "composite_model_name": None,
         "description": card.description,
-        "framework": "onnx",  # as the dumper has it where a model's way to IR is by ONNX
+        "framework": "onnx",  # the dumper's value for a model that is converted through ONNX
         "license_url": card.license.url,
         "accuracy_config": None,
-        # Of a card that is derived from a config there is no file.
+        # A card derived from a config has no file: its path is the config's.
         "model_config": str(card.path.absolute()) if card.path.suffix != ".py" else None,
         "precisions": sorted(PRECISIONS),
         "subdirectory": f"public/{card.name}",

@@ -1,7 +1,7 @@
-"""The card of a user's own model: what its config and its checkpoint say, the network as plain data inside.
+"""Make the card of a user's own model from its config and checkpoint, with the network inside as plain data.
 
-The config is a Python program and is run here, once: card, manifest and rebuild hold all that came of it, and need it
-no more. It comes from the user's own command line, never from a card or manifest.
+The config is a Python program from the user's command line, and is run here only: card, manifest and rebuild do not
+need it again.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ from pspnet_convert.cards.inline_network import WEIGHTS, check_network
 from pspnet_convert.cards.metadata import Metadata
 from pspnet_convert.errors import CardError, CheckpointError
 from pspnet_convert.files import sha256_of, write_text
-from pspnet_convert.pytorch.checkpoint import read_metadata
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-_SIDE = 512  # of mmsegmentation's usual crops
-# Of training, of the pictures (which the card has at its own places), or of what lies beside the decode head's output.
-_LEFT_OUT = {
+_DEFAULT_SIDE = 512  # pixels; mmsegmentation's usual crop size
+# Keys for training, for the input (the card has that elsewhere) and for what does not change the decode head's output.
+_NOT_NEEDED = {
     *WEIGHTS,
     "auxiliary_head",
     "data_preprocessor",
@@ -40,9 +39,9 @@ _LEFT_OUT = {
     "test_cfg",
     "train_cfg",
 }
-# What of a card neither config nor checkpoint says.
-_TEXTS = ("description", "references", "gflops", "mparams", "accuracy", "dataset", "license")
-# Classes that mmcv's registry knows by another name than their own.
+# The fields of a card that neither config nor checkpoint gives.
+_KEPT_FIELDS = ("description", "references", "gflops", "mparams", "accuracy", "dataset", "license")
+# Classes that have another name in mmcv's registry.
 _REGISTERED = {
     "BatchNorm2d": "BN2d",
     "ConvAWS2d": "ConvAWS",
@@ -54,18 +53,16 @@ _REGISTERED = {
     "LayerNorm": "LN",
     "SyncBatchNorm": "SyncBN",
 }
-_MEND = "Mend the classes or the palette in its meta."
+_ADVICE = "Correct the classes or the palette in the checkpoint's meta."
 log = logging.getLogger(__name__)
 
 
-def own_card(config_path: Path, checkpoint: Path) -> ModelCard:
-    """The card of the model of a config, of mmsegmentation 0.x or 1.x, and a checkpoint; the config is run.
+def own_card(config_path: Path, checkpoint: Path, metadata: Metadata) -> ModelCard:
+    """The card of a model from its config (of mmsegmentation 0.x or 1.x; it is run) and its checkpoint's `metadata`.
 
-    Raises CardError for a config that cannot be read, or is no PSPNet whose network can lie in a card;
-    CheckpointError for a checkpoint that cannot be read, or was trained for another number of classes.
+    Raises CardError if the config cannot be read, or is not a PSPNet that a card can describe; CheckpointError if the
+    checkpoint was trained for another number of classes, or its class names do not fit a card.
     """
-    if not checkpoint.is_file():
-        raise CheckpointError(f"{checkpoint}: there is no such checkpoint", "Give the model's own with --checkpoint.")
     config = config_card.read_config(config_path)
     try:
         network = _plain(config.get("model") or {})
@@ -74,14 +71,14 @@ def own_card(config_path: Path, checkpoint: Path) -> ModelCard:
         raise CardError(f"{config_path}: model.{error}", "This tool converts mmsegmentation's PSPNet.") from error
     _complete(config, config_path)
     card_input = config_card.input_of(config)
-    classes = _classes(read_metadata(checkpoint), config_card.number_of_classes(config), checkpoint)
+    classes = _classes(metadata, config_card.number_of_classes(config), checkpoint)
     try:
         return ModelCard(
             name=_name(config_path),
-            description=f"PSPNet by a config of its user's own, {_printable(config_path.name)}.",
+            description=f"PSPNet from a user's config, {_printable(config_path.name)}.",
             task_type="semantic_segmentation",
             framework="pytorch",
-            files=[_described(checkpoint)],
+            files=[_checkpoint_file(checkpoint)],
             network=network,
             input=card_input,
             output=config_card.output_of(card_input, len(classes)),
@@ -93,27 +90,27 @@ def own_card(config_path: Path, checkpoint: Path) -> ModelCard:
 
 
 def with_kept_texts(card: ModelCard, folder: Path) -> ModelCard:
-    """The card with what its user has added to the one of this very model that lies in `folder`.
+    """The card with what the user has added to this model's card in `folder`; CardError if that cannot be read.
 
-    CardError where that cannot be read. What was said of another checkpoint, its accuracy above all, is not of this.
+    A card of another checkpoint is ignored: its accuracy, above all, is not this checkpoint's.
     """
     path = folder / "model.yml"
     if not path.is_file():
         return card
     kept = load_card(path)
     if kept.checkpoint.sha256 != card.checkpoint.sha256:
-        log.warning("%s: is of another checkpoint, and is replaced", path)
+        log.warning("%s: describes another checkpoint and is replaced", path)
         return card
-    return card.model_copy(update={name: getattr(kept, name) for name in _TEXTS})
+    return card.model_copy(update={name: getattr(kept, name) for name in _KEPT_FIELDS})
 
 
 def keep_card(card: ModelCard, folder: Path) -> None:
-    """Write the card into `folder` as model.yml, unless it lies there: find_card then takes the folder."""
+    """Write the card to model.yml in `folder`, unless it is there already. find_card then accepts the folder."""
     path = folder / "model.yml"
     text = as_yaml(card.model_dump(mode="json", exclude_none=True))
     if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
         write_text(path, text)
-        log.info("%s: the card is %s; %s is a MODEL for every command", card.name, path, folder)
+        log.info("%s: wrote the card %s; every command takes %s as MODEL", card.name, path, folder)
 
 
 def voc_palette(classes: int) -> list[tuple[int, int, int]]:
@@ -130,36 +127,36 @@ def voc_palette(classes: int) -> list[tuple[int, int, int]]:
 
 
 def _plain(value: Any) -> Any:
-    """The section as lists and dictionaries of its own, less what a card's network does not need."""
+    """A copy of the section as plain lists and dictionaries, without what a card's network does not need."""
     if isinstance(value, Mapping):
-        kept = {key: _plain(inner) for key, inner in value.items() if key not in _LEFT_OUT}
-        if kept.get("_scope_") == "mmseg":  # by mmengine, of a base `mmseg::`; every part of a card is of this scope
+        kept = {key: _plain(inner) for key, inner in value.items() if key not in _NOT_NEEDED}
+        if kept.get("_scope_") == "mmseg":  # set by mmengine for a base `mmseg::`; a card needs no scope
             del kept["_scope_"]
         return {**kept, "type": registered(kept["type"])} if isinstance(kept.get("type"), str) else kept
     return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def registered(kind: str) -> str:
-    """The name that mmengine's registries have for a class of OpenMMLab's or PyTorch's; any other as it is."""
+    """The registry's name for a class of OpenMMLab or PyTorch that is given with its module; other names unchanged."""
     package, name = kind.partition(".")[0], kind.rpartition(".")[2]
     return _REGISTERED.get(name, name) if "." in kind and package in ("mmcv", "mmengine", "mmseg", "torch") else kind
 
 
 def _complete(config: Config, path: Path) -> None:
-    """Put where 1.x configs have it what 0.x configs say elsewhere, and the crop size where there is none."""
+    """Put a 0.x config's normalisation where 1.x configs have it, and set the crop size if there is none."""
     preprocessor = config.get("model", {}).get("data_preprocessor") or config.get("data_preprocessor")
     if not preprocessor:
         normalized = config.get("img_norm_cfg")
         if not normalized:
             raise CardError(
-                f"{path}: says neither data_preprocessor nor img_norm_cfg", "Add the mean and std of its training."
+                f"{path}: has neither data_preprocessor nor img_norm_cfg", "Add the mean and std used in training."
             )
         preprocessor = {key: normalized.get(key) for key in ("mean", "std")}
-        # mmcv's Normalize turns the colours round unless it is told not to.
+        # mmcv's Normalize converts BGR to RGB by default.
         config.data_preprocessor = {**preprocessor, "bgr_to_rgb": normalized.get("to_rgb", True)}
     if not config.get("crop_size") and not preprocessor.get("size"):
-        log.warning("%s: has no crop_size, the input is %dx%d", path.name, _SIDE, _SIDE)
-        config.crop_size = (_SIDE, _SIDE)
+        log.warning("%s: has no crop_size, the input is %dx%d", path.name, _DEFAULT_SIDE, _DEFAULT_SIDE)
+        config.crop_size = (_DEFAULT_SIDE, _DEFAULT_SIDE)
 
 
 def _classes(metadata: Metadata, number: int, checkpoint: Path) -> list[ClassLabel]:
@@ -167,36 +164,36 @@ def _classes(metadata: Metadata, number: int, checkpoint: Path) -> list[ClassLab
     if labels and len(labels) != number:
         raise CheckpointError(
             f"{checkpoint}: was trained for {len(labels)} classes, the config has {number}",
-            "Give the checkpoint that was trained by this config.",
+            "Give the checkpoint that was trained with this config.",
         )
     if not labels:
-        log.warning("%s: does not name its classes: they are numbered", checkpoint.name)
+        log.warning("%s: does not name its classes; numbering them", checkpoint.name)
         labels = [f"class {one}" for one in range(number)]
     palette: Sequence[Sequence[int]] = metadata.palette or []
     if len(palette) != number:
-        log.warning("%s: has no palette for its %d classes: they get Pascal VOC's", checkpoint.name, number)
+        log.warning("%s: has no palette for its %d classes; using Pascal VOC's", checkpoint.name, number)
         palette = voc_palette(number)
-    twice = next((name for name, times in Counter(labels).items() if times > 1), None)
-    if twice is not None:
-        raise CheckpointError(f"{checkpoint}: has two classes named {twice!r}", _MEND)
+    repeated = next((name for name, times in Counter(labels).items() if times > 1), None)
+    if repeated is not None:
+        raise CheckpointError(f"{checkpoint}: has two classes named {repeated!r}", _ADVICE)
     try:
         return config_card.class_labels(labels, palette, number)
     except CardError as error:
-        raise CheckpointError(f"{checkpoint}: {error.what}", _MEND) from error
+        raise CheckpointError(f"{checkpoint}: {error.what}", _ADVICE) from error
 
 
-def _described(checkpoint: Path) -> CheckpointFile:
+def _checkpoint_file(checkpoint: Path) -> CheckpointFile:
     name = re.sub(r"[^A-Za-z0-9_.+-]+", "_", checkpoint.name).lstrip(".+-")[-200:] or "checkpoint.pth"
     return CheckpointFile(name=name, size=checkpoint.stat().st_size, sha256=sha256_of(checkpoint), sources=[name])
 
 
 def _name(config_path: Path) -> str:
-    """The config's, in a card's letters; CardError for one that the catalog has given to another model."""
+    """The config's file name in the letters of a card's name; CardError if the catalog has a model of that name."""
     name = re.sub(r"[^a-z0-9_-]+", "-", config_path.stem.lower()).strip("-_")[:100] or "model"
     if name in names():
         raise CardError(
-            f"{config_path}: {name} is the name of another model, which `list` shows",
-            "Rename the config: your model is called by its file name.",
+            f"{config_path}: {name} is the name of a model in the catalog",
+            "Rename the config: your model is named after that file.",
         )
     return name
 

@@ -1,1 +1,1 @@
-"""From a checkpoint file to the reference, mmsegmentation's own network, without running code in the file."""
+"""Read a checkpoint without running code in it, and build the reference from it: mmsegmentation's network."""

@@ -1,8 +1,4 @@
-"""From a checkpoint file to a checked state dict and its metadata, without running any code in the file.
-
-How the file is read is checkpoint_file.py's business; which keys and shapes are right is the network's: it calls
-`check_state` with what it expects.
-"""
+"""Read a checkpoint's state dict and metadata and check them, without running any code in the file."""
 
 from __future__ import annotations
 
@@ -23,14 +19,15 @@ if TYPE_CHECKING:
 AUXILIARY_HEAD = "auxiliary_head."
 _LISTED = 3
 _MAX_NAME = 500  # characters of a tensor's or class's name
-_BATCHES = ".num_batches_tracked"
+_BATCH_COUNT = ".num_batches_tracked"
 _MAX_TEXT = 2**20  # characters of the config in the metadata
+_ADVICE_MISSING = "Run `pspnet-convert download` first, or give the file with --checkpoint."
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors by mmsegmentation's names (float32, on the CPU), and what was left out on purpose."""
+    """Tensors by mmsegmentation's names (on the CPU, of the file's dtypes), and the keys left out on purpose."""
 
     path: Path
     state_dict: Mapping[str, Tensor]
@@ -42,29 +39,31 @@ class Checkpoint:
 def identify(
     path: Path, expected: CheckpointFile, sha256_of: Callable[[Path], str], *, allow_unknown: bool = False
 ) -> None:
-    """DigestError if the file is not the card's, unless `allow_unknown`; CheckpointError if there is none."""
+    """Raise CheckpointError if there is no file, DigestError if it is not the card's, unless `allow_unknown`."""
     if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such checkpoint", "Run download first, or give --checkpoint.")
+        raise CheckpointError(f"{path}: there is no such checkpoint", _ADVICE_MISSING)
     digest = sha256_of(path)
     if not expected.accepts(digest):
         if not allow_unknown:
             raise DigestError(
                 f"{path}: sha256 is {digest}, the card's file has {expected.digest}",
-                "Download it again, or convert it all the same with --allow-unknown-checkpoint.",
+                "Download it again, or convert this one with --allow-unknown-checkpoint.",
             )
         log.warning("%s is not the card's checkpoint (sha256 %s)", path, digest)
 
 
 def read_metadata(path: Path) -> Metadata:
-    """What the checkpoint says of itself; CheckpointError for a file that is none, or asks for more than tensors."""
+    """The checkpoint's metadata; CheckpointError if the file is missing, not a checkpoint, or asks for code."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: there is no such checkpoint", "Give the model's checkpoint with --checkpoint.")
     return _metadata(_items(_items(read_values(path)).get("meta")))
 
 
 def load_checkpoint(path: Path, card: ModelCard) -> Checkpoint:
     """Read `path` (torch's zip or legacy format; a zip is memory-mapped) and compare its metadata with the card.
 
-    The auxiliary head's tensors are left out. Raises CheckpointError for a file that is no checkpoint, asks for
-    anything but tensors, claims larger ones than it holds, or was trained for another number of classes.
+    The auxiliary head's tensors are left out. Raises CheckpointError if the file is not a checkpoint, asks for code,
+    claims larger tensors than it holds, or was trained for another number of classes.
     """
     content = _items(read_values(path))
     state = _items(content.get("state_dict", content))
@@ -84,12 +83,12 @@ def load_checkpoint(path: Path, card: ModelCard) -> Checkpoint:
 
 
 def check_state(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict for a network whose own is `expected`, floating point as float32.
+    """The state dict for a network that has `expected`, in its dtypes (floating point: float32).
 
-    Where a BatchNorm's count of batches is missing, it is 0: PyTorch before 0.4.1 had none, and only training reads it.
+    A BatchNorm's missing count of batches becomes 0: PyTorch before 0.4.1 had none, and only training reads it.
     Raises CheckpointError that lists missing, unexpected and misshapen keys, or those with NaN or infinity.
     """
-    state = {**_no_batches(expected), **checkpoint.state_dict}
+    state = {**_zero_batch_counts(expected), **checkpoint.state_dict}
     faults = {
         "missing": [name for name in expected if name not in state],
         "unexpected": [name for name in state if name not in expected],
@@ -107,7 +106,7 @@ def check_state(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> dict[
     if any(faults.values()):
         listed = "; ".join(f"{kind}: {_first_of(names)}" for kind, names in faults.items() if names)
         raise CheckpointError(f"{checkpoint.path}: not of this card's network: {listed}", ADVICE)
-    converted = {name: _as(state[name], tensor) for name, tensor in expected.items()}
+    converted = {name: _in_dtype_of(state[name], tensor) for name, tensor in expected.items()}
     bad = [name for name, tensor in converted.items() if not bool(tensor.isfinite().all())]
     if bad:
         raise CheckpointError(
@@ -117,14 +116,14 @@ def check_state(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> dict[
     return converted
 
 
-def _no_batches(expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _zero_batch_counts(expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     import torch
 
-    return {name: torch.zeros((), dtype=torch.int64) for name in expected if name.endswith(_BATCHES)}
+    return {name: torch.zeros((), dtype=torch.int64) for name in expected if name.endswith(_BATCH_COUNT)}
 
 
-def _as(tensor: Tensor, model: Tensor) -> Tensor:
-    return tensor.to(model.dtype).contiguous()
+def _in_dtype_of(tensor: Tensor, other: Tensor) -> Tensor:
+    return tensor.to(other.dtype).contiguous()
 
 
 def _first_of(names: Sequence[str]) -> str:
@@ -132,8 +131,8 @@ def _first_of(names: Sequence[str]) -> str:
 
 
 def _items(value: Any) -> dict[Any, Any]:
-    """The entries of a dict; none where it is no dict."""
-    # A pickle can give an OrderedDict an attribute `get` or `items` of its own choice, so that its methods are dict's.
+    """The entries of a dict; an empty dict for anything else."""
+    # dict.items, since a pickle can give an OrderedDict other attributes `get` and `items`.
     return dict(dict.items(value)) if isinstance(value, dict) else {}
 
 
@@ -144,17 +143,17 @@ def _refuse_odd_tensors(path: Path, state: Mapping[Any, Any]) -> None:
         raise CheckpointError(f"{path}: holds no state dict of tensors", ADVICE)
     for name, tensor in state.items():
         if not _is_name(name):
-            raise CheckpointError(f"{path}: calls a tensor {_quoted(name)}, which is no name", ADVICE)
+            raise CheckpointError(f"{path}: has a tensor named {_quoted(name)}, which is no valid name", ADVICE)
         if tensor.is_neg():
-            raise CheckpointError(f"{path}: {name} is stored with its sign to be turned, which this tool does not do")
-    # A stride of 0 makes any size of one number, and many tensors can share one storage: copies would not.
+            raise CheckpointError(f"{path}: {name} is stored as a negative view, which this tool does not support")
+    # A stride of 0 makes a tensor of any size from one number, and tensors can share a storage: copies need the memory.
     claimed, size = sum(tensor.numel() * tensor.element_size() for tensor in state.values()), path.stat().st_size
     if claimed > size:
-        raise CheckpointError(f"{path}: claims tensors of {claimed} bytes, and is of {size} bytes", ADVICE)
+        raise CheckpointError(f"{path}: claims {claimed} bytes of tensors, but has {size} bytes", ADVICE)
 
 
 def _metadata(meta: Mapping[Any, Any]) -> Metadata:
-    """mmcv's meta has CLASSES and PALETTE, mmengine's has dataset_meta; both are kept as plain lists."""
+    """mmcv's meta has CLASSES and PALETTE, mmengine's has dataset_meta; both become plain lists."""
     dataset = _items(meta.get("dataset_meta"))
     classes = meta.get("CLASSES", dataset.get("classes"))
     palette = meta.get("PALETTE", dataset.get("palette"))
@@ -167,7 +166,7 @@ def _metadata(meta: Mapping[Any, Any]) -> Metadata:
 
 
 def _class_names(classes: Any) -> list[str] | None:
-    """Each as it is, else as it can be printed, or by its number where nothing is left; None for what are no texts."""
+    """The names, made printable, or `class <number>` where nothing is printable; None if they are not all texts."""
     if not isinstance(classes, (list, tuple)) or not all(isinstance(name, str) for name in classes):
         return None
     return [
@@ -192,7 +191,7 @@ def _is_palette(palette: Any) -> bool:
 
 
 def _text(value: Any) -> str | None:
-    """The text if it is one of a sane length; what UTF-8 cannot say (lone surrogates) becomes a question mark."""
+    """The value if it is a text of limited length; what UTF-8 cannot encode (lone surrogates) becomes `?`."""
     if not isinstance(value, str) or len(value) > _MAX_TEXT:
         return None
     return value.encode("utf-8", "replace").decode("utf-8")

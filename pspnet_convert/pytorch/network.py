@@ -1,7 +1,4 @@
-"""From a card to the reference: mmsegmentation's own PSPNet, RGB normalised in, logits at the input's size out.
-
-Builds and fills the network; what is in the checkpoint file is checkpoint.py's business.
-"""
+"""Build the reference of a card, mmsegmentation's PSPNet, and load a checkpoint's weights into it."""
 
 from __future__ import annotations
 
@@ -26,9 +23,9 @@ if TYPE_CHECKING:
     from mmengine.config import ConfigDict
     from mmseg.models import EncoderDecoder
 
-_MAX_MODULES = 5000  # of the networks that mmsegmentation publishes with this head the largest has 530
-_MAX_CELLS = 1024  # of all bins; PSPNet's pyramid has 50, and what is computed from them grows with their number
-_TAKE_LISTS = ("FPN", "MultiLevelNeck")  # which assert them; CGNet, JPU and MobileNetV3 assert tuples
+_MAX_MODULES = 5000  # the largest network that mmsegmentation publishes with this head has 530
+_MAX_CELLS = 1024  # of all bins together; PSPNet's pyramid has 50, and the work grows with their number
+_TAKE_LISTS = ("FPN", "MultiLevelNeck")  # these assert lists; CGNet, JPU and MobileNetV3 assert tuples
 log = logging.getLogger(__name__)
 
 
@@ -52,14 +49,14 @@ class PSPNet(nn.Module):
 
 
 def build_segmentor(config: str, overrides: Mapping[str, Any], *, auxiliary_head: bool = False) -> EncoderDecoder:
-    """mmsegmentation's network of a shipped config, freshly initialised, SyncBN turned into BN.
+    """The network of a config that mmsegmentation ships, freshly initialised, with SyncBN turned into BN.
 
     `config` is a file name below mmsegmentation's configs; `overrides` has dotted keys, as mmengine's
-    `--cfg-options`. Nothing is downloaded. Raises CardError if there is no such config, it does not build, or
-    it is no PSPNet.
+    `--cfg-options`. Nothing is downloaded. Raises CardError if the config is missing, does not build, or is not a
+    PSPNet.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of missing optional packages, at import
+        warnings.simplefilter("ignore")  # of missing optional packages
         provide_mmcv_ops()
         import mmseg
         from mmengine.config import Config
@@ -76,7 +73,7 @@ def build_segmentor(config: str, overrides: Mapping[str, Any], *, auxiliary_head
             parsed.model.pretrained = None
             if not auxiliary_head:
                 parsed.model.auxiliary_head = None
-        except Exception as error:  # mmengine's, of many kinds, for keys that do not fit the config
+        except Exception as error:  # mmengine raises many kinds for keys that do not fit the config
             raise CardError(
                 f"config: {config} does not build: {first_line(error)}", "Check config_overrides."
             ) from error
@@ -84,14 +81,14 @@ def build_segmentor(config: str, overrides: Mapping[str, Any], *, auxiliary_head
 
 
 def build_inline(network: Mapping[str, Any]) -> EncoderDecoder:
-    """The network of a card's own data (inline_network.py), as build_segmentor; CardError if it does not build."""
+    """As build_segmentor, from the network inside a card (inline_network.py). CardError if it does not build."""
     from mmengine.config import ConfigDict
 
     return _build(ConfigDict(_with_tuples(network)), "network: the card's", "Compare it with the config it came from.")
 
 
 def _with_tuples(value: Any) -> Any:
-    """Plain data has lists alone; of mmsegmentation's parts some take nothing but tuples, some nothing but lists."""
+    """Turn lists into tuples, which some classes require, except for the classes that require lists."""
     if isinstance(value, Mapping):
         takes_lists = value.get("type") in _TAKE_LISTS
         return {key: inner if takes_lists else _with_tuples(inner) for key, inner in value.items()}
@@ -102,8 +99,8 @@ def _build(model: ConfigDict, named: str, advice: str) -> EncoderDecoder:
     head = model.get("decode_head")
     if isinstance(head, dict) and head.get("input_transform") == "multiple_select":
         raise CardError(
-            f"{named} has decode_head.input_transform 'multiple_select': a list of maps, and PSPHead takes one map",
-            "None takes one of the backbone's, 'resize_concat' several as one.",
+            f"{named} has decode_head.input_transform 'multiple_select', which gives a list of maps; PSPHead takes one",
+            "Use None for one of the backbone's maps, or 'resize_concat' to combine several.",
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as above
@@ -117,7 +114,7 @@ def _build(model: ConfigDict, named: str, advice: str) -> EncoderDecoder:
         try:
             with DefaultScope.overwrite_default_scope("mmseg"), _limited_modules():
                 segmentor = MODELS.build(model)
-        # The classes that are named raise what they like for arguments that they did not expect.
+        # The named classes raise errors of any kind for arguments that they do not expect.
         except Exception as error:
             raise CardError(f"{named} does not build: {first_line(error)}", advice) from error
     if not isinstance(segmentor, EncoderDecoder):
@@ -129,7 +126,7 @@ def _build(model: ConfigDict, named: str, advice: str) -> EncoderDecoder:
 
 @contextmanager
 def _limited_modules() -> Iterator[None]:
-    """RuntimeError from a network of more than _MAX_MODULES: one number in a card may ask for millions."""
+    """RuntimeError in the block at module _MAX_MODULES + 1: one number in a card may ask for millions of them."""
     built = 0
 
     def count(*_: Any) -> None:
@@ -151,7 +148,7 @@ def build_network(card: ModelCard, checkpoint: Checkpoint) -> PSPNet:
     Raises CheckpointError that lists the keys that are missing, unexpected or of another shape, CardError for a
     network that does not run on the card's images or gives them another number of classes.
     """
-    with torch.device("meta"):  # no memory for, and no time in, weights that are about to be replaced
+    with torch.device("meta"):  # no memory and no time for weights that are replaced below
         network = PSPNet(_segmentor(card))
     _try_out(network.eval(), card)
     network.load_state_dict(check_state(checkpoint, network.state_dict()), assign=True)
@@ -167,7 +164,7 @@ def _segmentor(card: ModelCard) -> EncoderDecoder:
 
 
 def _try_out(network: PSPNet, card: ModelCard) -> None:
-    """Run a network that has no memory on images that have none."""
+    """Run the network on the meta device (shapes without values), and check its pyramid and number of classes."""
     named = f"config: {card.config}" if card.config else "network: the card's"
     bins = network.decode_head.pool_scales
     if sum(side * side for side in bins) > _MAX_CELLS:
@@ -183,5 +180,5 @@ def _try_out(network: PSPNet, card: ModelCard) -> None:
     if classes != len(card.classes):
         raise CardError(
             f"{named} has {classes} classes, the card lists {len(card.classes)}",
-            "Mend decode_head.num_classes, or the card's classes.",
+            "Correct decode_head.num_classes, or the card's classes.",
         )

@@ -1,7 +1,6 @@
-"""From a checkpoint file to the plain values in it, by torch's own restricted reader, and only after a look inside.
+"""Read the plain values and tensors in a checkpoint with torch's restricted reader, after checking what it asks for.
 
-Refuses other formats, names outside a short list, and files that would grow in memory; what the values mean is
-checkpoint.py's business.
+Refuses other formats, names outside a short list, and files that would grow in memory.
 """
 
 from __future__ import annotations
@@ -15,23 +14,23 @@ from typing import IO, Any
 
 from pspnet_convert.errors import CheckpointError, first_line
 
-ADVICE = "Give a PyTorch checkpoint of this card's network (download gets the right one)."
+ADVICE = "Give a PyTorch checkpoint of this card's network; `pspnet-convert download` gets the right one."
 _ZIP_MAGIC = b"PK\x03\x04"
 _PICKLE_MAGIC = b"\x80"
 _LEGACY_PICKLES = 5  # magic number, version, system, the values, the storages' keys
-_MAX_STEPS = 1_000_000  # of a pickle; a checkpoint with its optimizer takes some ten thousand
+_MAX_STEPS = 1_000_000  # of a pickle; a checkpoint with its optimizer takes about ten thousand
 _SPARE_MEMORY = 512 * 2**20
 _NUMBERS = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 # torch.load(weights_only=True) would also build sparse, quantized and meta tensors, subclasses, and buffers of any
-# size, and call what it is told to: a state dict needs none of it.
+# size, and call functions that the file names: a state dict needs none of it.
 _TENSORS = {
     "collections.OrderedDict",
     "torch._utils._rebuild_parameter",
     "torch._utils._rebuild_tensor_v2",
     *(f"torch.{number}Storage" for number in _NUMBERS),
 }
-# What mmengine >= 0.1 puts beside the weights (message_hub: log buffers of NumPy arrays). Each name is read as
-# _Inert, never as the real thing: builtins.getattr, which HistoryBuffer's pickle asks for, would be a way out.
+# What mmengine >= 0.1 saves with the weights (message_hub: log buffers of NumPy arrays). Each name becomes _Inert,
+# never the real object: builtins.getattr, which HistoryBuffer's pickle asks for, would let the file run any code.
 _READ_AS_INERT = {
     "mmengine.logging.history_buffer.HistoryBuffer",
     "builtins.getattr",
@@ -42,12 +41,12 @@ _READ_AS_INERT = {
     "numpy.ndarray",
     "numpy.dtype",
 }
-# The bytes of those arrays, in pickle protocol 2; torch has it on its own list, so that it cannot be made inert.
+# Makes the bytes of those arrays in pickle protocol 2. torch allows it itself, so it cannot be made inert.
 _BYTES = {"_codecs.encode"}
 
 
 class _Inert:
-    """Stands for an object of mmengine's logs. The weights do not need it, so it keeps and does nothing."""
+    """Replaces an object of mmengine's logs, which the weights do not need. It keeps nothing and does nothing."""
 
     def __init__(self, *_: Any) -> None:
         pass
@@ -59,23 +58,23 @@ class _Inert:
 def read_values(path: Path) -> Any:
     """What torch.save wrote (zip or legacy format; a zip is memory-mapped): containers, texts, numbers, tensors.
 
-    Each tensor is dense, on the CPU. Raises CheckpointError for a file that is no checkpoint, is damaged, asks for
-    anything else, or takes more memory than three times its size and half a gigabyte (the last on Linux alone).
+    Each tensor is dense, on the CPU. Raises CheckpointError if the file is not a checkpoint, is damaged, asks for
+    anything else, or takes more memory than three times its size and half a gigabyte (that only on Linux).
     """
-    is_zip = _format_of(path)
-    _refuse_other_names(path, is_zip)
+    is_zip = _is_zip(path)
+    _refuse_unknown_names(path, is_zip)
     import torch
 
     inert: list[Any] = [(_Inert, name) for name in sorted(_READ_AS_INERT)]
     try:
-        with torch.serialization.safe_globals(inert), _memory_for(path):
+        with torch.serialization.safe_globals(inert), _limited_memory(path):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    # Whatever torch.load raises for a broken file (it has no list), the fault is the file's.
+    # torch.load does not document what it raises for a broken file; whatever it is, the file is at fault.
     except Exception as error:
         raise _damaged(path, error) from error
 
 
-def _format_of(path: Path) -> bool:
+def _is_zip(path: Path) -> bool:
     """Whether the file is a zip; CheckpointError if it is neither that nor a pickle."""
     try:
         with path.open("rb") as file:
@@ -102,7 +101,7 @@ def _looks_like(head: bytes) -> str:
     return "a text file" if printable else "a file of an unknown format"
 
 
-def _refuse_other_names(path: Path, is_zip: bool) -> None:
+def _refuse_unknown_names(path: Path, is_zip: bool) -> None:
     allowed = _TENSORS | _READ_AS_INERT | _BYTES
     try:
         with _zip_pickle(path) if is_zip else path.open("rb") as pickles:
@@ -112,7 +111,7 @@ def _refuse_other_names(path: Path, is_zip: bool) -> None:
                         f"{path}: refused: its pickle asks for {name[:100]}, which is neither a tensor nor plain data",
                         "Do not load it elsewhere either, unless you trust who made it.",
                     )
-    # zipfile and pickletools have no list of what they raise for damaged input either.
+    # zipfile and pickletools do not document what they raise for damaged input either.
     except CheckpointError:
         raise
     except Exception as error:
@@ -126,7 +125,7 @@ def _zip_pickle(path: Path) -> Iterator[IO[bytes]]:
         pickles = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise CheckpointError(f"{path}: is a zip file, but not one that torch.save wrote", ADVICE)
-        # torch.save never compresses; what is compressed could grow without bound when read.
+        # torch.save never compresses; a compressed entry could grow without bound when read.
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise CheckpointError(f"{path}: has compressed entries, which torch.save does not write", ADVICE)
         with archive.open(pickles[0]) as pickled:
@@ -134,7 +133,7 @@ def _zip_pickle(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _names(pickles: IO[bytes], count: int) -> Iterator[str]:
-    """The names that `count` pickles in a row ask for; ValueError for endless ones."""
+    """The names that `count` pickles in a row ask for; ValueError after _MAX_STEPS steps."""
     steps = 0
     for _ in range(count):
         for opcode, argument, _ in pickletools.genops(pickles):
@@ -147,11 +146,11 @@ def _names(pickles: IO[bytes], count: int) -> Iterator[str]:
 
 
 @contextmanager
-def _memory_for(path: Path) -> Iterator[None]:
-    """While the block lasts, the process's address space grows by what a good file of this size needs, at most.
+def _limited_memory(path: Path) -> Iterator[None]:
+    """Limit the growth of the process's address space in the block to what a good file of this size needs.
 
-    A pickle can build much from little (a list of lists of lists ..., a text encoded again and again), and to tell
-    beforehand how much is to run it. Where the system has no such limit, there is none.
+    A pickle can build much from little (a list of lists of lists ..., a text encoded again and again), and only
+    running it shows how much. Systems without RLIMIT_AS have no limit.
     """
     try:
         import resource

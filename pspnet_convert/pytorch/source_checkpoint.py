@@ -1,7 +1,4 @@
-"""The checkpoint that a job converts, and its network: each read once, when it is first needed.
-
-What a good checkpoint is, is checkpoint.py's business; what its network is, network.py's.
-"""
+"""The checkpoint that a job converts, and its network: each is read once, when it is first needed."""
 
 from __future__ import annotations
 
@@ -17,12 +14,12 @@ if TYPE_CHECKING:
     from pspnet_convert.pytorch.checkpoint import Checkpoint
     from pspnet_convert.pytorch.network import PSPNet
 
-# The release that last changed what export-onnx writes. A newer tool gives the same network the same bytes.
+# The last release that changed what export-onnx writes. Later ones write the same bytes for the same network.
 GRAPH_VERSION = "0.1.0"
 
 
 class SourceCheckpoint:
-    """The checkpoint at `path`, of the model of `card`; of another digest than the card's if `allow_unknown`."""
+    """The checkpoint at `path` for the model of `card`. With `allow_unknown` it may have another digest."""
 
     def __init__(self, card: ModelCard, path: Path, digests: Digests, *, allow_unknown: bool) -> None:
         self.path = path
@@ -31,7 +28,7 @@ class SourceCheckpoint:
         self._allow_unknown = allow_unknown
 
     def record(self) -> dict[str, Any]:
-        """The file as the manifest has it, once it is identified (checkpoint.identify, which see for the errors)."""
+        """The manifest's record of the file. Raises what checkpoint.identify raises."""
         from pspnet_convert.pytorch.checkpoint import identify
 
         identify(self.path, self.card.checkpoint, self._digests.of, allow_unknown=self._allow_unknown)
@@ -39,7 +36,7 @@ class SourceCheckpoint:
         return {**record, "is_the_cards": self.card.checkpoint.accepts(record["sha256"])}
 
     def findings(self) -> dict[str, Any]:
-        """What reading it told: plain values for the manifest. CheckpointError if it cannot be read."""
+        """What was found in the file, as plain values for the manifest. CheckpointError if it cannot be read."""
         return {
             "metadata": asdict(self._checkpoint.metadata),
             "dropped_keys": list(self._checkpoint.dropped_keys),
@@ -47,7 +44,7 @@ class SourceCheckpoint:
         }
 
     def provenance(self) -> dict[str, str]:
-        """What an ONNX says of where it comes from."""
+        """Where an ONNX comes from, for its metadata."""
         return {
             "name": self.card.name,
             "checkpoint_sha256": self._digests.of(self.path),
@@ -63,17 +60,17 @@ class SourceCheckpoint:
 
     @cached_property
     def network(self) -> PSPNet:
-        """CheckpointError if the checkpoint cannot be read, or is of another network."""
+        """The reference. Raises CheckpointError if the checkpoint cannot be read, or is of another network."""
         from pspnet_convert.pytorch.network import build_network
 
         return build_network(self.card, self._checkpoint)
 
     def release(self) -> None:
-        """Let go of the network that was read, and of its weights."""
+        """Free the network and its weights."""
         del self.network, self._checkpoint
 
     def take_network(self) -> PSPNet:
-        """The network, whose weights go when the one who asked is done with it."""
+        """The network, which is no longer kept here: its weights are freed when the caller drops it."""
         network = self.network
         self.release()
         return network

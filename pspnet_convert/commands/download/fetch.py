@@ -1,14 +1,11 @@
-"""Sources -> a file whose digest is right: tried in order, resumed where broken off, renamed only when whole.
+"""Get a checkpoint from its sources: tried in order, resumed if broken off, renamed only if its digest is right.
 
-Which file and digests is the card's business; that no other process fetches it too is the workspace's.
-
-Why a resume sends no ETag: the usual way is to keep the server's validator beside the partial file and to
-send it back as `If-Range`. Here the card names one exact file, so its digest is the validator. Bytes on the
-disk are kept whatever source they came from (an earlier run, another mirror); if the whole is wrong, and it
-was pieced together from several answers, the source gets one clean try from zero. So a file that changes on
-its server between two tries costs one more download and never passes, and there is no second file to keep in
-step with the first. Of a card that is not pinned yet (card.py) the beginning of the digest serves as well, and the
-size is what the server says.
+A resume sends no ETag. The usual way is to keep the server's validator next to the partial file and to send it back
+as `If-Range`. Here the card names one exact file, so its digest is the validator. Bytes on the disk are kept whatever
+source they came from (an earlier run, another mirror). If the whole file is then wrong, and was pieced together from
+several answers, the source gets one clean try from zero. So a file that changes on its server between two tries costs
+one more download and never passes, and no second file must be kept in step with the first. If the card is not pinned
+yet (card.py), the first digits of the digest do the same, and the size comes from the server.
 """
 
 from __future__ import annotations
@@ -31,13 +28,13 @@ from pspnet_convert.errors import ConvertError, DigestError, DownloadError
 from pspnet_convert.files import sha256_of, writing
 from pspnet_convert.progress import Progress
 
-_ADVICE = "Give another place with --source (a URL, a folder or a file), or the file itself with --checkpoint."
+_ADVICE = "Give another source with --source (a URL, a folder or a file), or the file itself with --checkpoint."
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """The file in place. `source` is as it was given, less secrets; None if no source had to be asked."""
+    """The file in its place. `source` is the source as given, without secrets; None if none was needed."""
 
     path: Path
     sha256: str
@@ -47,9 +44,9 @@ class Fetched:
 
 
 def sources_of(card: ModelCard, extra: Sequence[str] = ()) -> list[str]:
-    """The user's own sources first, then the card's; a bare name in the card is a file beside it."""
-    own = [source if "://" in source else str(card.folder / source) for source in card.checkpoint.sources]
-    return list(dict.fromkeys([*extra, *own]))
+    """The user's sources (`extra`), then the card's; a bare name in the card is a file in the card's folder."""
+    of_card = [source if "://" in source else str(card.folder / source) for source in card.checkpoint.sources]
+    return list(dict.fromkeys([*extra, *of_card]))
 
 
 def fetch(
@@ -62,15 +59,15 @@ def fetch(
     allow_http_redirect: bool = False,
     patience: Patience = PATIENCE,
 ) -> Fetched:
-    """Get `file` to `target` from the first of `sources` that gives it; the caller locks the workspace.
+    """Get `file` to `target` from the first of `sources` that has it. The caller must have locked the workspace.
 
     A source is an http(s) or file URL, a folder that holds the file, or the file's path; an http(s) URL that
-    ends in `/` is a folder. Where the right file is there none is asked, unless it is to come `anew`. A redirect
-    from https to plain http is followed only with `allow_http_redirect`. What a broken download leaves is kept in
+    ends in `/` is a folder. If the right file is at `target`, no source is asked, unless `anew` is set. A redirect
+    from https to plain http is followed only with `allow_http_redirect`. A broken download is kept in
     `<target>.part` for the next run.
 
-    Raises DigestError if none gave the file and one gave something else in its place, DownloadError if none
-    gave anything, WorkspaceError if the disk refuses.
+    Raises DigestError if no source gave the file and one gave another file instead, DownloadError if none gave
+    anything, WorkspaceError if the disk refuses.
     """
     part_path = target.with_name(target.name + ".part")
     digest = None if anew else _digest_there(file, target)
@@ -96,7 +93,7 @@ def fetch(
 
 
 def without_secrets(source: str) -> str:
-    """The source as it may be shown: a URL without user, password and query, where tokens are kept."""
+    """The source as it may be shown: a URL without user, password and query, which may hold secrets."""
     if "://" not in source:
         return source
     # The second form is a password with a slash in it, which makes the URL invalid and no less secret.
@@ -105,7 +102,7 @@ def without_secrets(source: str) -> str:
 
 
 def _digest_there(file: CheckpointFile, target: Path) -> str | None:
-    """The SHA-256 of `target` if it is the file; the card's other digest adds nothing to that."""
+    """The SHA-256 of `target` if it is the right file, else None. (The card's SHA-384 would add nothing.)"""
     with writing(target):
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -114,7 +111,7 @@ def _digest_there(file: CheckpointFile, target: Path) -> str | None:
         size = target.stat().st_size
     if size == (file.size or size) and file.accepts(digest := sha256_of(target)):
         return digest
-    log.warning("%s is not the file that the card names; it is fetched anew", target)
+    log.warning("%s is not the card's file; downloading it again", target)
     return None
 
 
@@ -161,7 +158,7 @@ def _local_path(source: str, name: str) -> Path:
 
 
 def _size_of(path: Path) -> int:
-    """In bytes; SourceError for what is no file."""
+    """The file's size in bytes; SourceError if it is not a regular file."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise SourceError("is no file")
@@ -172,7 +169,7 @@ def _copy(source: str, part: PartialFile) -> None:
     """Fill `part` from a path or file URL."""
     try:
         path = _local_path(source, part.wanted.name)
-        # By name, before it is opened: to open a pipe would wait for its writer.
+        # The size before opening: opening a pipe would wait for its writer.
         part.expect(_size_of(path))
         with path.open("rb") as file:
             file.seek(part.size)

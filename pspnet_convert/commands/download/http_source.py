@@ -1,7 +1,4 @@
-"""A file by HTTP into a part file: asked again, resumed where broken off, and not taken in by what servers say.
-
-Which sources there are, and whether what came is the file, is fetch.py's business.
-"""
+"""Download a file by HTTP into a partial file: retried, resumed if broken off, and checked against false answers."""
 
 from __future__ import annotations
 
@@ -24,13 +21,13 @@ if TYPE_CHECKING:
     import tenacity
 
 _MAX_REDIRECTS = 10
-_SLOWEST = 1024  # bytes a second; less is a server that drips to keep the read timeout quiet
-_GAIN = 1 << 20  # bytes that earn a flaky source a fresh set of attempts
+_SLOWEST = 1024  # bytes a second; a slower server trickles bytes to avoid the read timeout
+_GAIN = 1 << 20  # new bytes that earn an unreliable source a new set of attempts
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a source is borne with: attempts in a row that bring nothing new, and seconds."""
+    """The limits for a source: attempts in a row that bring nothing new, and times in seconds."""
 
     attempts: int = 4
     connect_s: float = 10
@@ -45,12 +42,12 @@ PATIENCE = Patience()
 def download(
     url: str, part: PartialFile, note: Callable[[str], None], patience: Patience, allow_http_redirect: bool
 ) -> None:
-    """Fill `part` from `url`; a source that breaks off but brings new bytes each time is asked on and on."""
-    # Imported late: neither is needed for `--help`, nor where the file is there already.
+    """Fill `part` from `url`. A source that breaks off is tried again for as long as it brings enough new bytes."""
+    # Imported late: not needed for `--help`, nor if the file is there already.
     import requests
     import tenacity
 
-    def say(state: tenacity.RetryCallState) -> None:
+    def note_retry(state: tenacity.RetryCallState) -> None:
         assert state.outcome is not None and state.next_action is not None
         note(f"{state.outcome.exception()}; trying again in {state.next_action.sleep:.0f} s")
 
@@ -58,11 +55,11 @@ def download(
         retry=tenacity.retry_if_exception_type(TryAgain),
         stop=tenacity.stop_after_attempt(patience.attempts),
         wait=_waits(patience),
-        before_sleep=say,
+        before_sleep=note_retry,
         reraise=True,
     )
     with requests.Session() as session:
-        # Compressed on the way, the bytes could be neither counted nor resumed.
+        # identity: compressed bytes could be neither counted nor resumed.
         session.headers.update({"Accept-Encoding": "identity", "User-Agent": "pspnet-convert"})
         session.max_redirects = _MAX_REDIRECTS
         session.hooks["response"] = [partial(_check_redirect, allow_http_redirect)]
@@ -90,14 +87,14 @@ def _waits(patience: Patience) -> Callable[[tenacity.RetryCallState], float]:
 
 def _try_once(session: requests.Session, url: str, part: PartialFile, patience: Patience) -> None:
     with _network_faults(part, patience):
-        response = _ask(session, url, part.size, patience)
+        response = _get(session, url, part.size, patience)
         if part.size and response.status_code in (206, 416) and _offset(response) != part.size:
             response.close()
-            response = _ask(session, url, 0, patience)
+            response = _get(session, url, 0, patience)
         with response:
             _check_status(response)
             _check_body(response, part)
-            # Only now: an error page is no reason to throw away good bytes.
+            # Only now: an error page must not discard good bytes.
             if _offset(response) != part.size:
                 part.restart()
             fill(part, _paced(response.raw, patience))
@@ -105,7 +102,7 @@ def _try_once(session: requests.Session, url: str, part: PartialFile, patience: 
 
 @contextmanager
 def _network_faults(part: PartialFile, patience: Patience) -> Iterator[None]:
-    """Turn what requests and (in a body) urllib3 raise into reasons, none of which holds the URL."""
+    """Turn errors of requests and (in a body) urllib3 into SourceErrors without the URL, which may hold secrets."""
     import requests
     import urllib3
 
@@ -120,17 +117,17 @@ def _network_faults(part: PartialFile, patience: Patience) -> Iterator[None]:
             raise SourceError("its certificate is not trusted") from error
         raise TryAgain("the encrypted connection failed") from error
     except (requests.ConnectionError, urllib3.exceptions.ProtocolError) as error:
-        of = "" if part.total is None else f" of {part.total}"
-        where = f" after {part.size}{of} bytes" if part.size else ""
+        of_total = "" if part.total is None else f" of {part.total}"
+        where = f" after {part.size}{of_total} bytes" if part.size else ""
         raise TryAgain(f"{_root_cause(error)}{where}") from error
     except requests.TooManyRedirects as error:
         raise SourceError(f"more than {_MAX_REDIRECTS} redirects") from error
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise SourceError(f"cannot be asked ({type(error).__name__})") from error
+        raise SourceError(f"the request failed ({type(error).__name__})") from error
 
 
 def _root_cause(error: BaseException) -> str:
-    """The operating system's words, from under the wrappings of urllib3 and requests."""
+    """The operating system's message, from inside the errors of urllib3 and requests."""
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, OSError) and link.strerror:
@@ -139,17 +136,17 @@ def _root_cause(error: BaseException) -> str:
     return "the connection broke off"
 
 
-def _ask(session: requests.Session, url: str, offset: int, patience: Patience) -> requests.Response:
-    """The answer to a GET from `offset` on, its body not yet read."""
+def _get(session: requests.Session, url: str, offset: int, patience: Patience) -> requests.Response:
+    """The response to a GET from byte `offset` on; its body is not read yet."""
     headers = {"Range": f"bytes={offset}-"} if offset else {}
     return session.get(url, headers=headers, stream=True, timeout=(patience.connect_s, patience.read_s))
 
 
 def _check_redirect(allow_http: bool, response: requests.Response, **_: Any) -> None:
-    """A hook: raise where a redirect leads off the web or out of encryption; requests does the following."""
+    """A response hook: raise SourceError if a redirect leaves http(s) or encryption. requests follows the others."""
     if not response.is_redirect:
         return
-    # Closed, since requests would read the body of a redirect to its end, if it has one.
+    # Closed, since requests would read a redirect's body to its end.
     response.close()
     try:
         old, new = urlsplit(response.url), urlsplit(urljoin(response.url, response.headers["Location"]))
@@ -162,7 +159,7 @@ def _check_redirect(allow_http: bool, response: requests.Response, **_: Any) -> 
 
 
 def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
-    """Offset and size of the whole, in bytes, as far as the answer tells."""
+    """The body's offset and the whole file's size, in bytes; None for what the response does not say."""
     found = re.match(r"bytes (?:(\d{1,18})-\d+|\*)/(\d{1,18}|\*)$", response.headers.get("Content-Range", ""))
     if not found:
         return None, None
@@ -171,7 +168,7 @@ def _content_range(response: requests.Response) -> tuple[int | None, int | None]
 
 
 def _offset(response: requests.Response) -> int | None:
-    """Where in the file the answer's body begins; None if that cannot be told."""
+    """The byte of the file at which the body begins; None if that is unknown."""
     return _content_range(response)[0] if response.status_code == 206 else 0
 
 
@@ -198,7 +195,7 @@ def _check_body(response: requests.Response, part: PartialFile) -> None:
 
 
 def _served_size(response: requests.Response) -> int | None:
-    """Of the whole file in bytes, where the answer tells it."""
+    """The whole file's size in bytes; None if the response does not say it."""
     if response.status_code == 206:
         return _content_range(response)[1]
     length = response.headers.get("Content-Length", "")
@@ -206,7 +203,7 @@ def _served_size(response: requests.Response) -> int | None:
 
 
 def _status_in_words(status: int) -> str:
-    # Not the server's own phrase, which may say anything.
+    # Not the server's phrase, which may say anything.
     return f"HTTP {status} {responses.get(status, '')}".rstrip()
 
 
@@ -222,8 +219,8 @@ def _retry_after(value: str) -> float | None:
 
 
 def _paced(raw: Any, patience: Patience) -> Callable[[int], bytes]:
-    """A reader of the body that raises TryAgain where for `read_s` it came slower than _SLOWEST."""
-    # From a drip read() would never come back: it waits for all it was asked for. urllib3 1 has no read1.
+    """A reader of the body that raises TryAgain if it was slower than _SLOWEST for `read_s` seconds."""
+    # read() waits for all the bytes asked for, which a trickling server never sends. urllib3 1 has no read1.
     read = getattr(raw, "read1", raw.read)
     since, received = time.monotonic(), 0
 

@@ -1,7 +1,4 @@
-"""What of a download has come: the bytes in a file beside the target, their running digests, and what a source may say.
-
-Where the bytes come from is fetch.py's and http_source.py's business.
-"""
+"""A partly downloaded file: its bytes on the disk, their running digests, and checks of what a source sends."""
 
 from __future__ import annotations
 
@@ -16,11 +13,11 @@ from pspnet_convert.files import flush_folder, writing
 from pspnet_convert.progress import Progress
 
 CHUNK = 128 * 1024
-LARGEST = 4 << 30  # bytes of a file whose size the card does not say; the largest published has not half a GiB
+LARGEST = 4 << 30  # bytes, if the card gives no size; the largest published checkpoint has less than half a GiB
 
 
 class SourceError(Exception):
-    """A source did not give the file; `wrong`: it gave something else in its place."""
+    """A source did not give the file. `wrong`: it gave something else instead."""
 
     def __init__(self, reason: str, wrong: bool = False) -> None:
         super().__init__(reason)
@@ -28,7 +25,7 @@ class SourceError(Exception):
 
 
 class TryAgain(SourceError):
-    """A fault that may pass. `wait_s`: what the server asked for."""
+    """A fault that may pass. `wait_s`: the seconds that the server asked to wait, if it did."""
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)
@@ -36,31 +33,31 @@ class TryAgain(SourceError):
 
 
 class PartialFile:
-    """The bytes had so far: a file beside the target, and the running digests of what is in it."""
+    """The bytes received so far: a file next to the target, and the running digests of its content."""
 
     def __init__(self, path: Path, wanted: CheckpointFile, progress: Progress) -> None:
         self._path = path
         self.wanted = wanted
         self.total = wanted.size
         self._progress = progress
-        self.furthest = 0
+        self.furthest = 0  # the greatest size so far, whatever was removed since
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Unbuffered: a full disk must speak up at the write, not when the file is closed.
+            # Unbuffered: a full disk must fail at the write, not when the file is closed.
             self._file = path.open("a+b", buffering=0)
             self._clear()
-            self._take_up()
+            self._count_existing()
         progress.start(self.total, wanted.name, self.size)
 
     def _clear(self) -> None:
         self.size = 0
-        self.pieces = 0
+        self.pieces = 0  # the answers that the bytes came from
         self._digests = {"sha256": hashlib.sha256()}
         if self.wanted.sha384:
             self._digests["sha384"] = hashlib.sha384()
 
-    def _take_up(self) -> None:
-        """Count in what an earlier run left, unless it cannot be the file."""
+    def _count_existing(self) -> None:
+        """Count the bytes that an earlier run left; remove them if they cannot be the file."""
         self._file.seek(0)
         while chunk := self._file.read(CHUNK):
             self._count(chunk)
@@ -86,11 +83,11 @@ class PartialFile:
 
     @property
     def missing(self) -> int:
-        """Bytes that may still come: as many as there are to come, where that is known."""
+        """The bytes still to come; the most that may come if the size is unknown."""
         return (self._limit if self.total is None else self.total) - self.size
 
     def expect(self, served: int | None) -> None:
-        """Take the size that a source tells of the whole file, None for none; SourceError if it cannot be the file."""
+        """Take the whole file's size as a source states it (None: not stated); SourceError if it cannot be right."""
         if self.wanted.size is not None:
             if served not in (None, self.wanted.size):
                 raise SourceError(f"serves {served} bytes instead of {self.wanted.size}", wrong=True)
@@ -121,7 +118,7 @@ class PartialFile:
         return self.wanted.size in (None, self.size) and self.difference() is None
 
     def difference(self) -> str | None:
-        """The first digest that is not the card's, in words."""
+        """The first digest that is not the card's, in words; None if all are."""
         if not self.size:
             return "serves nothing"
         for name, wanted in (("sha256", self.wanted.digest), ("sha384", self.wanted.sha384)):
@@ -132,7 +129,7 @@ class PartialFile:
     def move_to(self, target: Path) -> None:
         with writing(target):
             os.fsync(self._file.fileno())
-            # Windows renames no open file.
+            # Windows cannot rename an open file.
             self._file.close()
             self._path.replace(target)
             flush_folder(target.parent)
@@ -146,7 +143,7 @@ class PartialFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Keep bytes that a later run can go on from, and nothing else."""
+        """Keep the bytes, from which a later run goes on; remove the file if it is empty."""
         self._progress.done()
         self._file.close()
         if not self.size:
@@ -155,7 +152,7 @@ class PartialFile:
 
 
 def fill(part: PartialFile, read: Callable[[int], bytes]) -> None:
-    """Read until `part` has the file's size: of an endless body not a byte more is taken."""
+    """Read until `part` has the file's size, and no byte more, since a body may be endless."""
     part.pieces += 1
     while part.missing and (chunk := read(min(CHUNK, part.missing))):
         part.append(chunk)

@@ -1,6 +1,6 @@
-"""From the network to one ONNX file: argmax folded in, the card's names, checked in full.
+"""Export the network to one ONNX file, with argmax inside and the card's names, and check the file in full.
 
-The graph is torch's own exporter's; what would tie the file to a machine (source paths) is taken out of it.
+torch's exporter makes the graph; what would tie the file to a machine (source paths) is removed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pspnet_convert.pytorch.network import PSPNet
 from pspnet_convert.runtimes.input_form import DYNAMIC
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
-_NETWORK = "network."  # what Segmenter calls what it wraps
+_NETWORK = "network."  # the attribute of Segmenter that holds the network
 log = logging.getLogger(__name__)
 
 
@@ -47,7 +47,7 @@ def write_onnx(
 ) -> None:
     """Write `network` to `target` as ONNX; `provenance` goes into metadata_props.
 
-    Raises ExportError for an opset outside OPSETS, or where the exporter or onnx.checker refuses.
+    Raises ExportError for an opset outside OPSETS, or if the exporter or onnx.checker refuses the network.
     """
     if options.opset not in OPSETS:
         raise ExportError(
@@ -58,17 +58,17 @@ def write_onnx(
     try:
         exportable = (with_folded_pyramid if options.fold_pyramid else with_matrix_pools)(network, height, width)
         fold_batchnorms(exportable, (1, 3, height, width))
-        # The wrapper itself must be in eval mode: the exporter restores *its* mode, and every module's below it.
+        # The wrapper itself must be in eval mode: the exporter restores *its* mode, on every module below it as well.
         model = _trace(Segmenter(exportable, dtype).eval(), card, options)
     # UNet asserts that it can halve the image's sides.
     except (RuntimeError, ValueError, AssertionError, torch.onnx.errors.OnnxExporterError) as error:
         raise ExportError(
             f"the network does not export at {list(options.shape)}: {first_line(error)}",
-            "Try another --input-shape or --opset; --debug shows the exporter's own words.",
+            "Try another --input-shape or --opset; --debug shows the exporter's messages.",
         ) from error
     _clean(model, provenance)
     _save(model, target)
-    # onnxscript's rewrite rules keep the last graph that they saw for as long as the process lives.
+    # onnxscript's rewrite rules keep the last graph that they saw in memory: free its weights.
     for weight in model.graph.initializers.values():
         weight.const_value = None
 
@@ -82,10 +82,10 @@ def write_plain_onnx(network: PSPNet, card: ModelCard, target: Path) -> None:
 def _trace(module: nn.Module, card: ModelCard, options: ExportOptions) -> Any:
     batch, *of_image = options.shape
     is_dynamic = batch == DYNAMIC
-    with _undisturbed(), torch.no_grad():
+    with _quiet_exporter(), torch.no_grad():
         program = torch.onnx.export(
             module,
-            # Of a dimension that is 1 in the example, the exporter takes it that it always is.
+            # The exporter takes a dimension that is 1 in the example as always 1.
             (torch.zeros(2 if is_dynamic else batch, *of_image),),
             dynamic_shapes=({0: torch.export.Dim("batch")},) if is_dynamic else None,
             dynamo=True,
@@ -102,12 +102,12 @@ def _trace(module: nn.Module, card: ModelCard, options: ExportOptions) -> Any:
 
 
 def _clean(model: Any, provenance: Mapping[str, str]) -> None:
-    """Names that a person can read in Netron, and no source paths: the file is the same wherever it is made."""
-    # Nor whether torch is its build for the CPU or for some GPU (2.13.0+cpu).
+    """Give nodes readable names and remove source paths, so that every machine writes the same file."""
+    # Remove torch's build as well (CPU or GPU, as in 2.13.0+cpu).
     model.producer_version = (model.producer_version or "").partition("+")[0]
     graph = model.graph
     kept = [*graph.inputs, *graph.outputs]
-    paths: dict[str, str] = {}  # of the module that made each value
+    paths: dict[str, str] = {}  # the path of the module that made each value
     counts: dict[str, int] = {}
     for value in graph.initializers.values():
         value.metadata_props.clear()
@@ -135,7 +135,7 @@ def _clean(model: Any, provenance: Mapping[str, str]) -> None:
 
 
 def _module_of(node: Any) -> str:
-    """The path of the module that the node computes, such as `backbone.layer1.0.conv1`; empty if none is known."""
+    """The path of the module that the node belongs to, such as `backbone.layer1.0.conv1`; empty if none is known."""
     weights = [value.name for value in node.inputs if value is not None and value.is_initializer()]
     if node.op_type == "Conv" and weights:  # its scope may be that of the BatchNorm folded into it
         path = weights[0].rpartition(".")[0]
@@ -159,13 +159,13 @@ def _save(model: Any, target: Path) -> None:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Notices go to the debug log, but for one on torchvision, which has no part in this; no garbage collection."""
+def _quiet_exporter() -> Iterator[None]:
+    """Send the exporter's notices to the debug log, silence one about torchvision, pause garbage collection."""
     printed = io.StringIO()
     registry = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registry.level
     registry.setLevel(logging.ERROR)
-    # The exporter makes many objects that all live: to look for garbage among them takes a sixth of its time.
+    # The exporter makes many objects that all stay alive: garbage collection would take a sixth of its time.
     collecting = gc.isenabled()
     gc.disable()
     with warnings.catch_warnings(record=True) as caught, redirect_stdout(printed):

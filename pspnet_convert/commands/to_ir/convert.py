@@ -1,7 +1,4 @@
-"""From ONNX to OpenVINO IR: the IR takes plain BGR 0..255 under the ONNX's names.
-
-By which front-end is front_ends.py's business; it works in a process of its own.
-"""
+"""Convert ONNX to OpenVINO IR, which takes plain BGR images, 0..255, under the ONNX's names."""
 
 from __future__ import annotations
 
@@ -27,9 +24,9 @@ def convert_to_ir(
 ) -> None:
     """Convert once and save at each precision of `targets` (FP32, or FP16: weights compressed) as .xml and .bin.
 
-    The ONNX is for images of `shape` (the card's where None is given), which the IR takes in `form`. Raises
-    ArtifactError for an ONNX without the card's names or of another shape, ConversionError with the front-end's own
-    words where it refuses, OSError where the disk does.
+    The ONNX takes images of `shape` (default: the card's); the IR takes them in `form`. Raises ArtifactError if the
+    ONNX has other names than the card or another shape, ConversionError with the front-end's message if it refuses,
+    OSError if the disk does.
     """
     check_signature(onnx_path, onnx_signature(read_onnx(onnx_path)), card, shape or card.input.shape)
     request = {
@@ -41,19 +38,19 @@ def convert_to_ir(
     }
     error = run_in_child(front_end.module, request, front_end.label)
     if error:
-        raise ConversionError(f"{onnx_path}: {front_end.label} refuses: {error}", "--debug shows all that it says.")
+        raise ConversionError(f"{onnx_path}: {front_end.label} refuses: {error}", "--debug shows its whole output.")
 
 
 def model_api_settings(card: ModelCard) -> dict[str, str]:
-    """What OpenVINO's Model API reads from an IR's `model_info`, so that it needs no settings of its user's.
+    """The settings that OpenVINO's Model API reads from an IR's `model_info`, so that its user need not give them.
 
-    No mean, scale or order of channels: they are in the graph, and Model API hands over BGR, as the IR takes it.
+    Mean, scale and channel order are in the graph instead; Model API passes BGR, as the IR takes it.
     """
     return {
         "model_type": "Segmentation",
         # A list is separated by blanks.
         "labels": " ".join("_".join(name.split()) for name in card.class_names),
-        # Stretched: Model API lays the whole label map over the picture again, and knows of no padding.
+        # Stretched: Model API resizes the whole label map to the image's size, and does not know padding.
         "resize_type": "standard",
         "reverse_input_channels": "False",
         "return_soft_prediction": "False",

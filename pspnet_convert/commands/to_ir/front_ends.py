@@ -1,7 +1,4 @@
-"""What turns ONNX into IR: Model Optimizer, or OpenVINO's own converter (ovc), and which of them is used.
-
-Each works in a process of its own (mo_process.py, ovc_process.py), and both give the same names, shapes and answers.
-"""
+"""The two front-ends, Model Optimizer and OpenVINO's own converter (ovc): their arguments, and which one is used."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ MoArguments = Mapping[str, str | bool]
 
 @dataclass(frozen=True)
 class ModelOptimizer:
-    """Ended with OpenVINO 2024.6. `mo_args`: further arguments, by their Python names."""
+    """Model Optimizer, which ended with OpenVINO 2024.6. `mo_args`: further arguments, by their Python names."""
 
     name: ClassVar[str] = "mo"
     label: ClassVar[str] = "Model Optimizer"
@@ -27,19 +24,20 @@ class ModelOptimizer:
     mo_args: MoArguments = field(default_factory=dict)
 
     def arguments(self, card: ModelCard) -> dict[str, Any]:
-        """What the card says, in its terms, and `mo_args`; ConversionError for one of those that the card sets."""
+        """The card's settings as Model Optimizer's, and `mo_args`; ConversionError for one that the card sets."""
         arguments = model_optimizer_arguments(card)
-        known = sorted(set(arguments) & set(self.mo_args))
-        if known:
+        given_twice = sorted(set(arguments) & set(self.mo_args))
+        if given_twice:
             raise ConversionError(
-                f"--mo-arg {known[0]}: is set from the card ({arguments[known[0]]!r})", "Change the card instead."
+                f"--mo-arg {given_twice[0]}: is set from the card ({arguments[given_twice[0]]!r})",
+                "Change the card instead.",
             )
         return {**arguments, **self.mo_args}
 
 
 @dataclass(frozen=True)
 class Ovc:
-    """Comes with every OpenVINO: `openvino.convert_model`, and its PrePostProcessor for what the card says."""
+    """OpenVINO's own converter: `openvino.convert_model`, and PrePostProcessor for the card's preprocessing."""
 
     name: ClassVar[str] = "ovc"
     label: ClassVar[str] = "ovc"
@@ -48,7 +46,7 @@ class Ovc:
     mo_args: ClassVar[MoArguments] = {}
 
     def arguments(self, card: ModelCard) -> dict[str, Any]:
-        """What the card says of its input. Mean and scale are in the ONNX's own colour order."""
+        """The card's settings of its input. Mean and scale are in the ONNX's colour order."""
         return {
             "input": card.input.name,
             "layout": card.input.layout,
@@ -62,27 +60,27 @@ FrontEnd = ModelOptimizer | Ovc
 
 
 def find_front_end(name: str, mo_args: MoArguments) -> FrontEnd:
-    """The front-end `name`: mo, ovc, or auto, which is Model Optimizer where it is installed, else ovc.
+    """The front-end `name`: mo, ovc, or auto, which is Model Optimizer if it is installed, else ovc.
 
-    DependencyError for one that is not installed, ConversionError for `mo_args` that ovc would have to take.
+    Raises DependencyError if it is not installed, ConversionError for `mo_args` with ovc.
     """
     require_openvino()
     has_mo = has_model_optimizer()
     if name == "mo" and not has_mo:
-        # Not every command that comes here could take ovc instead: rebuild does as its manifest says.
+        # Do not advise ovc: rebuild must use the front-end of its manifest.
         raise DependencyError("Model Optimizer is not installed", "Install it with pip install 'pspnet-convert[mo]'.")
     if name == "mo" or (name == "auto" and has_mo):
         return ModelOptimizer(mo_args)
     if mo_args:
         raise ConversionError(
-            f"--mo-arg {min(mo_args)}: is for Model Optimizer, and the front-end is ovc",
-            "Leave it out, or take --front-end mo where Model Optimizer is installed.",
+            f"--mo-arg {min(mo_args)}: is for Model Optimizer, but the front-end is ovc",
+            "Leave it out, or install Model Optimizer and use --front-end mo.",
         )
     return Ovc()
 
 
 def model_optimizer_arguments(card: ModelCard) -> dict[str, Any]:
-    """What the card says, in Model Optimizer's terms. Mean and scale are in the ONNX's own colour order."""
+    """The card's settings as Model Optimizer's arguments. Mean and scale are in the ONNX's colour order."""
     name = card.input.name
     return {
         "input": name,

@@ -1,4 +1,4 @@
-"""The form of an IR's input, put before what a front-end has made. For the processes that make IRs."""
+"""Change the form (number type and layout) in which an IR takes images. Runs in the child process."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def in_form(model: openvino.Model, form: InputForm) -> openvino.Model:
-    """`model`, which takes images in the plain form (float32, NCHW, colours of 0..255), taking them in `form` instead.
+    """`model`, changed to take images in `form` instead of the plain form (float32, NCHW, colours of 0..255).
 
-    Names and answers stay; bytes are turned into float32 before anything is computed.
+    Names and results stay the same; bytes are turned into float32 before anything is computed.
     """
     if form == PLAIN:
         return model

@@ -1,7 +1,4 @@
-"""Model Optimizer at work in a process of its own (child_process.py): ONNX to IR, as ir.py asks.
-
-Knows nothing of cards and workspaces.
-"""
+"""Convert ONNX to IR with Model Optimizer, in a child process (child_process.py)."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from pspnet_convert.commands.to_ir.save_irs import save_all
 
 
 def convert(request: dict[str, Any], note: Callable[[], None]) -> None:
-    """Convert `onnx` with `arguments`, and save it as ir_file.save_all is asked to."""
+    """Convert the request's `onnx` with its `arguments`, and save it with save_all."""
     from openvino.tools import mo
 
     save_all(mo.convert_model(request["onnx"], **request["arguments"]), request, note)

@@ -1,7 +1,4 @@
-"""OpenVINO's own converter at work in a process of its own (child_process.py): ONNX to IR, as ir.py asks.
-
-Knows nothing of cards and workspaces.
-"""
+"""Convert ONNX to IR with OpenVINO's own converter, in a child process (child_process.py)."""
 
 from __future__ import annotations
 
@@ -18,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def convert(request: dict[str, Any], note: Callable[[], None]) -> None:
-    """Convert `onnx`, put before it what `arguments` say, and save it as ir_file.save_all is asked to."""
+    """Convert the request's `onnx`, add the preprocessing of its `arguments`, and save it with save_all."""
     import openvino
 
-    # Bytes, since a path is shown to torch first, which logs a traceback. Not by Core.read_model, which leaves
-    # hundreds of nodes that compute constants.
+    # Bytes, since convert_model tries a path with torch first, which logs a traceback. Not Core.read_model, which
+    # leaves hundreds of nodes that compute constants.
     model = openvino.convert_model(io.BytesIO(Path(request["onnx"]).read_bytes()))
     save_all(with_preprocessing(model, **request["arguments"]), request, note)
 
@@ -30,7 +27,7 @@ def convert(request: dict[str, Any], note: Callable[[], None]) -> None:
 def with_preprocessing(
     model: openvino.Model, input: str, layout: str, mean: list[float], scale: list[float], reverse_channels: bool
 ) -> openvino.Model:
-    """`model` with its input's channels reversed if asked for, and then its mean taken off and its scale divided by."""
+    """`model` with preprocessing: reverse the input's channels if asked for, subtract `mean`, divide by `scale`."""
     import openvino
     from openvino.preprocess import PrePostProcessor
 

@@ -1,4 +1,4 @@
-"""Save a converted model at each precision, its input in the form asked for. Runs in the child process."""
+"""Save a converted model at each precision, with the input form that was asked for. Runs in the child process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def save_all(model: openvino.Model, request: dict[str, Any], note: Callable[[], None]) -> None:
-    """Save a converted model at each precision of `targets`, its input in `form` and with `model_info` in it.
+    """Save `model` at each precision of the request's `targets`, with its `form` of input and its `model_info`.
 
     `note` is called after each.
     """

@@ -1,7 +1,8 @@
 """Fold each BatchNorm of a network in eval mode into the convolution before it: the same function, fewer steps.
 
 In eval mode BatchNorm is y = (x - mean) / sqrt(variance + eps) * gain + shift (Ioffe and Szegedy 2015,
-arXiv:1502.03167), which a convolution can do itself. Computed in float64, then cast. What cannot be folded stays.
+arXiv:1502.03167): a scale and a shift, which the convolution's weights and bias can contain. Computed in float64, then
+cast. A BatchNorm that cannot be folded stays.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def is_constant(norm: nn.Module | None) -> bool:
-    """Whether it is a BatchNorm that keeps its statistics: without them it takes each batch's own."""
+    """Whether `norm` is a BatchNorm with stored statistics; without them it computes those of each batch."""
     return isinstance(norm, _BatchNorm) and norm.running_mean is not None
 
 
 def folded_weights(conv: nn.Conv2d, norm: _BatchNorm | None) -> tuple[Tensor, Tensor]:
-    """Weight and bias, float64, of a convolution that does what `conv` and then `norm`, which is constant, do."""
+    """Weight and bias, float64, of the convolution that equals `conv` followed by `norm`, which must be constant."""
     weight = conv.weight.double()
     bias = conv.bias.double() if conv.bias is not None else weight.new_zeros(weight.shape[0])
     if norm is None:
@@ -42,7 +43,7 @@ def folded_weights(conv: nn.Conv2d, norm: _BatchNorm | None) -> tuple[Tensor, Te
 
 
 def fold_batchnorms(network: nn.Module, image_shape: tuple[int, ...]) -> None:
-    """Change `network` in place; its convolutions get weights of their own. Images are of `image_shape`."""
+    """Change `network` in place, for images of `image_shape`. Folded convolutions get new tensors as weights."""
     pairs = _pairs(network, image_shape)
     for norm, conv in pairs.items():
         weight, bias = folded_weights(conv, norm)
@@ -55,7 +56,7 @@ def fold_batchnorms(network: nn.Module, image_shape: tuple[int, ...]) -> None:
 
 
 def run_on_meta(network: nn.Module, image_shape: tuple[int, ...]) -> Any:
-    """What `network` returns for images of this shape, without values: only shapes, at no cost."""
+    """The output of `network` for images of this shape on the meta device: shapes without values, at no cost."""
     tensors = itertools.chain(network.named_parameters(), network.named_buffers())
     on_meta = {name: tensor.to("meta") for name, tensor in tensors}
     image = torch.empty(image_shape, dtype=next(network.parameters()).dtype, device="meta")
@@ -63,12 +64,12 @@ def run_on_meta(network: nn.Module, image_shape: tuple[int, ...]) -> Any:
 
 
 def sharing_copy(network: Module) -> Module:
-    """A copy whose tensors are the original's own."""
+    """A copy that shares its tensors with the original."""
     shared = {id(tensor): tensor for tensor in itertools.chain(network.parameters(), network.buffers())}
     return copy.deepcopy(network, shared)
 
 
-class _Uses(TorchDispatchMode):
+class _UseCounter(TorchDispatchMode):
     """Counts how often each tensor, by its id, is given to an operation."""
 
     def __init__(self) -> None:
@@ -86,7 +87,7 @@ class _Uses(TorchDispatchMode):
 
 
 def _pairs(network: nn.Module, image_shape: tuple[int, ...]) -> dict[_BatchNorm, nn.Conv2d]:
-    """Each BatchNorm with the plain convolution whose result it takes and nothing else does, as seen in a run."""
+    """Each BatchNorm with the plain convolution before it, if nothing else uses that one's result (seen in a run)."""
     made: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # holds the tensors, so that no two have the same id
     seen: list[tuple[_BatchNorm, nn.Conv2d, int]] = []
     runs: Counter[nn.Module] = Counter()
@@ -101,12 +102,12 @@ def _pairs(network: nn.Module, image_shape: tuple[int, ...]) -> dict[_BatchNorm,
     watched = [module for module in network.modules() if is_plain(module) or is_constant(module)]
     hooks = [module.register_forward_hook(watch) for module in watched]
     try:
-        with _Uses() as uses:
+        with _UseCounter() as uses:
             run_on_meta(network, image_shape)
     finally:
         for hook in hooks:
             hook.remove()
-    # A second use is another's, or an activation's that writes into the result before the norm reads it.
+    # A second use is by another module, or by an activation that overwrites the result before the norm reads it.
     return {
         norm: conv for norm, conv, result in seen if uses.counts[result] == 1 and runs[norm] == 1 and runs[conv] == 1
     }

@@ -1,6 +1,6 @@
-"""Which convolutions do with their weights what torch's Conv2d does, and the same of those that change theirs first.
+"""Find the convolutions that use their weights unchanged, and turn those that standardize them first into plain ones.
 
-mmcv's layers by name (`conv_cfg`) subclass Conv2d; what is folded into weights is batchnorm.py's and pyramid.py's.
+The layers that a config names in `conv_cfg` are subclasses of Conv2d in mmcv.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def is_plain(module: nn.Module) -> bool:
-    """Whether the result is the convolution with the weights as they are, plus the bias, on its own padding."""
+    """Whether `module` is a convolution with its weights unchanged, plus its bias; it may compute its padding."""
     from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
     from mmcv.cnn.bricks.wrappers import Conv2d
 
@@ -18,7 +18,7 @@ def is_plain(module: nn.Module) -> bool:
 
 
 def make_standardized_plain(network: nn.Module) -> None:
-    """Change `network` in place: ConvWS and ConvAWS become plain convolutions with the weights that they make.
+    """Change `network` in place: ConvWS and ConvAWS become plain convolutions with the standardized weights.
 
     Both standardize each output channel's weights (Qiao et al. 2019, arXiv:1903.10520; DetectoRS, 2006.02334), and
     in eval mode these are constants. Computed in float64, then cast.

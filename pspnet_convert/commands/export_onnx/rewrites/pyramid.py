@@ -1,4 +1,4 @@
-"""The reference's pyramid head as an equal one that does less work: the exact folding of PSPNet's pyramid.
+"""Replace PSPNet's pyramid head by an equal one that does less work: an exact folding of the pyramid.
 
 The reference pools the backbone's map X [C, H, W] into b x b cells for each bin b, projects the cells (1x1
 convolution, BatchNorm, ReLU) to P_b [c, b, b], stretches them back to H x W (bilinear), concatenates them with X
@@ -13,8 +13,8 @@ Pooling is a constant matrix too, [H * W, 50]: cell i of b averages rows floor(i
 (torch.nn.AdaptiveAvgPool2d), and columns alike. Both are exact for any bins and sizes.
 
 BatchNorms are folded into the weights before them (batchnorm.py), and all of it is computed in float64. Activations
-are the head's own, and so is a norm that depends on the map (GroupNorm, InstanceNorm): it takes a bin's cells, or the
-sum above. What the algebra does not hold for (`_obstacle`) is left as written.
+stay as they are, and so does a norm that depends on the map (GroupNorm, InstanceNorm): it is applied to a bin's cells,
+or to the sum above. A head for which the algebra does not hold (`_obstacle`) is left as written.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def pooling_matrix(cells: int, bins: int) -> Tensor:
 
 
 def stretching_matrix(cells: int, bins: int, align_corners: bool) -> Tensor:
-    """[cells, bins], float64: the linear resize of `bins` values to `cells`, by torch's own rule."""
+    """[cells, bins], float64: the linear resize of `bins` values to `cells`, by torch's rule."""
     identity = torch.eye(bins, dtype=torch.float64)[None]
     return interpolate(identity, size=cells, mode="linear", align_corners=align_corners)[0].T
 
@@ -81,7 +81,7 @@ class CellPool(nn.Module):
 
 
 class FoldedPyramid(nn.Module):
-    """What PSPHead does to the maps of images of one size: logits [N, classes, H, W] from the backbone's maps."""
+    """PSPHead, folded, for images of one size: the backbone's maps in, logits [N, classes, H, W] out."""
 
     def __init__(self, head: PSPHead, height: int, width: int) -> None:
         super().__init__()
@@ -92,17 +92,17 @@ class FoldedPyramid(nn.Module):
         self.pool = CellPool(height, width, bins)
         branches = [branch[1] for branch in head.psp_modules]
         self.projections = nn.ModuleList(_conv(*_weights(branch)) for branch in branches)
-        self.norms = nn.ModuleList(_norm_left(branch) for branch in branches)
+        self.norms = nn.ModuleList(_norm_not_folded(branch) for branch in branches)
         self.activations = nn.ModuleList(_activation(branch) for branch in branches)
         weight, bias = _weights(head.bottleneck)
         parts = weight.split([head.in_channels, *[head.channels] * len(bins)], dim=1)
-        # A tap's 1x1 weights, output channel k's nine taps side by side: [9 * out, c, 1, 1].
+        # A tap's 1x1 weights; the nine taps of an output channel follow each other: [9 * out, c, 1, 1].
         self.taps = nn.ModuleList(
             _conv(part.permute(0, 2, 3, 1).reshape(-1, part.shape[1], 1, 1), None) for part in parts[1:]
         )
         self.register_buffer("spread", _spreading_matrix(height, width, bins, head.align_corners))
         self.convolution = _conv(parts[0], bias)
-        self.norm = _norm_left(head.bottleneck)
+        self.norm = _norm_not_folded(head.bottleneck)
         self.activation = _activation(head.bottleneck)
         self.conv_seg = head.conv_seg
 
@@ -112,7 +112,7 @@ class FoldedPyramid(nn.Module):
         feature_map = self.select(feature_maps)
         cells = self.pool(feature_map).split(self.cells, dim=3)
         branches = zip(self.projections, self.norms, self.activations, self.taps, cells)
-        # `forward`, so that the exporter counts activations as the head's own steps.
+        # `forward`, so that the exporter gives the activations' nodes to the head.
         products = [
             taps(activation.forward(norm(projection(part)))) for projection, norm, activation, taps, part in branches
         ]
@@ -122,11 +122,11 @@ class FoldedPyramid(nn.Module):
 
 
 def with_folded_pyramid(network: PSPNet, height: int, width: int) -> PSPNet:
-    """A copy of `network` for images of this size, its head folded. Weights that stay as they are, are shared.
+    """A copy of `network` for images of this size, with its head folded. Unchanged weights are shared.
 
-    A head that cannot be folded is as of `with_matrix_pools`, and a warning says so.
+    A head that cannot be folded gets matrix pools instead (`with_matrix_pools`), with a warning.
     """
-    changed = _changeable(network)
+    changed = _copy_to_rewrite(network)
     obstacle = _obstacle(changed.decode_head)
     if obstacle is not None:
         log.warning("decode_head: the pyramid is exported as written, not folded: %s", obstacle)
@@ -138,15 +138,15 @@ def with_folded_pyramid(network: PSPNet, height: int, width: int) -> PSPNet:
 
 
 def with_matrix_pools(network: PSPNet, height: int, width: int) -> PSPNet:
-    """A copy of `network` for images of this size, as written but for its pools, which are exact matrices."""
-    changed = _changeable(network)
+    """A copy of `network` for images of this size. Only the pyramid's pools change: to exact matrices."""
+    changed = _copy_to_rewrite(network)
     rows, columns = feature_size(network, height, width)
     for branch in changed.decode_head.psp_modules:
         branch[0] = MatrixPool(rows, columns, branch[0].output_size, _dtype(network)).eval()
     return changed
 
 
-def _changeable(network: PSPNet) -> PSPNet:
+def _copy_to_rewrite(network: PSPNet) -> PSPNet:
     changed = sharing_copy(network)
     with torch.no_grad():
         make_standardized_plain(changed)
@@ -201,18 +201,18 @@ def _obstacle(head: PSPHead) -> str | None:
             return f"it has {type(conv).__name__} layers"
         if conv.padding_mode != "zeros":
             return f"its padding is {conv.padding_mode}"
-        if isinstance(module.norm, nn.LayerNorm):  # over a map's rows, which the cells of a bin do not lie in
+        if isinstance(module.norm, nn.LayerNorm):  # over a map's rows, which a bin's cells do not keep
             return "it has LayerNorm"
     return None
 
 
 def _weights(module: ConvModule) -> tuple[Tensor, Tensor]:
-    """Weight and bias, float64, of mmcv's convolution and of its norm, if that is constant."""
+    """Weight and bias, float64, of mmcv's convolution with its norm folded in, if that is constant."""
     return folded_weights(module.conv, module.norm if is_constant(module.norm) else None)
 
 
-def _norm_left(module: ConvModule) -> nn.Module:
-    """The norm that is not in `_weights`."""
+def _norm_not_folded(module: ConvModule) -> nn.Module:
+    """The norm, if it is not in `_weights`; else nothing."""
     return nn.Identity() if module.norm is None or is_constant(module.norm) else module.norm
 
 
@@ -221,7 +221,7 @@ def _activation(module: ConvModule) -> nn.Module:
 
 
 def _conv(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
-    """A convolution with these weights that keeps a map's size."""
+    """A convolution with these weights, padded so that a map keeps its size."""
     out_channels, in_channels, side, _ = weight.shape
     conv = nn.Conv2d(in_channels, out_channels, side, padding=side // 2, bias=bias is not None, device="meta")
     conv.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
