@@ -34,9 +34,10 @@ from pspnet_convert.pytorch.network import PSPNet, build_network
 from pspnet_convert.runtimes.input_form import DYNAMIC, PLAIN, ImageShape, InputForm
 from pspnet_convert.runtimes.model_file import ModelFile
 from pspnet_convert.verify.candidates import candidates
-from pspnet_convert.verify.compare import Comparison, verify
+from pspnet_convert.verify.compare import verify
 from pspnet_convert.verify.inputs import verification_inputs
 from pspnet_convert.verify.reference import expect
+from pspnet_convert.verify.result import Comparison
 
 PRECISIONS = {"ONNX": "f32", "IR FP32": "f32", "IR FP16": "FP16"}
 

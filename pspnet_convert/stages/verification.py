@@ -22,11 +22,11 @@ from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.runtimes.model_file import ModelFile
 from pspnet_convert.stages import tools
 from pspnet_convert.verify.candidates import candidates
-from pspnet_convert.verify.compare import Verification
 from pspnet_convert.verify.compare import verify as compare_with_reference
 from pspnet_convert.verify.inputs import picture_files, verification_inputs
 from pspnet_convert.verify.pictures import save_differences, write_pictures
 from pspnet_convert.verify.reference import expect
+from pspnet_convert.verify.result import Verification
 from pspnet_convert.workspace import PRECISIONS
 
 if TYPE_CHECKING:

@@ -1,7 +1,4 @@
-"""What each model saw in a verification, as pictures: label maps to look at, and differences side by side.
-
-The label maps are a verification's outputs; the side-by-side pictures are drawn from them alone.
-"""
+"""Write a verification's label maps as pictures, and pictures of where they differ from the reference's."""
 
 from __future__ import annotations
 
@@ -19,18 +16,18 @@ from pspnet_convert.files import slug, write_atomically
 from pspnet_convert.runtimes.images import palette_image
 
 if TYPE_CHECKING:
-    from pspnet_convert.verify.compare import Verification
+    from pspnet_convert.verify.result import Verification
 
-Replacing = Callable[..., AbstractContextManager[list[Path]]]
+Writer = Callable[..., AbstractContextManager[list[Path]]]
 _TITLE = 22  # pixels
 _DIFFERENT = (255, 0, 0)
 
 
 def write_pictures(
-    result: Verification, card: ModelCard, folder: Path, replacing: Replacing = write_atomically
+    result: Verification, card: ModelCard, folder: Path, writer: Writer = write_atomically
 ) -> list[Path]:
-    """`<input>.input.png`, and as palette PNGs `<input>.reference.png` and `<input>.<backend>.png` for each model that
-    ran; whatever lay in `folder` is gone. `replacing`: workspace.write_atomically, or one that does more."""
+    """Write `<input>.input.png`, and palette PNGs `<input>.reference.png` and `<input>.<backend>.png` for each model
+    that ran. Other PNGs in `folder` are removed. `writer`: files.write_atomically, or a wrapper of it."""
     pictures = {}
     for entry in result.inputs:
         rgb = np.ascontiguousarray(entry.image[:, :, ::-1])
@@ -41,17 +38,20 @@ def write_pictures(
                 label_map = palette_image(comparison.labels[entry.name], card)
                 pictures[f"{entry.name}.{slug(comparison.backend)}.png"] = label_map
     targets = [folder / name for name in pictures]
-    with write_atomically(*targets) as made:
+    with writer(*targets) as made:
         for picture, path in zip(pictures.values(), made):
             picture.save(path)
-    for left in set(folder.glob("*.png")) - set(targets):
-        left.unlink()
+    for outdated in set(folder.glob("*.png")) - set(targets):
+        outdated.unlink()
     return targets
 
 
 def save_differences(folder: Path, result: Mapping[str, Any], target: Path) -> list[Path]:
-    """From the pictures in `folder`, one for each input and model whose label maps differ, written to `target`:
-    input, reference, the model's answer, and the input with what differs in red. `result`: a Verification's as_dict."""
+    """Write a picture to `target` for each input and model with label maps that differ; they are read from `folder`.
+
+    It shows the input, the reference's label map, the model's, and the differing pixels in red. `result`:
+    Verification.as_dict. Returns the paths.
+    """
     made = []
     for name in result["inputs"]:
         image, reference = (Pillow.open(folder / f"{name}.{kind}.png") for kind in ("input", "reference"))
