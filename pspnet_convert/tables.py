@@ -12,7 +12,7 @@ from pspnet_convert.cards.card import ModelCard
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from pspnet_convert.benchmark.timing import Timing
+    from pspnet_convert.benchmark.figures import Timing
     from pspnet_convert.bundle.archive import Bundle
     from pspnet_convert.cards.catalog import Listed
     from pspnet_convert.job import Outcome

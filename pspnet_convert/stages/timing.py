@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from pspnet_convert.benchmark.timing import GRAPHS, Timing, subjects
-from pspnet_convert.benchmark.timing import benchmark as time_in_turns
+from pspnet_convert.benchmark.figures import GRAPHS, Timing, subjects
+from pspnet_convert.benchmark.figures import benchmark as time_in_turns
 from pspnet_convert.files import temporary_folder, writing
 from pspnet_convert.job import Job
 from pspnet_convert.progress import steps

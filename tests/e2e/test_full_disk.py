@@ -17,7 +17,7 @@ import pytest
 from conftest import Cli
 from undisturbed import assert_manifest_is_true, assert_undisturbed, digests
 
-from pspnet_convert.benchmark.timing import Timing
+from pspnet_convert.benchmark.figures import Timing
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import WorkspaceError
 from pspnet_convert.files import write_atomically
