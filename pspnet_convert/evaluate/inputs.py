@@ -1,4 +1,4 @@
-"""What an evaluation is of: the protocol, the images and the models, as the user asked for them or by default."""
+"""Choose what is evaluated: protocol, data set and models, as the user asked or by default."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ IRS = ("FP32", "FP16", "INT8")
 
 @dataclass(frozen=True)
 class Choice:
-    """What the user asked for. `dataset` None: the card's; `protocol` None: as find_protocol says.
+    """What the user asked for. `dataset`: None for the card's; `protocol`: None for find_protocol's default.
 
-    `backends`: of PYTORCH, ONNX and IRS; empty for all that the workspace has. `limit`: the first so many images.
-    `max_drop`: how many points below its reference a model may be. `ray`: a cluster's address.
+    `backends`: of PYTORCH, ONNX and IRS; empty for all that the workspace has. `limit`: only the first so many images.
+    `max_drop`: the points of mean IoU that a model may be below its reference. `ray`: a cluster's address.
     """
 
     dataset: Path | None = None
@@ -40,13 +40,13 @@ class Choice:
 
 
 def find_protocol(choice: Choice, card: ModelCard) -> str:
-    """The user's; else that of the card's first figure whose protocol is one of PROTOCOLS; else `crop`."""
+    """The user's protocol; else that of the card's first figure with one of PROTOCOLS; else `crop`."""
     known = (figure.protocol for figure in card.accuracy if figure.protocol in PROTOCOLS)
     return choice.protocol or next(known, "crop")
 
 
 def find_dataset(choice: Choice, card: ModelCard) -> Path:
-    """The folder; DatasetError if none is given and the card has none."""
+    """The data set's folder; DatasetError if none is given and the card has none."""
     if choice.dataset is not None:
         return choice.dataset
     if card.dataset is None:
@@ -55,10 +55,10 @@ def find_dataset(choice: Choice, card: ModelCard) -> Path:
 
 
 def find_subjects(choice: Choice, job: Job) -> list[ModelFile]:
-    """The chosen models, or all that the workspace has, less IRs of an earlier conversion, which are told of.
+    """The chosen models; by default all in the workspace, except IRs of an earlier conversion, which are logged.
 
-    ArtifactError if a chosen one is not there, or of an earlier conversion; DependencyError if there are IRs among
-    them and no OpenVINO.
+    ArtifactError if a chosen one is missing or of an earlier conversion; DependencyError if an IR is among them and
+    OpenVINO is not installed.
     """
     workspace = job.workspace
     paths = {PYTORCH: job.original.path, ONNX: workspace.onnx, **{name: workspace.ir(name) for name in IRS}}
@@ -69,7 +69,9 @@ def find_subjects(choice: Choice, job: Job) -> list[ModelFile]:
     missing = [name for name in choice.backends if name not in there]
     if missing or not there:
         path = paths[missing[0]] if missing else workspace.folder
-        raise ArtifactError(f"{path}: there is no such model", "Run the stage that makes it, or run, which does all.")
+        raise ArtifactError(
+            f"{path}: there is no such model", "Run `pspnet-convert run` first; for INT8, `pspnet-convert quantize`."
+        )
     chosen = [name for name in there if name in choice.backends or not choice.backends]
     if set(chosen) & set(IRS):
         require_openvino()
@@ -77,7 +79,7 @@ def find_subjects(choice: Choice, job: Job) -> list[ModelFile]:
 
 
 def image_digests(entries: Sequence[Entry], digest: Callable[[Path], str]) -> dict[str, list[str | None]]:
-    """The SHA-256 of each entry's image and annotation, by its name; None for a file that is not there."""
+    """By entry name, the SHA-256 of its image and its annotation; None for a file that is missing."""
     return {
         entry.name: [digest(path) if path.is_file() else None for path in (entry.image, entry.annotation)]
         for entry in entries
@@ -85,16 +87,16 @@ def image_digests(entries: Sequence[Entry], digest: Callable[[Path], str]) -> di
 
 
 def stated_figure(card: ModelCard, protocol: str) -> float | None:
-    """The card's mean IoU (per cent) by this protocol."""
+    """The card's mean IoU, in per cent, for this protocol; None if it states none."""
     figures = (figure for figure in card.accuracy if figure.metric == "mean_iou")
     return next((figure.value for figure in figures if figure.protocol == protocol), None)
 
 
 def check_comparable(choice: Choice, card: ModelCard, protocol: str, subjects: Sequence[ModelFile]) -> None:
-    """CardError if a drop is to be limited, and there is nothing that it could be measured from."""
+    """Raise CardError if --max-drop is given and there is no reference to measure the drop against."""
     has_reference = stated_figure(card, protocol) is not None or subjects[0].name == PYTORCH
     if choice.max_drop is not None and not has_reference:
         raise CardError(
-            f"{card.name}: --max-drop has nothing to compare with, the card states no figure of protocol {protocol}",
-            "Evaluate PyTorch in the same pass.",
+            f"{card.name}: --max-drop has nothing to compare with, the card states no figure for protocol {protocol}",
+            "Evaluate PyTorch in the same pass (--backend PyTorch).",
         )
