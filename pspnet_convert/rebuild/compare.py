@@ -1,7 +1,4 @@
-"""Convert again, as a manifest says that it was done, and see whether the same files come of it.
-
-The manifest alone says what to do: its model, its options, its checkpoint's digest. The stages are those of `run`.
-"""
+"""Repeat the conversion that a manifest records, and compare the new files with the recorded digests."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from pspnet_convert.stages.conversion import to_ir
 from pspnet_convert.stages.export import export_onnx
 from pspnet_convert.to_ir.front_ends import find_front_end
 
-# Model Optimizer's arguments that name files or folders, from which some load code.
+# Model Optimizer's arguments that name files or folders; from some of them it loads code.
 FILE_ARGUMENTS = frozenset(
     {
         "caffe_parser_path",
@@ -48,7 +45,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RebuiltFile:
-    """A file of the manifest and the one made again: their SHA-256 (hex); None where none was made."""
+    """A file's SHA-256 (hex) in the manifest, and when made again; None if it was not made."""
 
     file: str
     recorded: str
@@ -61,7 +58,7 @@ class RebuiltFile:
 
 @dataclass(frozen=True)
 class OtherTool:
-    """A tool whose version is not the one that the manifest has; None: not installed, or not in the manifest."""
+    """A tool with another version than in the manifest; None: not in the manifest, or not installed."""
 
     tool: str
     recorded: str | None
@@ -73,7 +70,7 @@ class OtherTool:
 
 @dataclass(frozen=True)
 class Rebuild:
-    """What came of it; `left_out`: stages whose files are not made again (quantize needs its pictures)."""
+    """`tools`: those with other versions. `left_out`: stages that are not repeated (quantize needs its pictures)."""
 
     files: Sequence[RebuiltFile]
     tools: Sequence[OtherTool]
@@ -91,16 +88,16 @@ class Rebuild:
 
 
 def rebuild(path: Path, checkpoint: Path | None, progress: Progress) -> Rebuild:
-    """Do export-onnx and to-ir of the manifest at `path` again, in a temporary folder.
+    """Repeat export-onnx and to-ir of the manifest at `path`, in a temporary folder.
 
-    The checkpoint is `checkpoint`, or the one that lies beside the manifest. Raises ArtifactError for a manifest that
-    cannot be read, has no export-onnx, or has Model Optimizer read files; CheckpointError or DigestError for a
-    checkpoint that is missing or another; DependencyError for a front-end that is not installed.
+    `checkpoint`: by default, the one next to the manifest. Raises ArtifactError for a manifest that cannot be read, has
+    no export-onnx, or makes Model Optimizer read files; CheckpointError or DigestError if the checkpoint is missing or
+    not the recorded one; DependencyError for a front-end that is not installed.
     """
     manifest = read_manifest(path)
     if "export-onnx" not in manifest.stages:
-        raise ArtifactError(f"{path}: tells of no export-onnx, nothing to rebuild", "Run run first.")
-    _refuse_files(path, manifest)
+        raise ArtifactError(f"{path}: has no export-onnx, nothing to rebuild", "Run `pspnet-convert run` first.")
+    _refuse_file_arguments(path, manifest)
     recorded = manifest.stages["export-onnx"]
     choice = _find_checkpoint(path, recorded.inputs.checkpoint, checkpoint)
     temporary = temporary_folder(Path(tempfile.gettempdir()))
@@ -114,25 +111,25 @@ def rebuild(path: Path, checkpoint: Path | None, progress: Progress) -> Rebuild:
 
 
 def check_same(path: Path, result: Rebuild) -> None:
-    """Warn of tools that differ; DifferenceError if a file of the manifest at `path` does."""
+    """Log tools that differ; raise DifferenceError if a file of the manifest at `path` does."""
     for tool in result.tools:
         log.warning("%s", tool)
     different = [file.file for file in result.files if not file.same]
     if different:
         because = "Tools differ, see above." if result.tools else "The tools are the same."
-        raise DifferenceError(f"{path}: made again, {', '.join(different)} came out otherwise", because)
+        raise DifferenceError(f"{path}: made again, these files differ: {', '.join(different)}", because)
 
 
-def _refuse_files(path: Path, manifest: ManifestDocument) -> None:
-    """The manifest may come from anywhere; what lies in such files, it does not say either."""
+def _refuse_file_arguments(path: Path, manifest: ManifestDocument) -> None:
+    """ArtifactError if Model Optimizer would read files: the manifest is not trusted, and has no digests of them."""
     converted = manifest.stages.get("to-ir")
     arguments = converted.options.mo_args if converted else {}
-    # A value that begins with a dash is another argument: Model Optimizer makes a command line of them.
+    # Model Optimizer joins the arguments to a command line: a value that begins with a dash is another argument.
     named = sorted(name for name, value in arguments.items() if name in FILE_ARGUMENTS or str(value).startswith("-"))
     if named:
         raise ArtifactError(
-            f"{path}: has Model Optimizer read files ({', '.join(named)}), which rebuild does not",
-            "If you trust it, run to-ir with --mo-arg.",
+            f"{path}: makes Model Optimizer read files ({', '.join(named)}), which rebuild refuses",
+            "If you trust it, run `pspnet-convert to-ir` with --mo-arg.",
         )
 
 
@@ -143,14 +140,15 @@ def _find_checkpoint(path: Path, recorded: CheckpointRecord, given: Path | None)
     digest = sha256_of(found)
     if digest != recorded.sha256:
         raise DigestError(
-            f"{found}: sha256 is {digest}, {path} was made from {recorded.sha256}", "Give that file with --checkpoint."
+            f"{found}: sha256 is {digest}, but {path} was made from {recorded.sha256}",
+            "Give that checkpoint with --checkpoint.",
         )
     return CheckpointChoice(found, allow_unknown=not recorded.is_the_cards)
 
 
 def _convert(job: Job, manifest: ManifestDocument) -> Iterator[tuple[Stage, Outcome]]:
     converted: ToIr | None = manifest.stages.get("to-ir")
-    # First, as it may not be installed.
+    # First, because it may not be installed.
     front_end = find_front_end(converted.options.front_end, converted.options.mo_args) if converted else None
     recorded: ExportOnnx = manifest.stages["export-onnx"]
     options = recorded.options
