@@ -133,7 +133,7 @@ def test_another_checkpoint_is_refused(cli: Cli, folder: Path, manifest: Path, t
     result = cli("rebuild", "--check", manifest, *(["--checkpoint", other] if given else []))
     assert result.exit_code == 5
     assert f"{other}: sha256 is " in result.error
-    assert "Give that file with --checkpoint" in result.error
+    assert "Give that checkpoint with --checkpoint" in result.error
 
 
 def test_a_missing_checkpoint_is_asked_for(cli: Cli, folder: Path, manifest: Path) -> None:

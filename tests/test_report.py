@@ -348,7 +348,8 @@ def test_measured_figures_are_shown_until_their_models_change(
     page = " ".join(page_of(folder).split())
     assert verdict_of(folder)[1].endswith("The INT8 model did not pass its verification.")
     for told in (
-        "Mean IoU over 1,448 of 1,449 images of VOC&lt;2012&gt; (val), protocol pad. In brackets: difference from the card.",
+        "Mean IoU over 1,448 of 1,449 images of VOC&lt;2012&gt; (val), protocol pad. "
+        "In brackets: difference from the card.",
         "40.00 % (+0.00)",
         "<td>does not occur</td>",
         "<li>its logits are &lt;not&gt; finite</li>",

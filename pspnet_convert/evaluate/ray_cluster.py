@@ -33,7 +33,7 @@ def _on_cluster(
     address: str, settings: ChunkSettings, chunks: Sequence[Chunk], note: Note
 ) -> Iterator[tuple[Chunk, Tally]]:
     with _connected(address) as ray:
-        remote = ray.remote(_count_anew).options(num_cpus=_smallest_machine(ray))
+        remote = ray.remote(_open_and_count).options(num_cpus=_smallest_machine(ray))
         pending = {remote.remote(settings, _absolute(chunk)): chunk for chunk in chunks}
         while pending:
             (ready,), _ = ray.wait(list(pending), num_returns=1)
@@ -43,7 +43,7 @@ def _on_cluster(
             yield chunk, tally
 
 
-def _count_anew(settings: ChunkSettings, chunk: Chunk) -> Tally:
+def _open_and_count(settings: ChunkSettings, chunk: Chunk) -> Tally:
     # Opening the models takes seconds, a chunk takes minutes: workers need not keep models open.
     return count_chunk(settings, chunk, open_labellers(settings, chunk.subjects))
 
