@@ -281,7 +281,7 @@ def test_a_model_of_more_classes_than_the_card(small: ModelCard, dataset: Path) 
 
     subject = ModelFile("ONNX", Path("x.onnx"))
     work = Chunk(read_split(dataset, "val"), [subject])
-    with pytest.raises(ArtifactError, match=r"x\.onnx: gives class 5, the card has 5 classes"):
+    with pytest.raises(ArtifactError, match=r"x\.onnx: gives class 5, but the card has 5 classes"):
         count_chunk(ChunkSettings(small, SHAPE, "pad", False), work, {subject: FiveAndOne()})
 
 
