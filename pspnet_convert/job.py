@@ -284,7 +284,6 @@ def _card_of(asked: JobOptions) -> ModelCard:
     if asked.config is None:
         return asked.model if isinstance(asked.model, ModelCard) else catalog.find_card(asked.model or DEFAULT_MODEL)
     from pspnet_convert.cards.own_model import own_card, with_kept_texts
-
     from pspnet_convert.pytorch.checkpoint import read_metadata
 
     checkpoint = _checkpoint_of_config(asked)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pspnet_convert.cards.catalog import Listed
-    from pspnet_convert.commands.benchmark.timing import Timing
+    from pspnet_convert.commands.benchmark.figures import Timing
     from pspnet_convert.commands.bundle.archive import Bundle
     from pspnet_convert.commands.rebuild.compare import Rebuild
     from pspnet_convert.job import Outcome

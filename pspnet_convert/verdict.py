@@ -1,4 +1,4 @@
-"""Whether the files that are there have passed verification, as the manifest has it."""
+"""Whether the present files have passed verification, according to the manifest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MODELS = (".onnx", ".xml", ".bin")
 
 @dataclass(frozen=True)
 class Verdict:
-    """`state`: pass, mismatch, inconclusive or unverified, a class of the style sheet."""
+    """`state`: pass, mismatch, inconclusive or unverified; also a class in the page's style sheet."""
 
     state: str
     title: str
@@ -24,7 +24,7 @@ class Verdict:
 
 
 def present(stages: Stages, folder: Path, digest_of: DigestOf) -> dict[str, str]:
-    """The digests of the ONNX and IR files that stages made or looked at, and that are there now."""
+    """The digests, by file, of the ONNX and IR files that stages made or read and that now exist."""
     made = {output["file"] for record in stages.values() for output in record["outputs"]}
     files = made.union(*(_seen(record) for record in stages.values()))
     models = sorted(file for file in files if file.endswith(_MODELS) and (folder / file).is_file())
@@ -32,20 +32,20 @@ def present(stages: Stages, folder: Path, digest_of: DigestOf) -> dict[str, str]
 
 
 def changed_since(record: Mapping[str, Any], there: Mapping[str, str]) -> list[str]:
-    """The models that the stage `record` looked at and that are not there as they were; `there` is `present`'s."""
+    """The models that the stage `record` read and that are now missing or different; `there`: from `present`."""
     return [file for file, sha256 in _seen(record).items() if there.get(file) != sha256]
 
 
 def outdated(stages: Stages, there: Mapping[str, str]) -> list[str]:
-    """The stages whose models are not there as they were, or are of another conversion than the verified ones."""
+    """The stages that read models which are now missing, different, or of another conversion than the verified ones."""
     changed = {name for name, record in stages.items() if changed_since(record, there)}
     return sorted(changed.union(of_another_fp32(stages)))
 
 
 def of_another_fp32(stages: Stages) -> list[str]:
-    """Which of INT8's stages were given an FP32 IR that verify was not; none where nothing was verified.
+    """The stages of INT8 that read another FP32 IR than verify did; empty if nothing was verified.
 
-    Where a later conversion was to FP16 alone, the FP32 IR of the one before still lies there as they were given it.
+    This happens when a later conversion was to FP16 only: the earlier FP32 IR is still there, unchanged.
     """
     if "verify" not in stages:
         return []
@@ -59,14 +59,14 @@ def of_another_fp32(stages: Stages) -> list[str]:
 
 
 def _seen(record: Mapping[str, Any]) -> dict[str, str]:
-    """Digests by file of the models that a stage looked at; evaluate has them by model."""
+    """The digests, by file, of the models that a stage read; evaluate's record groups them by model."""
     models = record["inputs"].get("models", ())
     records = itertools.chain.from_iterable(models.values()) if isinstance(models, Mapping) else models
     return {one["file"]: one["sha256"] for one in records if one["file"].endswith(_MODELS)}
 
 
 def verdict(stages: Stages, there: Mapping[str, str]) -> Verdict:
-    """Of the files that lie there now (`present`'s): a verification of other files counts for nothing."""
+    """The verdict on the present files (`there`, from `present`); a verification of other files does not count."""
     if "verify" not in stages:
         return Verdict("unverified", "Not verified", "The converted models were not compared with the original.")
     seen = _seen(stages["verify"])
@@ -75,17 +75,17 @@ def verdict(stages: Stages, there: Mapping[str, str]) -> Verdict:
     }
     other = [file for file in sorted({*seen, *converted}) if seen.get(file) != there.get(file)]
     if other:
-        return Verdict("unverified", "Not verified", f"Not as they were when they were verified: {', '.join(other)}.")
+        return Verdict("unverified", "Not verified", f"Not the files that were verified: {', '.join(other)}.")
     result = stages["verify"]["result"]
     if result["verdict"] == "pass":
-        return Verdict("pass", "Verified", "Every converted model gives the PyTorch network's answers.")
+        return Verdict("pass", "Verified", "Every converted model gives the PyTorch network's results.")
     if result["verdict"] == "mismatch":
         wrong = " and ".join(row["backend"] for row in judged(result) if not row["passed"])
-        return Verdict("mismatch", "Wrong", f"Not the PyTorch network's answers: {wrong}. Do not ship it.")
+        return Verdict("mismatch", "Wrong", f"Other results than the PyTorch network's: {wrong}. Do not ship it.")
     doubts = "; ".join(result["doubts"])
     return Verdict("inconclusive", "Inconclusive", f"Verified on pictures that prove little: {doubts}.")
 
 
 def judged(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """A verification's comparisons that its verdict rests on."""
+    """A verification's comparisons that decide its verdict."""
     return [row for row in result["comparisons"] if not row["informative"]]

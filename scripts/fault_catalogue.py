@@ -32,9 +32,10 @@ from pspnet_convert.commands.export_onnx.options import ExportOptions
 from pspnet_convert.commands.export_onnx.rewrites.batchnorm import sharing_copy
 from pspnet_convert.commands.export_onnx.write_onnx import write_onnx, write_plain_onnx
 from pspnet_convert.commands.verify.candidates import candidates
-from pspnet_convert.commands.verify.compare import Comparison, compare_with_reference
+from pspnet_convert.commands.verify.compare import compare_with_reference
 from pspnet_convert.commands.verify.inputs import verification_inputs
 from pspnet_convert.commands.verify.reference import expect
+from pspnet_convert.commands.verify.result import Comparison
 from pspnet_convert.image_shape import DYNAMIC, ImageShape
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import PSPNet, build_network

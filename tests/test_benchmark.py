@@ -1,4 +1,4 @@
-"""The benchmark's counting, its ratios and its output. Speeds themselves are no test's business."""
+"""The benchmark's counting, its ratios and its output. No test checks a speed."""
 
 from __future__ import annotations
 
@@ -106,8 +106,9 @@ def test_without_a_checkpoint_it_says_what_to_run(cli: Cli, small: ModelCard, tm
 
 
 def test_a_subject_that_does_not_run_is_named(small: ModelCard, tmp_path: Path) -> None:
-    from pspnet_convert.commands.benchmark.timing import Subject, time_in_turns
+    from pspnet_convert.commands.benchmark.figures import time_in_turns
     from pspnet_convert.errors import ArtifactError
+    from pspnet_convert.runtimes.timing import Subject
 
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"nothing")

@@ -123,7 +123,7 @@ def test_a_verification_of_other_files_counts_for_nothing(
     with manifests.changed(folder) as data:
         (seen,) = [one for one in data["stages"]["verify"]["inputs"]["models"] if one["file"] == IRS[1]]
         seen["sha256"] = "0" * 64
-    assert f"Not as they were when they were verified: {IRS[1]}" in refused(cli, small, workspace, 20)
+    assert f"Not the files that were verified: {IRS[1]}" in refused(cli, small, workspace, 20)
 
 
 @pytest.mark.parametrize("damage", ["changed", "deleted"])
@@ -137,7 +137,7 @@ def test_an_ir_that_is_not_the_manifests_never_goes_out(
         with (folder / IRS[0]).open("ab") as file:
             file.write(b"\0")
     told = refused(cli, small, workspace, 11, *option)
-    assert f"{folder / IRS[0]}: is missing, or not what manifest.json says" in told
+    assert f"{folder / IRS[0]}: is missing, or not the one in manifest.json" in told
 
 
 @pytest.fixture
@@ -159,14 +159,17 @@ def test_an_int8_ir_goes_out_with_the_others(cli: Cli, small: ModelCard, with_in
     [
         (
             lambda stages: stages.pop("verify-int8"),
-            "The INT8 IR was not compared with the FP32 one as they lie there. Run quantize;",
+            "The present INT8 IR was not compared with the present FP32 IR. Run `pspnet-convert quantize`,",
         ),
         (lambda stages: stages["verify-int8"]["inputs"]["models"][0].update(sha256="0" * 64), "was not compared"),
         (
             lambda stages: stages["verify-int8"]["result"].update(verdict="mismatch"),
-            "did not pass its own verification. Run quantize with better pictures;",
+            "did not pass its verification. Run `pspnet-convert quantize` with better pictures,",
         ),
-        (lambda stages: stages["verify-int8"]["result"].update(verdict="inconclusive"), "did not pass its own"),
+        (
+            lambda stages: stages["verify-int8"]["result"].update(verdict="inconclusive"),
+            "did not pass its verification",
+        ),
         (lambda stages: stages.pop("verify"), "The converted models were not compared"),
     ],
 )
@@ -187,9 +190,9 @@ def test_an_int8_ir_of_an_earlier_checkpoint_is_not_verified(
     given = ["--checkpoint", tmp_path / "other.pth", "--allow-unknown-checkpoint"]
     done = cli("run", small.folder, "-o", with_int8, *given, "--precision", "FP16")
     assert done.exit_code == 0, done.stderr
-    assert "The INT8 IR is of an FP32 IR that was not verified" in refused(cli, small, with_int8, 20)
+    assert "The INT8 IR was made from an FP32 IR that was not verified" in refused(cli, small, with_int8, 20)
     page = (with_int8 / "public" / "small-standin" / "report.html").read_text(encoding="utf-8")
-    assert "Of models that have been made anew since." in page.partition('id="int8"')[2]
+    assert "Outdated: the models have been made again since." in page.partition('id="int8"')[2]
 
 
 def test_a_card_that_has_changed_since_the_conversion_does_not_go_out(
@@ -209,7 +212,7 @@ def test_a_card_that_has_changed_since_the_conversion_does_not_go_out(
     measured = cli("evaluate", renamed, "-o", workspace, *dataset)
     assert measured.exit_code == 0, measured.stderr
     told = refused(cli, small, workspace, 11, "--allow-unverified")
-    assert "manifest.json: its files were converted with another card. Run run again" in told
+    assert "manifest.json: its files were converted with another card. Run `pspnet-convert run` again" in told
     assert cli("run", renamed, "-o", workspace).exit_code == 0
     assert b"renamed" in let_out(cli, small, workspace)["model.yml"]
 
@@ -217,7 +220,7 @@ def test_a_card_that_has_changed_since_the_conversion_does_not_go_out(
 def test_without_an_ir_there_is_nothing_to_pack(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
     with manifests.changed(folder) as data:
         del data["stages"]["to-ir"]
-    assert "tells of no IR. Run run first" in refused(cli, small, workspace, 11, "--allow-unverified")
+    assert "has no IR. Run `pspnet-convert run` first" in refused(cli, small, workspace, 11, "--allow-unverified")
 
 
 def test_without_the_checkpoints_digest_nothing_is_packed(
@@ -227,20 +230,22 @@ def test_without_the_checkpoints_digest_nothing_is_packed(
     with manifests.changed(folder) as data:
         del data["stages"]["export-onnx"]
     told = refused(cli, small, workspace, 11, "--allow-unverified")
-    assert "tells of no export-onnx, hence not of the checkpoint that its IRs are of. Run run first" in told
+    assert "has no export-onnx, so the checkpoint of its IRs is not known. Run `pspnet-convert run` first" in told
 
 
 def test_half_an_ir_is_not_packed(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
     with manifests.changed(folder) as data:
         outputs = data["stages"]["to-ir"]["outputs"]
         data["stages"]["to-ir"]["outputs"] = [one for one in outputs if one["file"] != IRS[2]]
-    assert f"tells of {IRS[3]}, not of its other half. Run run again" in refused(cli, small, workspace, 11)
+    assert f"has {IRS[3]}, but not the other file of this IR. Run `pspnet-convert run` again" in refused(
+        cli, small, workspace, 11
+    )
 
 
 def test_a_damaged_int8_ir_is_to_be_quantized_again(cli: Cli, small: ModelCard, with_int8: Path) -> None:
     with (with_int8 / "public" / "small-standin" / "INT8" / "small-standin.xml").open("a") as file:
         file.write(" ")
-    assert "not what manifest.json says. Run quantize again" in refused(cli, small, with_int8, 11)
+    assert "not the one in manifest.json. Run `pspnet-convert quantize` again" in refused(cli, small, with_int8, 11)
 
 
 @pytest.mark.parametrize("builder", ["not a uri", "ci.example/builder", "https:", "https://ci.example/a b"])
@@ -284,7 +289,7 @@ def test_a_licence_text_that_is_nowhere_is_asked_for(
     command = ["bundle", card, "--output-dir", workspace, "-o", tmp_path / "own.tar.gz"]
     result = cli(*command)
     assert result.exit_code == 11
-    assert f"OWN.txt: the card's licence text is not found. Put it beside {card}" in result.error
+    assert f"OWN.txt: the card's licence text is not found. Put it next to {card}" in result.error
     (card.parent / "OWN.txt").write_text("Do as you like.")
     assert cli(*command).exit_code == 0
     assert unpacked(tmp_path / "own.tar.gz")["OWN.txt"] == b"Do as you like."

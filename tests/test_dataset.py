@@ -192,10 +192,10 @@ BAD = [
     (no_annotation, 15, "SegmentationClass/001.png: there is no such annotation"),
     (damaged_image, 13, "JPEGImages/001.png: cannot be read as an image"),
     (damaged_annotation, 13, "SegmentationClass/001.png: is not an image"),
-    (other_size, 15, "SegmentationClass/001.png: is 20x30, its image is 44x30"),
-    (turned_image, 15, "SegmentationClass/001.png: is 44x30, its image is 30x44 (as its EXIF turns it)"),
-    (strange_mode, 13, "SegmentationClass/001.png: is a picture of mode LA, no annotation"),
-    (other_colours, 15, "SegmentationClass/001.png: none of its colours is of the card's palette"),
+    (other_size, 15, "SegmentationClass/001.png: is 20x30, but its image is 44x30"),
+    (turned_image, 15, "SegmentationClass/001.png: is 44x30, but its image is 30x44 (rotated as its EXIF says)"),
+    (strange_mode, 13, "SegmentationClass/001.png: has mode LA, which no annotation has"),
+    (other_colours, 15, "SegmentationClass/001.png: none of its colours is in the card's palette"),
 ]
 
 

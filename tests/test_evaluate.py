@@ -229,7 +229,7 @@ def test_a_drop_from_nothing_is_refused(cli: Cli, small: ModelCard, workspace: P
     arguments = ["--dataset", dataset, "--backend", "FP32", "--max-drop", 1]
     result = cli("evaluate", small.folder, "-o", workspace, *arguments)
     assert result.exit_code == 3
-    assert "the card states no figure of protocol crop. Evaluate PyTorch in the same pass" in result.error
+    assert "the card states no figure for protocol crop. Evaluate PyTorch in the same pass" in result.error
 
 
 # Models
@@ -244,7 +244,7 @@ def test_a_model_that_is_not_there(cli: Cli, small: ModelCard, workspace: Path, 
 def test_an_empty_workspace(cli: Cli, small: ModelCard, dataset: Path, tmp_path: Path) -> None:
     result = cli("evaluate", small.folder, "-o", tmp_path, "--dataset", dataset)
     assert result.exit_code == 11
-    assert "public/small-standin: there is no such model. Run the stage that makes it" in result.error
+    assert "public/small-standin: there is no such model. Run `pspnet-convert run` first" in result.error
 
 
 def test_an_ir_without_its_weights(cli: Cli, small: ModelCard, workspace: Path, dataset: Path) -> None:
@@ -268,8 +268,8 @@ def test_whole_pictures_of_another_size_are_for_pytorch_alone(
     arguments = ["--dataset", many, "--limit", 2, "--protocol", "whole"]
     result = cli("evaluate", small.folder, "-o", workspace, *arguments, "--backend", backend, "--skip-bad")
     assert result.exit_code == 11
-    assert "takes 64x72 alone, and an image of this protocol is " in result.error
-    assert "Evaluate PyTorch alone (--backend), or choose the protocol crop or pad" in result.error
+    assert "takes only 64x72, but this protocol gives " in result.error
+    assert "Evaluate only PyTorch (--backend PyTorch), or use --protocol crop or pad" in result.error
     assert cli("evaluate", small.folder, "-o", workspace, *arguments, "--backend", "PyTorch").exit_code == 0
 
 
@@ -282,7 +282,7 @@ def test_a_model_of_more_classes_than_the_card(small: ModelCard, dataset: Path) 
 
     subject = ModelFile("ONNX", Path("x.onnx"))
     work = Chunk(read_split(dataset, "val"), [subject])
-    with pytest.raises(ArtifactError, match=r"x\.onnx: gives class 5, the card has 5 classes"):
+    with pytest.raises(ArtifactError, match=r"x\.onnx: gives class 5, but the card has 5 classes"):
         count_chunk(ChunkSettings(small, SHAPE, "pad", False), work, {subject: FiveAndOne()})
 
 
@@ -480,7 +480,7 @@ def test_a_bad_image_is_the_same_error_on_a_cluster(
     arguments = ["--dataset", copy, "--backend", "ONNX", "--ray", cluster.address]
     result = cli("evaluate", small.folder, "-o", ".", *arguments)
     assert result.exit_code == 15
-    assert "040.jpg: there is no such image. Take it from the list" in result.error
+    assert "040.jpg: there is no such image. Remove it from the list" in result.error
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense", "127.0.0.1:port"])

@@ -85,12 +85,12 @@ def sparse_of_terabytes(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("hide", "words"),
     [
-        (lambda m: m.graph.initializer.append(outside()), "keeps weights in other files"),
-        (lambda m: m.graph.node.insert(0, constant(outside())), "keeps weights in other files"),
-        (in_list, "keeps weights in other files"),
-        (in_subgraph, "keeps weights in other files"),
-        (in_function, "keeps weights in other files"),
-        (in_training, "keeps weights in other files"),
+        (lambda m: m.graph.initializer.append(outside()), "has weights in other files"),
+        (lambda m: m.graph.node.insert(0, constant(outside())), "has weights in other files"),
+        (in_list, "has weights in other files"),
+        (in_subgraph, "has weights in other files"),
+        (in_function, "has weights in other files"),
+        (in_training, "has weights in other files"),
         (in_sparse_values, "has sparse weights"),
         (sparse_of_terabytes, "has sparse weights"),
     ],
@@ -116,7 +116,7 @@ def test_a_path_out_of_the_folder_is_refused_by_each_command(
     onnx_path.write_bytes(model.SerializeToString())
     result = cli(command, small.folder, "-o", workspace)
     assert result.exit_code == 11
-    assert "keeps weights in other files, which this tool does not follow" in result.error
+    assert "has weights in other files, which this tool does not read" in result.error
 
 
 def circle(model: onnx.ModelProto) -> None:
@@ -228,7 +228,7 @@ def test_entities_of_an_xml_are_not_expanded(small: ModelCard, xml: Path) -> Non
     laughs = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 30))
     edited(xml, "<net", f'<!DOCTYPE net [<!ENTITY l0 "ha">{laughs}<!ENTITY f SYSTEM "file:///etc/passwd">]>\n<net')
     edited(xml, r'<layer id="0" name="[^"]*"', '<layer id="0" name="&amp;l29;&l29;&f;"')
-    with pytest.raises(ArtifactError, match="has no <net> first"):
+    with pytest.raises(ArtifactError, match="does not begin with <net>"):
         OpenVinoBackend(xml, small, SHAPE)
 
 

@@ -242,9 +242,7 @@ def test_an_ir_of_another_batch_or_form_breaks_the_contract(
     small: ModelCard, runs: Callable[[str], Path], batch: int, form: InputForm
 ) -> None:
     path = ir_of(runs("three") / "public" / "small-standin")
-    with pytest.raises(
-        ContractError, match=r"its input is input\.1 uint8 \[3, 72, 64, 3\], where input\.1 .* was asked for"
-    ):
+    with pytest.raises(ContractError, match=r"its input is input\.1 uint8 \[3, 72, 64, 3\], expected input\.1 "):
         OpenVinoBackend(path, small, (batch, *SIZE), form)
     with pytest.raises(ContractError, match="its input is"):
         open_labeller(ModelFile("IR FP32", path), small, (batch, *SIZE), form)
@@ -274,7 +272,7 @@ def test_files_from_elsewhere_may_be_of_another_size(
     arguments = ["verify", small.folder, "-o", tmp_path / "out", "--checkpoint", folder / small.checkpoint.name, *files]
     result = cli(*arguments)
     assert result.exit_code == 9
-    assert "where input.1 float32 [1, 3, 72, 64] was asked for" in result.error
+    assert "expected input.1 float32 [1, 3, 72, 64]" in result.error
     assert cli(*arguments, *shape).exit_code == 0
 
 
@@ -302,11 +300,11 @@ def test_an_ir_that_is_replaced_by_one_of_another_form_fails(
     result = cli("verify", small.folder, "-o", three)
     assert result.exit_code == 9
     assert "contract: " in result.error
-    assert "where input.1 uint8 [3, 72, 64, 3] was asked for" in result.error
+    assert "expected input.1 uint8 [3, 72, 64, 3]" in result.error
     for command in (["segment", small.folder / "x.png", "--model", small.folder], ["quantize", small.folder]):
         refused = cli(*command, "-o", three)
         assert refused.exit_code == 11
-        assert "where input.1 uint8 [3, 72, 64, 3] was asked for" in refused.error
+        assert "expected input.1 uint8 [3, 72, 64, 3]" in refused.error
 
 
 def with_gathered_input(path: Path, slots: list[int]) -> None:

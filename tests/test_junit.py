@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.verify.compare import CHECKS, Comparison, Verification
 from pspnet_convert.commands.verify.junit import junit_xml
+from pspnet_convert.commands.verify.result import CHECKS, Comparison, Verification
 
 
 def cases(path: Path) -> dict[str, dict[str, str]]:
@@ -37,7 +37,7 @@ def test_a_pass_has_a_case_for_each_check_of_each_model(cli: Cli, small: ModelCa
     }
 
 
-def test_what_is_wrong_fails_and_what_is_informative_does_not(cli: Cli, small: ModelCard, workspace: Path) -> None:
+def test_what_is_wrong_fails_and_what_is_only_reported_does_not(cli: Cli, small: ModelCard, workspace: Path) -> None:
     path = workspace / "public" / "small-standin" / "small-standin.onnx"
     model = onnx.load(str(path))
     (bias,) = [tensor for tensor in model.graph.initializer if tensor.name == "decode_head.conv_seg.bias"]
@@ -68,16 +68,16 @@ def test_a_verification_that_ends_early_leaves_no_earlier_verdict(
     assert not report.exists()
 
 
-def test_a_doubt_fails_the_inputs_and_an_informative_fault_is_skipped() -> None:
-    informative = Comparison("IR at bf16", "bf16", informative=True, pixels=1)
-    informative.add_fault("logits", "far off")
-    result = Verification([Comparison("ONNX", "f32", pixels=1), informative], [], [0], {}, {})
+def test_a_doubt_fails_the_inputs_and_a_fault_that_is_only_reported_is_skipped() -> None:
+    reported = Comparison("IR at bf16", "bf16", report_only=True, pixels=1)
+    reported.add_fault("logits", "far off")
+    result = Verification([Comparison("ONNX", "f32", pixels=1), reported], [], [0], {}, {})
     root = ElementTree.fromstring(junit_xml("m", result.as_dict()).encode())
     inputs, _, at_bf16 = root.iter("testsuite")
     assert [inputs.attrib["failures"], at_bf16.attrib["failures"]] == ["1", "0"]
     assert [inputs.attrib["skipped"], at_bf16.attrib["skipped"]] == ["0", "1"]
     assert "one class everywhere" in next(inputs.iter("failure")).attrib["message"]
-    assert next(at_bf16.iter("skipped")).attrib["message"] == "informative: far off"
+    assert next(at_bf16.iter("skipped")).attrib["message"] == "report only: far off"
 
 
 @given(st.text(), st.text())

@@ -303,7 +303,7 @@ def test_segment_takes_the_int8_ir_or_says_how_to_make_it(
     assert cli(*common, copied).exit_code == 0
     result = cli(*common, workspace)
     assert result.exit_code == 11
-    assert "quantize for INT8" in result.error
+    assert "for INT8, `pspnet-convert quantize`" in result.error
 
 
 # What is found out about it

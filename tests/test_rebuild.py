@@ -73,7 +73,7 @@ def test_other_files_are_an_error_and_other_tools_a_warning(cli: Cli, quantized:
         stages["export-onnx"]["tools"]["a-tool-that-is-gone"] = "1.0"
     result = cli("rebuild", "--check", manifest)
     assert result.exit_code == 19
-    assert f"{manifest}: made again, FP16/small-standin.bin came out otherwise" in result.error
+    assert f"{manifest}: made again, these files differ: FP16/small-standin.bin" in result.error
     assert f"openvino: 2023.0.0 in the manifest, {version('openvino')} here" in result.stderr
     assert "a-tool-that-is-gone: 1.0 in the manifest, none here" in result.stderr
     rows = [line for line in result.stdout.splitlines() if "small-standin" in line]
@@ -91,7 +91,7 @@ def test_files_of_another_option_are_other_files(cli: Cli, folder: Path, manifes
     (file,) = result.json()["files"]
     assert len(file["rebuilt"]) == 64
     assert (file["same"], result.json()["same"]) == (False, False)
-    assert "small-standin.onnx came out otherwise. The tools are the same" in result.error
+    assert "these files differ: small-standin.onnx. The tools are the same" in result.error
 
 
 def test_a_manifest_of_files_that_no_conversion_makes_is_another(cli: Cli, folder: Path, manifest: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_manifest_does_not_have_model_optimizer_read_files(
         data["stages"]["to-ir"]["options"]["mo_args"] = {name: value, "static_shape": True}
     result = cli("rebuild", "--check", manifest)
     assert result.exit_code == 11
-    assert f"{manifest}: has Model Optimizer read files ({name}), which rebuild does not" in result.error
+    assert f"{manifest}: makes Model Optimizer read files ({name}), which rebuild refuses" in result.error
 
 
 @needs_mo
@@ -133,7 +133,7 @@ def test_another_checkpoint_is_refused(cli: Cli, folder: Path, manifest: Path, t
     result = cli("rebuild", "--check", manifest, *(["--checkpoint", other] if given else []))
     assert result.exit_code == 5
     assert f"{other}: sha256 is " in result.error
-    assert "Give that file with --checkpoint" in result.error
+    assert "Give that checkpoint with --checkpoint" in result.error
 
 
 def test_a_missing_checkpoint_is_asked_for(cli: Cli, folder: Path, manifest: Path) -> None:
@@ -148,4 +148,4 @@ def test_a_manifest_without_a_conversion_has_nothing_to_rebuild(cli: Cli, folder
         del data["stages"]["export-onnx"]
     result = cli("rebuild", "--check", manifest)
     assert result.exit_code == 11
-    assert "tells of no export-onnx" in result.error
+    assert "has no export-onnx" in result.error

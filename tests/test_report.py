@@ -52,7 +52,7 @@ def test_run_writes_it_and_says_where(cli: Cli, small: ModelCard, workspace: Pat
     (folder / "report.html").unlink()
     result = cli("run", small.folder, "-o", workspace)
     assert f"page: {folder / 'report.html'}" in result.stdout
-    assert verdict_of(folder) == ("pass", "Verified Every converted model gives the PyTorch network's answers.")
+    assert verdict_of(folder) == ("pass", "Verified Every converted model gives the PyTorch network's results.")
 
 
 def test_the_command_prints_its_path(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_file_that_is_not_the_verified_one(
     assert cli("report", small.folder, "-o", workspace).exit_code == 0
     state, told = verdict_of(folder)
     assert state == "unverified"
-    assert told == "Not verified Not as they were when they were verified: FP16/small-standin.bin."
+    assert told == "Not verified Not the files that were verified: FP16/small-standin.bin."
     path.write_bytes(good)
     assert cli("run", small.folder, "-o", workspace).exit_code == 0  # and does nothing but the page
     assert verdict_of(folder)[0] == "pass"
@@ -151,7 +151,7 @@ def test_a_wrong_model_is_named_with_its_faults(cli: Cli, small: ModelCard, work
     assert cli("verify", small.folder, "-o", workspace).exit_code == 9
     state, told = verdict_of(folder)
     assert state == "mismatch"
-    assert "Not the PyTorch network's answers: IR FP32. Do not ship it." in told
+    assert "Other results than the PyTorch network's: IR FP32. Do not ship it." in told
     result = json.loads((folder / "manifest.json").read_text())["stages"]["verify"]["result"]
     faults = [fault for row in result["comparisons"] for check in row["checks"] for fault in check["faults"]]
     assert faults
@@ -205,7 +205,7 @@ def test_published_figures_are_named_as_such(cli: Cli, tmp_path: Path) -> None:
     assert cli("report", "demo", "-o", tmp_path).exit_code == 0
     page = page_of(tmp_path / "public" / "demo")
     accuracy = page[page.index('id="accuracy"') :]
-    assert "As their authors state them; not measured in this run." in accuracy
+    assert "Figures stated by their authors, not measured in this run." in accuracy
     assert f"{find_card('demo').accuracy[0].value} %" in accuracy
     assert "<h3>Measured</h3>" not in accuracy
 
@@ -219,7 +219,10 @@ def test_a_picture_that_is_not_as_verify_left_it_is_not_shown(
     path.write_bytes(b"no picture") if damage == "changed" else path.unlink()
     result = cli("report", small.folder, "-o", workspace)
     assert result.exit_code == 0
-    assert f"{path} is missing or has changed: the page does not show it; verify makes it again" in result.stderr
+    assert (
+        f"{path} is missing or has changed; the page leaves it out. Run `pspnet-convert verify` to make it again"
+        in result.stderr
+    )
     assert 'id="samples"' not in page_of(folder)
 
 
@@ -343,9 +346,10 @@ def test_measured_figures_are_shown_until_their_models_change(
     with_figures(folder)
     assert cli("report", small.folder, "-o", workspace).exit_code == 0
     page = " ".join(page_of(folder).split())
-    assert verdict_of(folder)[1].endswith("The INT8 model did not pass its own verification.")
+    assert verdict_of(folder)[1].endswith("The INT8 model did not pass its verification.")
     for told in (
-        "Mean IoU over 1,448 of 1,449 images of VOC&lt;2012&gt; (val), protocol pad. In brackets: points to the card.",
+        "Mean IoU over 1,448 of 1,449 images of VOC&lt;2012&gt; (val), protocol pad. "
+        "In brackets: difference from the card.",
         "40.00 % (+0.00)",
         "<td>does not occur</td>",
         "<li>its logits are &lt;not&gt; finite</li>",
@@ -353,10 +357,10 @@ def test_measured_figures_are_shown_until_their_models_change(
         "3.0 ms (2.0 x as fast)",
     ):
         assert told in page
-    assert "have been made anew since" not in page
+    assert "have been made again since" not in page
     (folder / "FP32" / "small-standin.xml").unlink()
     assert cli("report", small.folder, "-o", workspace).exit_code == 0
-    assert page_of(folder).count("Of models that have been made anew since.") == 2
+    assert page_of(folder).count("Outdated: the models have been made again since.") == 2
 
 
 # Words

@@ -162,7 +162,7 @@ def test_without_an_ir_it_says_which_stage_makes_it(
     (folder / missing).unlink()
     result = cli("segment", photo(tmp_path / "a.png", 9, 9), "--model", small.folder, "-o", workspace)
     assert result.exit_code == 11
-    assert f"{folder / missing}: there is no such IR file. Run to-ir first" in result.error
+    assert f"{folder / missing}: there is no such IR file. Run `pspnet-convert to-ir` first" in result.error
     assert not (folder / "segmented").exists()
 
 

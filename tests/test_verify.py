@@ -23,9 +23,10 @@ from PIL import Image
 
 from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
-from pspnet_convert.commands.verify.compare import Comparison, UnexplainedPixel, Verification, compare, margin
+from pspnet_convert.commands.verify.compare import compare, margin
 from pspnet_convert.commands.verify.inputs import verification_inputs
 from pspnet_convert.commands.verify.reference import FINE_FAULTS, Expected
+from pspnet_convert.commands.verify.result import Comparison, UnexplainedPixel, Verification
 from pspnet_convert.runtimes.backends import Prediction
 from pspnet_convert.runtimes.logit_error import Error
 
@@ -159,7 +160,7 @@ def test_without_an_argmax_the_contract_is_broken(cli: Cli, small: ModelCard, wo
     result = cli("verify", small.folder, "-o", workspace)
     assert result.exit_code == 9
     assert "ONNX is not the reference's equal: contract: " in result.error
-    assert "does not come from an ArgMax" in result.error
+    assert "does not come from an argmax" in result.error
 
 
 def test_another_models_weights_fail(cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path) -> None:
@@ -308,8 +309,8 @@ def test_a_fine_fault_is_for_an_f32_ir_to_show() -> None:
     assert alone.doubts == [f"IR FP16: no input would show this fault: {fine}"]
 
 
-def test_what_is_informative_decides_nothing() -> None:
-    right, wrong = Comparison("right", "f32", pixels=1), Comparison("wrong", "bf16", informative=True, pixels=1)
+def test_what_is_only_reported_decides_nothing() -> None:
+    right, wrong = Comparison("right", "f32", pixels=1), Comparison("wrong", "bf16", report_only=True, pixels=1)
     wrong.add_fault("logits", "far off")
     assert Verification([right, wrong], [], [0, 1], {}, {}).verdict == "pass"
     assert Verification([wrong], [], [0, 1], {}, {}).verdict == "inconclusive"

@@ -1,4 +1,4 @@
-"""The page's bar charts as figures: labels, values, lengths. How they are drawn is the template's business."""
+"""The values of the page's bar charts: labels, figures, lengths."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pspnet_convert.verdict import Stages
 
 @dataclass(frozen=True)
 class Bar:
-    """`length` is 0..100: of the scale, or of the chart's longest; an IR's bar has the accent's colour."""
+    """`length`: 0..100, in per cent of the chart's scale. `is_ir`: drawn in the accent colour."""
 
     label: str
     value: str
@@ -22,7 +22,7 @@ class Bar:
 
 
 def sizes(stages: Stages) -> list[Bar]:
-    """Bytes of the checkpoint, the ONNX and each IR (both its files)."""
+    """The bytes of the checkpoint, the ONNX and each IR (its two files together)."""
     found: dict[str, int] = {}
     for stage, record in stages.items():
         for output in record["outputs"]:
@@ -33,7 +33,7 @@ def sizes(stages: Stages) -> list[Bar]:
 
 
 def accuracies(stages: Stages) -> list[Bar]:
-    """Mean IoU that was measured, per cent, of each model; how far from the reference in brackets."""
+    """Each model's measured mean IoU, in per cent; in brackets its difference from the reference."""
     scores = stages["evaluate"]["result"]["scores"] if "evaluate" in stages else []
     return _bars(((one["backend"], one["mean_iou"], _points(one)) for one in scores), longest=100)
 
@@ -46,7 +46,7 @@ def _points(score: Mapping[str, Any]) -> str:
 
 
 def latencies(stages: Stages) -> list[Bar]:
-    """Of one image, as verify-int8 timed them."""
+    """Milliseconds for one image, as measured by verify-int8."""
     rows = stages["verify-int8"]["result"]["latency"] if "verify-int8" in stages else []
     return _bars(
         (
@@ -67,7 +67,7 @@ def _artifact(stage: str, file: PurePosixPath) -> str | None:
 
 
 def _bars(rows: Iterable[tuple[str, float, str]], longest: float | None = None) -> list[Bar]:
-    """From labels, values and the values' words."""
+    """Bars from (label, value, text of the value); the longest bar is the scale, unless `longest` is given."""
     known = list(rows)
     scale = longest or max((value for _, value, _ in known), default=0) or 1
     return [Bar(label, words, 100 * value / scale, label.startswith("IR")) for label, value, words in known]

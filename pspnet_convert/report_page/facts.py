@@ -1,7 +1,4 @@
-"""What the page says of a run: the verdict, the large figures, the chain. Taken from the manifest's stages.
-
-Stages are StageRecords as plain values, any of which may be missing; how figures are written is words.py's business.
-"""
+"""What the page says about a run, read from the manifest's stages; any stage may be missing."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Step:
-    """A stage of the chain; `record` is None where it has not run. `files` are the outputs that are no pictures."""
+    """A stage of the chain. `record`: None if it has not run. `files`: its outputs without pictures."""
 
     name: str
     record: Mapping[str, Any] | None
@@ -38,7 +35,7 @@ class Step:
 
 
 def key_figures(stages: Stages) -> list[Figure]:
-    """Of the verification; none where there is none."""
+    """The large figures of the verification; empty if there is none."""
     result = stages.get("verify", NO_STAGE)["result"]
     rows = judged(result) if result else []
     if not rows:
@@ -50,16 +47,16 @@ def key_figures(stages: Stages) -> list[Figure]:
         Figure(
             percent(differing["agreement"]),
             "of the pixels have the reference's class",
-            f"{differing['backend']}, the least",
+            f"lowest: {differing['backend']}",
         ),
         Figure(
             scientific(farthest["relative_error"]["largest"]),
-            "is the largest logit error, relative",
-            f"{farthest['backend']}, the most",
+            "largest relative logit error",
+            f"of {farthest['backend']}",
         ),
         Figure(
             f"{max(row['pixels'] for row in rows):,}",
-            "pixels of each model compared",
+            "pixels compared for each model",
             f"in {pictures} picture{'' if pictures == 1 else 's'}",
         ),
     ]
@@ -71,19 +68,19 @@ def _largest_error(row: Mapping[str, Any]) -> float:
 
 
 def notices(stages: Stages) -> list[str]:
-    """What one must know before believing a figure."""
+    """Warnings to read before the figures."""
     found = []
     exported = stages.get("export-onnx", NO_STAGE)
     checkpoint = stages.get("verify", exported)["inputs"].get("checkpoint", {"is_the_cards": True})
     if not checkpoint["is_the_cards"]:
         found.append(f"The checkpoint {checkpoint['file']} is not the one that the model's card names.")
     if stages.get("verify-int8", NO_STAGE)["result"].get("verdict", "pass") != "pass":
-        found.append("The INT8 model did not pass its own verification.")
+        found.append("The INT8 model did not pass its verification.")
     return [*found, *exported["result"].get("checkpoint", {"warnings": ()})["warnings"]]
 
 
 def steps(stages: Stages) -> list[Step]:
-    """The chain in its order; stages that must run and have not are among them."""
+    """The stages in order, with those that should have run and have not."""
     known = [name for name in _ORDER if name in stages or name in _NEEDED]
     return [_step(name, stages.get(name)) for name in [*known, *(name for name in stages if name not in _ORDER)]]
 
@@ -95,7 +92,7 @@ def _step(name: str, record: Mapping[str, Any] | None) -> Step:
 
 
 def versions(stages: Stages) -> dict[str, str]:
-    """Each library's version; several where stages ran with different ones."""
+    """Each library's version, or versions if stages ran with different ones."""
     found: dict[str, list[str]] = {}
     for record in stages.values():
         for tool, version in record["tools"].items():
@@ -105,7 +102,7 @@ def versions(stages: Stages) -> dict[str, str]:
 
 
 def first_ir(stages: Stages) -> str | None:
-    """The IR that the page shows how to use, relative to the page."""
+    """The IR in the page's example code, relative to the page; None if there is no IR."""
     files = [output["file"] for output in stages.get("to-ir", NO_STAGE)["outputs"]]
     return next((file for file in files if file.endswith(".xml")), None)
 
@@ -115,13 +112,13 @@ def label_type(stages: Stages) -> str:
 
 
 def image_shape(manifest: Mapping[str, Any]) -> ImageShape:
-    """[batch, 3, height, width] as exported; the card's where that is not known."""
+    """[batch, 3, height, width] as exported; the card's shape if there is no export."""
     options = manifest["stages"].get("export-onnx", NO_STAGE)["options"]
     batch, channels, height, width = options["input_shape"] if options else manifest["model"]["input"]["shape"]
     return batch, channels, height, width
 
 
 def input_form(stages: Stages) -> InputForm:
-    """How the IR takes images; the plain form where there is no IR."""
+    """How the IR takes images; the plain form if there is no IR."""
     options = stages.get("to-ir", NO_STAGE)["options"]
     return InputForm(options["input_type"], options["input_layout"]) if options else PLAIN

@@ -16,5 +16,5 @@ if (controls) {
   };
   controls.addEventListener("input", update);
   viewer.querySelector(".pictures").addEventListener("input", update);
-  update();  // a browser that reloads the page keeps what was chosen
+  update();  // on reload, a browser keeps the choices
 }

@@ -1,8 +1,4 @@
-"""The page of a run: `report.html`, one file that needs nothing else to be looked at.
-
-Made by a template from the manifest and the pictures that verify left, with style and script inside; what it says
-is gathered in facts.py, charts.py and samples.py.
-"""
+"""Write a run's `report.html` from its manifest and verification pictures. Style, script and pictures are inside."""
 
 from __future__ import annotations
 
@@ -23,10 +19,10 @@ _PARTS = Path(__file__).parent
 
 
 def write_report(manifest: Mapping[str, Any], folder: Path, digest_of: DigestOf, target: Path) -> None:
-    """Write the page of `manifest` (Manifest.as_dict's) to `target`; the same run gives the same bytes.
+    """Write the page of `manifest` (from Manifest.as_dict) to `target`; the same run gives the same bytes.
 
-    `folder` is the one that the manifest's file names are relative to; `digest_of` tells whether its files are as
-    the manifest has them. WorkspaceError if the page cannot be written.
+    `folder`: what the manifest's file names are relative to. `digest_of`: gives a file's SHA-256, to see whether it is
+    the one in the manifest. WorkspaceError if the page cannot be written.
     """
     page = _render(manifest, folder, digest_of).encode()
     if not target.is_file() or target.read_bytes() != page:
@@ -55,7 +51,7 @@ def _render(manifest: Mapping[str, Any], folder: Path, digest_of: DigestOf) -> s
         stages=stages,
         style=(_PARTS / "page.css").read_text(encoding="utf-8"),
         script=script,
-        # The browser runs this script and no other, wherever one might have slipped in.
+        # The browser runs only the script with this hash.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         verdict=verdict.verdict(stages, there),
         outdated=verdict.outdated(stages, there),

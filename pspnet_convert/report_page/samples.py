@@ -1,7 +1,4 @@
-"""The verification's pictures, made fit for the page: input, label maps, and where a label map differs.
-
-Read from the files that the verify stage left and the manifest names; no model runs.
-"""
+"""Prepare the verification's pictures for the page: inputs, label maps, and where a label map differs."""
 
 from __future__ import annotations
 
@@ -30,13 +27,13 @@ _THUMBNAIL = 96  # pixels
 _QUALITY = 90
 log = logging.getLogger(__name__)
 
-# Transparent, a ring, the pixel itself: seen on any class's colour.
+# Palette of marks_picture: transparent, the ring, the pixel. The mark is visible on any class's colour.
 _MARK = (0, 0, 0, 255, 255, 255, 214, 0, 110)
 
 
 @dataclass(frozen=True)
 class Share:
-    """A class's part of a picture, 0..1; `color` is RGB."""
+    """A class's part of a picture, 0..1. `color`: RGB."""
 
     name: str
     color: Sequence[int]
@@ -45,7 +42,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Layer:
-    """A model's label map over the picture, and the pixels where it is not the reference's (no URI if none)."""
+    """A model's label map. `labels` and `marks` are data URIs of pictures; `marks` shows the `differing` pixels."""
 
     key: str
     title: str
@@ -56,7 +53,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture with its layers, the reference's first. Pictures are data URIs, `shares` the reference's."""
+    """One picture with its layers, the reference first. Pictures are data URIs; `shares` are the reference's."""
 
     name: str
     width: int
@@ -68,7 +65,7 @@ class Sample:
 
 
 def read_samples(manifest: Mapping[str, Any], folder: Path, digest_of: DigestOf) -> list[Sample]:
-    """The pictures of the manifest's verify stage; one that is not as it was left is not shown, and told of."""
+    """The pictures of the manifest's verify stage. One that is missing or has changed is left out and logged."""
     verification = manifest["stages"].get("verify", {"outputs": (), "result": {"comparisons": ()}})
     titles = {slug(row["backend"]): row["backend"] for row in verification["result"]["comparisons"]}
     files: dict[str, dict[str, Path]] = {}
@@ -78,7 +75,10 @@ def read_samples(manifest: Mapping[str, Any], folder: Path, digest_of: DigestOf)
         if parts is None:
             continue
         if not path.is_file() or digest_of(path) != output["sha256"]:
-            log.warning("%s is missing or has changed: the page does not show it; verify makes it again", path)
+            log.warning(
+                "%s is missing or has changed; the page leaves it out. Run `pspnet-convert verify` to make it again.",
+                path,
+            )
             continue
         files.setdefault(parts["name"], {})[parts["layer"]] = path
     classes = manifest["model"]["classes"]
@@ -87,7 +87,7 @@ def read_samples(manifest: Mapping[str, Any], folder: Path, digest_of: DigestOf)
 
 
 def most_telling(samples: Sequence[Sample]) -> int:
-    """The place of the picture with the most classes, which is shown first."""
+    """The number of the picture with the most classes; the page shows it first."""
     return max(range(len(samples)), key=lambda place: len(samples[place].shares), default=0)
 
 
@@ -127,14 +127,14 @@ def _read_labels(path: Path) -> Labels:
 
 
 def _labels_uri(labels: Labels, palette: Sequence[int]) -> str:
-    """As segment draws them: class 0 lets the picture through."""
+    """The label map in the classes' colours; class 0 is transparent, as in `segment`."""
     image = Pillow.fromarray(labels)
     image.putpalette(palette)
     return _png_uri(image)
 
 
 def marks_picture(differs: NDArray[np.bool_]) -> Pillow.Image:
-    """A palette picture: 2 where pixels differ and beside them, large enough to be seen, 1 in a ring around, else 0."""
+    """A palette picture: 2 at and around differing pixels (so that they are seen), 1 in a ring around them, else 0."""
     mask = Pillow.fromarray(differs.astype(np.uint8) * 255)
     ring, inner = (np.asarray(mask.filter(ImageFilter.BoxBlur(reach))) > 0 for reach in (3, 1))
     image = Pillow.fromarray(ring.astype(np.uint8) + inner)

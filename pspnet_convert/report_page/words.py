@@ -1,4 +1,4 @@
-"""How the page writes figures: the template's filters."""
+"""The template's filters: format figures as text."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pspnet_convert.runtimes.input_form import DYNAMIC
 
 
 def percent(share: float) -> str:
-    """A share of pixels: four decimals, and never rounded up to a 100 that it is not."""
+    """A share, 0..1, with four decimals; shown as 100 only if it is exactly 1."""
     shown = f"{100 * share:.4f}"
     return f"{'99.9999' if share < 1 and shown == '100.0000' else shown} %"
 
 
 def part(share: float) -> str:
-    """A class's part of a picture; what is there at all is not shown as nothing."""
+    """A class's part of a picture, 0..1; a small part is shown as < 0.1 %, not as 0."""
     return f"{100 * share:.1f} %" if share >= 0.0005 else "< 0.1 %"
 
 
@@ -24,7 +24,7 @@ def scientific(value: float | None) -> str:
 
 
 def in_bytes(count: int) -> str:
-    """4730551 -> 4.7 MB: powers of ten, as disks are sold."""
+    """4730551 -> 4.7 MB, in powers of ten."""
     size, unit = float(count), "bytes"
     for larger in ("kB", "MB", "GB"):
         if size < 1000:
@@ -34,12 +34,12 @@ def in_bytes(count: int) -> str:
 
 
 def moment(iso: str) -> str:
-    """2026-11-24T18:50:34+00:00 -> 2026-11-24 18:50:34 UTC; the manifest's are all in UTC."""
+    """2026-11-24T18:50:34+00:00 -> 2026-11-24 18:50:34 UTC; the manifest's times are all in UTC."""
     return iso.replace("T", " ").replace("+00:00", " UTC")
 
 
 def plain(value: Any) -> str:
-    """An option's value: lists without brackets, truth as yes or no."""
+    """An option's value as text: lists without brackets, booleans as yes or no."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):

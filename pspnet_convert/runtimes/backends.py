@@ -1,7 +1,6 @@
-"""Run a segmentation model on images: PyTorch, ONNX Runtime, OpenVINO, one protocol.
+"""Run a segmentation model on images, with PyTorch, ONNX Runtime or OpenVINO.
 
-Each takes the bytes a user has and gives the label maps and the logits behind them (the argmax's input, tapped in
-memory; the files stay as they are).
+Each backend gives the label maps and the logits they come from: the argmax's input, made an extra output in memory.
 """
 
 from __future__ import annotations
@@ -44,17 +43,20 @@ class Prediction:
 
 
 class Backend(Protocol):
-    """`run` takes images of the model's size, uint8 or float32 0..255, [H, W, 3], BGR, and gives each one's prediction.
+    """`run` takes BGR images of the model's size, uint8 or float32 [H, W, 3], 0..255; it gives a prediction for each.
 
-    It takes as many at a time as the model does, one a slot, and gives theirs before it takes the next.
+    It takes one batch of images, gives their predictions, and only then takes the next.
     """
 
     def run(self, images: Iterable[Image]) -> Iterator[Prediction]: ...
 
 
 class Converted(Backend, Protocol):
-    """A converted model, whose last step can also be run by itself: `argmax` takes logits [slots, classes, H, W],
-    float32, at the model's size, and gives labels [slots, H, W]; ArtifactError where it does not take such logits."""
+    """A converted model; `slots` is the largest batch that it is run with.
+
+    `argmax` runs the model's last step alone: from float32 logits [slots, classes, H, W], at the model's size, to
+    labels [slots, H, W]. ArtifactError if that step does not take such logits.
+    """
 
     slots: int
 
@@ -62,7 +64,7 @@ class Converted(Backend, Protocol):
 
 
 def normalised(images: Sequence[Image], card_input: Input) -> NDArray[np.float32]:
-    """The PyTorch and ONNX models' input, float32 [N, 3, H, W], from BGR [H, W, 3], 0..255."""
+    """The input of the PyTorch and ONNX models, float32 [N, 3, H, W], from BGR images [H, W, 3], 0..255."""
     stacked = np.stack(images)
     ordered = stacked[..., ::-1] if card_input.color_order == "RGB" else stacked
     values = (ordered - np.array(card_input.mean, np.float32)) / np.array(card_input.scale, np.float32)
@@ -70,7 +72,7 @@ def normalised(images: Sequence[Image], card_input: Input) -> NDArray[np.float32
 
 
 class TorchBackend:
-    """A PyTorch module that gives logits: the reference, one image at a time, each of any size."""
+    """The reference: a PyTorch module that gives logits. Runs one image at a time, of any size."""
 
     def __init__(self, network: Any, card: ModelCard) -> None:
         self._network = network
@@ -87,7 +89,7 @@ class TorchBackend:
 
 
 class OnnxBackend:
-    """An ONNX file on ONNX Runtime's CPU provider. ContractError for a file that breaks the card's contract."""
+    """An ONNX file on ONNX Runtime's CPU provider. ContractError if its inputs or outputs are not the card's."""
 
     def __init__(self, path: Path, card: ModelCard, shape: ImageShape) -> None:
         import onnx
@@ -98,7 +100,7 @@ class OnnxBackend:
         logits = str(tail[-1].input[0])
         self._tail = onnx_tail(model, tail, logits)
         del model
-        # Serialized protobuf messages that stand in a row are merged: a second graph adds its output to the first.
+        # Protobuf merges messages that are written one after another: this adds an output to the graph.
         tap = onnx.ModelProto()
         tap.graph.output.append(onnx.helper.make_tensor_value_info(logits, onnx.TensorProto.FLOAT, None))
         self._session = _onnx_session(path, path.read_bytes() + tap.SerializeToString())
@@ -113,7 +115,7 @@ class OnnxBackend:
             given = normalised(pad_batch(group, self._batch), self._input)
             try:
                 labels, logits = self._session.run(self._outputs, {self._input.name: given})
-            except Exception as error:  # as in _onnx_session
+            except Exception as error:  # see _onnx_session
                 raise ArtifactError(f"{self._path}: ONNX Runtime cannot run it: {first_line(error)}") from error
             yield from _by_slot(self._path, labels, logits, given)[: len(group)]
 
@@ -121,17 +123,17 @@ class OnnxBackend:
         session = _onnx_session(self._path, self._tail)
         try:
             (labels,) = session.run(None, {session.get_inputs()[0].name: logits})
-        except Exception as error:  # as in _onnx_session
-            raise ArtifactError(f"{self._path}: its last step takes no logits: {first_line(error)}") from error
+        except Exception as error:  # see _onnx_session
+            raise ArtifactError(f"{self._path}: its argmax does not run on logits: {first_line(error)}") from error
         return labels[:, 0]  # type: ignore[no-any-return]
 
 
 class OpenVinoBackend:
-    """An IR on OpenVINO's CPU device, fed plain BGR 0..255; in float32 whatever the processor prefers, unless
-    `at_default_precision`. `precision` is what it computes in.
+    """An IR on OpenVINO's CPU device; its input is plain BGR, 0..255.
 
-    For images of `shape` (the card's where None is given), in `form`. ContractError for an IR that breaks the card's
-    contract, or takes images of another shape or form.
+    It computes in float32, or with `at_default_precision` in what the processor prefers; `precision` says which.
+    `shape` (None: the card's) and `form` are those of the images. ContractError if the IR's inputs or outputs are not
+    the card's, or have another shape or form.
     """
 
     def __init__(
@@ -172,7 +174,7 @@ class OpenVinoBackend:
                 results = self._compiled(given)
             except RuntimeError as error:
                 raise ArtifactError(f"{self._path}: OpenVINO cannot run it: {last_line(error)}") from error
-            # Copies: the next group's results take the same memory.
+            # Copies: the next results use the same memory.
             yield from _by_slot(self._path, results[0].copy(), results[1].copy(), given)[: len(group)]
 
     def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
@@ -182,20 +184,20 @@ class OpenVinoBackend:
             compiled = openvino.Core().compile_model(self._tail, "CPU", self._hint)
             return compiled(logits)[0][:, 0].copy()  # type: ignore[no-any-return]
         except RuntimeError as error:
-            raise ArtifactError(f"{self._path}: its last step takes no logits: {last_line(error)}") from error
+            raise ArtifactError(f"{self._path}: its argmax does not run on logits: {last_line(error)}") from error
 
 
 def _by_slot(
     path: Path, labels: NDArray[Any], logits: NDArray[np.float32], given: NDArray[Any]
 ) -> Sequence[Prediction]:
-    """Of labels [N, 1, H, W] and logits [N, classes, H, W] for N images; ContractError for another number."""
+    """Split labels [N, 1, H, W] and logits [N, classes, H, W] by image; ContractError if N is not that of `given`."""
     if not len(labels) == len(logits) == len(given):
         raise ContractError(f"{path}: gives {len(labels)} label maps and {len(logits)} logits for {len(given)} images")
-    return [Prediction(of_image[0], its_logits) for of_image, its_logits in zip(labels, logits)]
+    return [Prediction(image_labels[0], image_logits) for image_labels, image_logits in zip(labels, logits)]
 
 
 def _is_dynamic_inside(model: Any, shape: ImageShape, form: InputForm) -> bool:
-    """Whether anything but the batch, where `shape` leaves that open, has no fixed size."""
+    """Whether a tensor has a dimension of no fixed size, other than the batch where `shape` says DYNAMIC."""
     if shape[0] == DYNAMIC:
         model = model.clone()
         try:
@@ -206,29 +208,29 @@ def _is_dynamic_inside(model: Any, shape: ImageShape, form: InputForm) -> bool:
 
 
 def read_ir(core: Any, path: Path) -> Any:
-    """The openvino.Model of an .xml with its .bin; ArtifactError if there is none or it is broken."""
+    """The openvino.Model of an .xml and its .bin; ArtifactError if a file is missing or broken."""
     for part in (path, path.with_suffix(".bin")):
         if not part.is_file():
-            raise ArtifactError(f"{part}: there is no such IR file", "Run to-ir first (quantize for INT8).")
+            advice = "Run `pspnet-convert to-ir` first; for INT8, `pspnet-convert quantize`."
+            raise ArtifactError(f"{part}: there is no such IR file", advice)
+    again = "Run `pspnet-convert to-ir` again."
     try:
-        # What is no IR, OpenVINO would try to read as ONNX, TensorFlow and more, with weights from other files.
+        # OpenVINO would try to read any other file as ONNX, TensorFlow and more, with weights from other files.
         if not _BEGINS_AS_IR.match(path.read_text(encoding="utf-8")):
-            raise ArtifactError(f"{path}: is not an IR that OpenVINO reads: has no <net> first", "Run to-ir again.")
+            raise ArtifactError(f"{path}: is not an IR that OpenVINO reads: it does not begin with <net>", again)
         model = core.read_model(str(path))
     except (RuntimeError, ValueError) as error:
-        raise ArtifactError(
-            f"{path}: is not an IR that OpenVINO reads: {last_line(error)}", "Run to-ir again."
-        ) from error
+        raise ArtifactError(f"{path}: is not an IR that OpenVINO reads: {last_line(error)}", again) from error
     bits = 8 * max(1, path.with_suffix(".bin").stat().st_size)
     for node in model.get_ops():
-        # OpenVINO compares the bytes that a shape takes with the .bin's, but in 64 bits, where a huge one is small.
+        # OpenVINO checks a shape against the .bin's size in 64 bits, so that a huge shape overflows to a small one.
         if node.get_type_name() == "Constant" and math.prod(node.get_output_shape(0)) > bits:
             raise ArtifactError(f"{path}: a constant of {list(node.get_output_shape(0))} is not in its .bin")
     return model
 
 
 def last_line(error: Exception) -> str:
-    """OpenVINO's messages begin with its own source files and end with the reason."""
+    """The reason in one of OpenVINO's messages, which begin with the names of its source files."""
     return ([line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"])[-1]
 
 
@@ -237,10 +239,10 @@ def _onnx_session(path: Path, model: bytes) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.enable_cpu_mem_arena = False  # which keeps the largest run's memory, and there are few runs
+    options.enable_cpu_mem_arena = False  # an arena keeps the memory of the largest run; there are few runs
     try:
-        # Its fallback is to try the same provider again, and to print so to stdout.
+        # The fallback would try the same provider again and print a message to stdout.
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
-    # ONNX Runtime's exceptions share no base but Exception.
+    # ONNX Runtime's exceptions have no base class except Exception.
     except Exception as error:
         raise ArtifactError(f"{path}: ONNX Runtime refuses it: {first_line(error)}") from error

@@ -1,6 +1,6 @@
-"""Pictures in and out: files to arrays, fitted to a model's size.
+"""Read images, fit them to a model's size, and turn label maps into images.
 
-Arrays of images are uint8 [H, W, 3]; RGB here, BGR where a function says so (the IR's order).
+Images are uint8 arrays [H, W, 3], in RGB; in BGR (the IR's order) where a function says so.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ from pspnet_convert.cards.card import Input, ModelCard
 from pspnet_convert.errors import ImageError
 
 RGB = NDArray[np.uint8]
-SAMPLES = Path(__file__).parent.parent / "data" / "samples"  # the photographs that come with the tool
-DATASET_SUFFIXES = (".jpg", ".jpeg", ".png")  # of images in Pascal VOC's layout, best first
+SAMPLES = Path(__file__).parent.parent / "data" / "samples"  # photographs that come with the tool
+DATASET_SUFFIXES = (".jpg", ".jpeg", ".png")  # of a data set's images, in the order they are looked for
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """An image scaled into the model's size from its top left corner; the rest is padding.
+    """An image scaled to fit the model's size, in the top left corner; the rest is padding.
 
-    `image`: RGB uint8 [model height, model width, 3]. The picture covers the first `height` rows and `width`
-    columns of it.
+    `image`: RGB uint8 [model height, model width, 3]. The picture covers its first `height` rows and `width` columns.
     """
 
     image: RGB
@@ -42,15 +41,15 @@ class Fitted:
 
 
 def read_image(path: Path) -> RGB:
-    """The picture as RGB, turned as its EXIF says; ImageError if the file is not a picture or a huge one."""
+    """The picture as RGB, rotated as its EXIF says; ImageError if the file is no picture or has too many pixels."""
     picture = open_picture(path)
-    if picture.mode.startswith("I;16"):  # Pillow would cut it off at 255
+    if picture.mode.startswith("I;16"):  # Pillow would clip it at 255
         picture = Pillow.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     return np.asarray(picture.convert("RGB"))
 
 
 def open_picture(path: Path) -> Pillow.Image:
-    """The picture in its own mode, wholly read and turned as its EXIF says; ImageError as read_image."""
+    """The picture in its own mode, decoded and rotated as its EXIF says; ImageError as in read_image."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)
@@ -60,14 +59,14 @@ def open_picture(path: Path) -> Pillow.Image:
         raise ImageError(f"{path}: is not an image", "Give a JPEG, PNG or another format that Pillow reads.") from error
     except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
         raise ImageError(f"{path}: has too many pixels", "Scale it down first.") from error
-    # Pillow's decoders raise nearly anything for a damaged file: RuntimeError, struct.error, SyntaxError ...
+    # For a damaged file, Pillow's decoders raise RuntimeError, struct.error, SyntaxError and more.
     except Exception as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ImageError(f"{path}: cannot be read as an image: {reason}") from error
 
 
 def fit(image: RGB, height: int, width: int, card_input: Input) -> Fitted:
-    """Scale `image` (bilinear, aspect kept) into height x width, padded right and below with the mean colour."""
+    """Scale `image` (bilinear, aspect kept) to fit height x width; pad right and below with the mean colour."""
     scale = min(height / image.shape[0], width / image.shape[1])
     rows, columns = (max(1, int(side * scale)) for side in image.shape[:2])
     resized = Pillow.fromarray(image).resize((columns, rows), Pillow.Resampling.BILINEAR)
@@ -75,18 +74,18 @@ def fit(image: RGB, height: int, width: int, card_input: Input) -> Fitted:
 
 
 def fitted_bgr(path: Path, height: int, width: int, card_input: Input) -> NDArray[np.uint8]:
-    """The picture of a file as an IR of height x width is shown it: fitted, BGR; ImageError as read_image."""
+    """The picture in a file, fitted to height x width, in BGR; ImageError as in read_image."""
     return to_bgr(fit(read_image(path), height, width, card_input).image)
 
 
 def mean_colour(card_input: Input) -> RGB:
-    """The card's mean as a pixel, RGB uint8 [3]."""
+    """The card's mean as an RGB pixel, uint8 [3]."""
     mean = card_input.mean if card_input.color_order == "RGB" else card_input.mean[::-1]
     return np.rint(mean).astype(np.uint8)
 
 
 def padded(image: NDArray[np.uint8], height: int, width: int, colour: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`image` in the top left corner of height x width pixels that have `colour`, in the image's own order."""
+    """`image` in the top left corner of height x width pixels of `colour`; both in the same channel order."""
     canvas = np.empty((height, width, 3), np.uint8)
     canvas[:] = colour
     canvas[: image.shape[0], : image.shape[1]] = image
@@ -94,7 +93,7 @@ def padded(image: NDArray[np.uint8], height: int, width: int, colour: NDArray[np
 
 
 def resized_labels(labels: NDArray[Any], height: int, width: int) -> NDArray[np.uint8]:
-    """A label map [H, W] at another size, each pixel that of the nearest: Pillow's rule."""
+    """A label map [H, W] resized to [height, width] by Pillow's nearest neighbour."""
     picture = Pillow.fromarray(labels.astype(np.uint8))
     return np.asarray(picture.resize((width, height), Pillow.Resampling.NEAREST))
 
@@ -104,7 +103,7 @@ def to_bgr(image: RGB) -> NDArray[np.uint8]:
 
 
 def free_name(stem: str, taken: set[str], key: Callable[[str], str] = str) -> str:
-    """`stem`, or with a number behind it the first whose `key` is not in `taken`, and is from now on."""
+    """The first of `stem`, `stem-2`, `stem-3` ... with a `key` that is not in `taken`; adds that key to `taken`."""
     name, number = stem, 1
     while key(name) in taken:
         number += 1
@@ -114,7 +113,7 @@ def free_name(stem: str, taken: set[str], key: Callable[[str], str] = str) -> st
 
 
 def palette_image(labels: NDArray[np.uint8], card: ModelCard) -> Pillow.Image:
-    """A label map [H, W] as a PNG whose pixels are class numbers and whose palette is the card's."""
+    """A label map [H, W] as a palette image: pixels are class numbers, the palette is the card's."""
     image = Pillow.fromarray(labels)
     image.putpalette([value for colour in card.palette for value in colour])
     return image

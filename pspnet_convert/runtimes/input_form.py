@@ -1,7 +1,4 @@
-"""How images lie in a model's input: how many at a time, in which numbers, in which order of axes.
-
-That a file keeps to it is contract.py's business; what the numbers mean is the card's.
-"""
+"""How a model takes its images: batch size, number type, order of the axes."""
 
 from __future__ import annotations
 
@@ -16,13 +13,13 @@ from numpy.typing import NDArray
 from pspnet_convert.image_shape import DYNAMIC, ImageShape
 
 Image = NDArray[np.uint8] | NDArray[np.float32]
-_SHOWN_DYNAMIC = (1, 3)
+_DYNAMIC_SIZES = (1, 3)
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class InputForm:
-    """The form of an IR's input; the defaults are those of the ONNX, and of the page of Open Model Zoo's model."""
+    """The form of an IR's input. The defaults are the form of the ONNX and of Open Model Zoo's model."""
 
     type: Literal["f32", "u8"] = "f32"
     layout: Literal["NCHW", "NHWC"] = "NCHW"
@@ -32,11 +29,11 @@ class InputForm:
         return {"f32": "float32", "u8": "uint8"}[self.type]
 
     def ordered(self, shape: ImageShape) -> tuple[int, ...]:
-        """`shape` in the order of the layout."""
+        """`shape` with its axes in the order of the layout."""
         return tuple(shape["NCHW".index(axis)] for axis in self.layout)
 
     def tensor(self, images: Sequence[Image]) -> NDArray[np.float32 | np.uint8]:
-        """The input that holds `images`, one a slot: each BGR [H, W, 3], 0..255, as numbers of the form's type."""
+        """The input tensor for `images`, each BGR [H, W, 3], 0..255; each fills one slot (place in the batch)."""
         stacked = np.stack(images).transpose(["NHWC".index(axis) for axis in self.layout])
         return np.ascontiguousarray(stacked, dtype=self.dtype)
 
@@ -45,12 +42,12 @@ PLAIN = InputForm()
 
 
 def batch_sizes(batch: int) -> tuple[int, ...]:
-    """How many images a model of this batch gets at a time, in turns: a dynamic one, of different numbers."""
-    return _SHOWN_DYNAMIC if batch == DYNAMIC else (batch,)
+    """The batch sizes that a model is run with, in turn: different ones for a dynamic batch."""
+    return _DYNAMIC_SIZES if batch == DYNAMIC else (batch,)
 
 
 def batches(items: Iterable[Item], batch: int) -> Iterator[list[Item]]:
-    """`items` as the model gets them; the last group may be smaller. None is taken before it is needed."""
+    """Split `items` into batches, lazily, by the sizes of batch_sizes; the last batch may be smaller."""
     left = iter(items)
     for count in cycle(batch_sizes(batch)):
         group = list(islice(left, count))
@@ -60,5 +57,5 @@ def batches(items: Iterable[Item], batch: int) -> Iterator[list[Item]]:
 
 
 def pad_batch(group: list[Item], batch: int) -> list[Item]:
-    """`group` with its last item once more in each slot that is left; a dynamic batch has none left."""
+    """`group` with its last item repeated until the batch is full; unchanged for a dynamic batch."""
     return group + [group[-1]] * (batch - len(group))

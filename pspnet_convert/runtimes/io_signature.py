@@ -1,7 +1,4 @@
-"""What a converted file must look like from outside: the card's names, and the shapes and number types asked for.
-
-Read without running the model; whether its answers are right is verify.py's business.
-"""
+"""Check the inputs and outputs of a converted file against the card, without running it."""
 
 from __future__ import annotations
 
@@ -23,7 +20,10 @@ _LABEL_TYPES = ("int64", "int32")
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """An input or output: any of its names will do; a dynamic dimension is -1; `layout` is empty where none is told."""
+    """An input or output, known by any of `names`. A dynamic dimension is -1; `layout` is empty if none is stated.
+
+    `used`: whether any node reads it.
+    """
 
     names: frozenset[str]
     dtype: str
@@ -36,29 +36,30 @@ class TensorSpec:
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
-    """The model, weights and all; ArtifactError if it is not ONNX, or keeps tensors in other files or sparse ones."""
+    """The model with its weights; ArtifactError if it is not ONNX, or has sparse tensors or tensors in other files."""
     import onnx
     from google.protobuf.message import DecodeError
 
     if not path.is_file():
-        raise ArtifactError(f"{path}: there is no such ONNX file", "Run export-onnx first.")
+        raise ArtifactError(f"{path}: there is no such ONNX file", "Run `pspnet-convert export-onnx` first.")
+    again = "Run `pspnet-convert export-onnx` again."
     try:
         model = onnx.load(str(path), load_external_data=False)
     except (DecodeError, OSError, ValueError) as error:
-        raise ArtifactError(f"{path}: is not an ONNX file ({first_line(error)})", "Run export-onnx again.") from error
+        raise ArtifactError(f"{path}: is not an ONNX file ({first_line(error)})", again) from error
     if not model.graph.output:
-        raise ArtifactError(f"{path}: is not an ONNX file (it has no graph)", "Run export-onnx again.")
+        raise ArtifactError(f"{path}: is not an ONNX file (it has no graph)", again)
     for tensor in _tensors(model):
         if isinstance(tensor, onnx.SparseTensorProto):
-            # Made dense when it is loaded: a few bytes can stand for terabytes.
+            # Loading makes it dense: a few bytes can become terabytes.
             raise ArtifactError(f"{path}: has sparse weights, which this tool does not read")
         if tensor.external_data or tensor.data_location == onnx.TensorProto.EXTERNAL:
-            raise ArtifactError(f"{path}: keeps weights in other files, which this tool does not follow")
+            raise ArtifactError(f"{path}: has weights in other files, which this tool does not read")
     return model
 
 
 def _tensors(message: Any) -> Iterator[Any]:
-    """All tensors in a protobuf message, dense and sparse, wherever they are: attributes, subgraphs, functions."""
+    """All dense and sparse tensors in a protobuf message: in attributes, subgraphs, functions."""
     if message.DESCRIPTOR.name in ("TensorProto", "SparseTensorProto"):
         yield message
         return
@@ -69,7 +70,7 @@ def _tensors(message: Any) -> Iterator[Any]:
 
 
 def onnx_signature(model: onnx.ModelProto) -> tuple[list[TensorSpec], list[TensorSpec]]:
-    """The model's inputs and outputs, without initializers that old files list as inputs."""
+    """The model's inputs and outputs, without the initializers that old files list as inputs."""
     initializers = {tensor.name for tensor in model.graph.initializer}
     used = {name for node in model.graph.node for name in node.input}
     inputs = [_onnx_spec(value, value.name in used) for value in model.graph.input if value.name not in initializers]
@@ -84,16 +85,16 @@ def ir_signature(model: openvino.Model) -> tuple[list[TensorSpec], list[TensorSp
 
 def check_signature(
     path: Path,
-    ports: tuple[Sequence[TensorSpec], Sequence[TensorSpec]],
+    signature: tuple[Sequence[TensorSpec], Sequence[TensorSpec]],
     card: ModelCard,
     shape: ImageShape,
     form: InputForm = PLAIN,
 ) -> None:
-    """Raise ContractError unless the file has the card's one input and one output, for images of `shape` in `form`.
+    """Raise ContractError unless the file has one input and one output, the card's, for images of `shape` in `form`.
 
-    All dimensions are static, but for the batch where `shape` says DYNAMIC.
+    All dimensions must be static, except the batch where `shape` says DYNAMIC.
     """
-    inputs, outputs = ports
+    inputs, outputs = signature
     batch, _, height, width = shape
     faults = [
         *_faults("input", inputs, card.input.name, (form.dtype,), form.ordered(shape), form.layout),
@@ -102,20 +103,20 @@ def check_signature(
     if faults:
         raise ContractError(
             f"{path}: {'; '.join(faults)}",
-            "Convert it again from the card's checkpoint, or name the card and the options that it was made with.",
+            "Convert it again from the card's checkpoint, or give the card and the options that it was made with.",
         )
 
 
 def _faults(
-    kind: str, ports: Sequence[TensorSpec], name: str, dtypes: Sequence[str], shape: Sequence[int], layout: str
+    kind: str, specs: Sequence[TensorSpec], name: str, dtypes: Sequence[str], shape: Sequence[int], layout: str
 ) -> list[str]:
-    if len(ports) != 1 or name not in ports[0].names or ports[0].dtype not in dtypes or ports[0].shape != tuple(shape):
-        found = ", ".join(str(port) for port in ports) or "none"
-        return [f"its {kind} is {found}, where {name} {' or '.join(dtypes)} {list(shape)} was asked for"]
-    (port,) = ports
-    faults = [] if port.used else [f"nothing in it uses its {kind} {name}"]
-    if port.layout and port.layout != layout:
-        faults.append(f"its {kind} {name} says that its layout is {port.layout}, where {layout} was asked for")
+    if len(specs) != 1 or name not in specs[0].names or specs[0].dtype not in dtypes or specs[0].shape != tuple(shape):
+        found = ", ".join(str(spec) for spec in specs) or "none"
+        return [f"its {kind} is {found}, expected {name} {' or '.join(dtypes)} {list(shape)}"]
+    (spec,) = specs
+    faults = [] if spec.used else [f"no node uses its {kind} {name}"]
+    if spec.layout and spec.layout != layout:
+        faults.append(f"its {kind} {name} has layout {spec.layout}, expected {layout}")
     return faults
 
 
@@ -134,5 +135,5 @@ def _onnx_spec(value: onnx.ValueInfoProto, used: bool = True) -> TensorSpec:
 def _ir_spec(port: openvino.Output) -> TensorSpec:
     shape = tuple(d.get_length() if d.is_static else -1 for d in port.get_partial_shape())
     layout = port.get_node().get_layout().to_string().strip("[]").replace(",", "")
-    layout = layout if layout.isalpha() else ""  # "..." is any
+    layout = layout if layout.isalpha() else ""  # "..." means any
     return TensorSpec(frozenset(port.get_names()), port.get_element_type().to_dtype().name, shape, layout)

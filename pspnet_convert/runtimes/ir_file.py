@@ -1,4 +1,4 @@
-"""Write an IR and see that it is whole, which OpenVINO does not. For the processes that make IRs."""
+"""Write an IR and check that its files are complete, which OpenVINO does not check."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import openvino
 
-_BYTES_OF_NODE = 4096  # of an .xml, and seldom a fifth of that
+_BYTES_OF_NODE = 4096  # in an .xml, at most; most take less than a fifth
 _CHUNK = 1 << 20
 
 
 def save(model: openvino.Model, path: Path, *, compress_to_fp16: bool) -> None:
-    """Write the .xml `path` with its .bin beside it. OSError, with its number, where the disk refuses."""
+    """Write the .xml `path` and its .bin. OSError with the system's error number if the disk is full or read-only."""
     import openvino
 
-    # OpenVINO would make the folder anew where the next run has swept it away, this one's parent having been killed.
+    # If the parent process was killed, the next run has removed this folder. OpenVINO would make it again.
     path.parent.stat()
     try:
         openvino.save_model(model, str(path), compress_to_fp16=compress_to_fp16)
-        # What a full disk cut off, save_model does not notice.
+        # save_model does not notice when a full disk cuts the file off.
         openvino.Core().read_model(str(path))
     except RuntimeError as error:
-        number = _refusal(model, path)
+        number = _disk_error(model, path)
         if number is None:
             raise
         raise OSError(number, os.strerror(number)) from error
 
 
-def _refusal(model: openvino.Model, path: Path) -> int | None:
-    """The system's error number for as many bytes as both files take; None where there is room for them.
+def _disk_error(model: openvino.Model, path: Path) -> int | None:
+    """The system's error number when files of the same sizes are written; None if they can be.
 
-    What refused OpenVINO's own, it does not say, and since 2025 it has removed them by then.
+    OpenVINO does not say why it could not write, and since 2025 it then removes its files.
     """
     constants = [node for node in model.get_ops() if node.get_type_name() == "Constant"]
     weights = sum(math.prod(one.get_output_shape(0)) * one.get_output_element_type(0).size for one in constants)

@@ -1,4 +1,4 @@
-"""How far logits are from others, relative to them."""
+"""The relative error of logits."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ Precision = Literal["f32", "FP16", "bf16", "f16"]
 
 @dataclass(frozen=True)
 class Error:
-    """Of logits: the root mean square, relative to theirs, and the largest, relative to the largest of them.
+    """`rms`: the differences' root mean square, divided by the expected logits'. `largest`: the same of the maxima.
 
-    The first shows a fault that is small everywhere (a mean off by 1 %), the second one that is in few places
-    (the padding of one layer).
+    `rms` shows a fault that is small everywhere (a mean off by 1 %), `largest` one in few places (the padding of one
+    layer).
     """
 
     rms: float
     largest: float
 
     def within(self, allowed: Error) -> bool:
-        """False also where an error is not a number."""
+        """False also if an error is NaN."""
         return self.rms <= allowed.rms and self.largest <= allowed.largest
 
     def as_dict(self) -> dict[str, float | None]:
-        """Plain values for JSON, which has no infinity."""
+        """Plain values for JSON; None for an error that is not finite."""
         return {name: value if np.isfinite(value) else None for name, value in asdict(self).items()}
 
 
 def error_of(found: NDArray[np.float32], expected: NDArray[np.float32]) -> Error:
-    """Of logits `found`, [classes, H, W], where `expected` are right; infinite where one of `found` is not finite."""
+    """The error of logits `found` [classes, H, W] against `expected`; infinite if any of `found` is not finite."""
     difference = found - expected
     if not np.isfinite(difference).all():
         return Error(np.inf, np.inf)
@@ -48,7 +48,7 @@ def worst(*errors: Error) -> Error:
 
 
 def _rms(values: NDArray[np.float32]) -> float:
-    """In float64, a class at a time: of all at once it is the copy that takes the time."""
+    """In float64, a class at a time: a copy of all of them would take longer than the sum."""
     squares = sum(float(np.vdot(part, part)) for part in (plane.astype(np.float64) for plane in values))
     return float(np.sqrt(squares / values.size))
 

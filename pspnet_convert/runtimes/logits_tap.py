@@ -1,6 +1,6 @@
-"""Where in a converted model the logits are, and what comes after them as a model of its own.
+"""Find the logits (the argmax's input) in a converted model, and make a model of the nodes after them.
 
-The logits are the argmax's input. Found by structure, not by name, so that a file from elsewhere can be tapped too.
+The logits are found by structure, not by name, so that files from elsewhere work too.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 def argmax_nodes(model: onnx.ModelProto, path: Path, output: str) -> list[onnx.NodeProto]:
-    """The nodes from the one that gives `output` back to the ArgMax, whose input are the logits."""
+    """The nodes from `output` back to the ArgMax, last one first. ContractError if there is no ArgMax."""
     producers = {name: node for node in model.graph.node for name in node.output}
     nodes: list[onnx.NodeProto] = []
     wanted = output
-    while len(nodes) <= len(model.graph.node) and wanted in producers:  # a broken graph may be a circle
+    while len(nodes) <= len(model.graph.node) and wanted in producers:  # a broken graph may have a cycle
         nodes.append(producers[wanted])
         if nodes[-1].op_type == "ArgMax":
             return nodes
         wanted = nodes[-1].input[0] if nodes[-1].input else ""
-    raise ContractError(f"{path}: {output} does not come from an ArgMax, so that there are no logits to compare")
+    raise ContractError(f"{path}: its output {output} does not come from an argmax, so there are no logits to compare")
 
 
 def onnx_tail(model: onnx.ModelProto, tail: Sequence[onnx.NodeProto], logits: str) -> bytes:
-    """The nodes of `tail` (last one first) as a model of their own that takes the logits."""
+    """The nodes of `tail` (last one first) as a serialized model that takes the logits."""
     import onnx
 
     needed = {name for node in tail for name in node.input}
@@ -48,7 +48,7 @@ def onnx_tail(model: onnx.ModelProto, tail: Sequence[onnx.NodeProto], logits: st
 
 
 def _topk(model: openvino.Model) -> Any:
-    """The TopK (OpenVINO's form of ArgMax) behind the model's result; None if there is none."""
+    """The TopK (OpenVINO's ArgMax) that the model's result comes from; None if there is none."""
     node = model.outputs[0].get_node()
     while node.get_type_name() != "TopK":
         if not node.inputs():
@@ -58,15 +58,15 @@ def _topk(model: openvino.Model) -> Any:
 
 
 def ir_logits(model: openvino.Model, path: Path) -> Any:
-    """The logits' port."""
+    """The logits, as an openvino.Output. ContractError if there is no argmax."""
     node = _topk(model)
     if node is None:
-        raise ContractError(f"{path}: its output does not come from an argmax, there are no logits to compare")
+        raise ContractError(f"{path}: its output does not come from an argmax, so there are no logits to compare")
     return node.input_value(0)
 
 
 def ir_tail(model: openvino.Model, path: Path) -> openvino.Model:
-    """What comes after the logits, as an openvino.Model that takes them."""
+    """The nodes after the logits, as an openvino.Model that takes the logits."""
     import openvino
 
     copy = model.clone()
@@ -77,4 +77,4 @@ def ir_tail(model: openvino.Model, path: Path) -> openvino.Model:
     try:
         return openvino.Model([result.get_node() for result in copy.outputs], [given])
     except RuntimeError as error:
-        raise ContractError(f"{path}: what comes after its logits needs more than them") from error
+        raise ContractError(f"{path}: the nodes after its logits need other inputs too") from error

@@ -1,4 +1,4 @@
-"""A model file to run: a checkpoint, an ONNX, or an IR with its two halves."""
+"""A model file to run: a checkpoint, an ONNX file, or an IR with its two files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from pspnet_convert.runtimes.logit_error import Precision
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A checkpoint, .onnx or .xml, told of by `name`. `claims`: what its weights are said to be; None: look."""
+    """A checkpoint, .onnx or .xml; logs and results call it `name`.
+
+    `claims`: the precision that its weights should have; None: read it from the file.
+    """
 
     name: str
     path: Path

@@ -18,8 +18,8 @@ from conftest import Cli
 from undisturbed import assert_manifest_is_true, assert_undisturbed, digests
 
 from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.commands.benchmark.figures import Timing
 from pspnet_convert.commands.benchmark.plot import plot_benchmark
-from pspnet_convert.commands.benchmark.timing import Timing
 from pspnet_convert.errors import WorkspaceError
 from pspnet_convert.files import write_atomically
 

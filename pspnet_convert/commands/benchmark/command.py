@@ -10,7 +10,7 @@ from pspnet_convert.commands.benchmark.options import BenchmarkOptions
 from pspnet_convert.job_options import CHECKPOINT, PLACE, JobOptions
 
 if TYPE_CHECKING:
-    from pspnet_convert.commands.benchmark.timing import Timing
+    from pspnet_convert.commands.benchmark.figures import Timing
 
 
 def _show(rows: Sequence[Timing], as_json: bool) -> None:
@@ -33,9 +33,9 @@ def benchmark(asked: JobOptions, options: BenchmarkOptions) -> Sequence[Timing]:
 
     Nothing in the workspace changes: each graph is converted in a temporary folder.
     """
+    from pspnet_convert.commands.benchmark.figures import subjects, time_in_turns
     from pspnet_convert.commands.benchmark.graphs import make_graphs
     from pspnet_convert.commands.benchmark.plot import plot_benchmark
-    from pspnet_convert.commands.benchmark.timing import subjects, time_in_turns
     from pspnet_convert.files import temporary_folder, write_atomically
     from pspnet_convert.job import open_job
     from pspnet_convert.progress import steps

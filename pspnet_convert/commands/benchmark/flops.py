@@ -1,6 +1,6 @@
-"""Count a graph's arithmetic: the multiply-adds of its convolutions and matrix products, two operations each.
+"""Count the operations of a graph: two for each multiply-add in its convolutions and matrix products.
 
-What is left out (bias, ReLU, resize, pooling windows) is below 1 % of a PSPNet.
+Bias, ReLU, resize and pooling windows are left out: together below 1 % of a PSPNet.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def gflops(path: Path) -> float:
-    """Giga-operations of one run of the ONNX file, whose shapes are static."""
+    """The operations of one run of an ONNX file, in 10^9. Its shapes must be static."""
     import onnx
 
     graph = onnx.shape_inference.infer_shapes(onnx.load(str(path)), data_prop=True).graph
@@ -24,7 +24,7 @@ def gflops(path: Path) -> float:
 
 
 def _operations(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
-    """Each element of the result sums as many products as the operator's reduction is long."""
+    """Two for each product in each sum; every element of the output is one sum."""
     if node.op_type == "Conv":  # weight: [out, in / groups, kernel height, kernel width]
         return 2 * prod(shapes[node.output[0]]) * prod(shapes[node.input[1]][1:])
     if node.op_type == "MatMul":

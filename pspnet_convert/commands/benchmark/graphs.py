@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from pspnet_convert.commands.benchmark.timing import GRAPHS
+from pspnet_convert.commands.benchmark.figures import GRAPHS
 from pspnet_convert.commands.export_onnx.options import ExportOptions
 from pspnet_convert.commands.export_onnx.write_onnx import write_onnx, write_plain_onnx
 from pspnet_convert.commands.quantize.calibrate import calibration_images, write_int8

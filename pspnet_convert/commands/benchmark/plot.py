@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pspnet_convert.commands.benchmark.timing import Timing
+from pspnet_convert.commands.benchmark.figures import Timing
 
 
 def plot_benchmark(rows: Sequence[Timing], path: Path) -> None:

@@ -1,6 +1,6 @@
-"""All that goes out with a converted model, in one .tar.gz: IRs, card, licence, manifest, provenance, SBOM, page.
+"""Pack a converted model into one .tar.gz: IRs, card, licence, manifest, provenance, SBOM, report page.
 
-What is not verified does not go out unless it is asked for; the same workspace gives the same bytes.
+Models that are not verified are refused by default. The same workspace gives the same bytes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Content = Path | bytes
 
 @dataclass(frozen=True)
 class Bundle:
-    """The archive, its SHA-256 (hex) and size (bytes), and what is in it, by its name there."""
+    """The archive, its SHA-256 (hex) and size (bytes), and its files by their names in it."""
 
     path: Path
     sha256: str
@@ -59,16 +59,16 @@ def write_bundle(card: ModelCard, workspace: Workspace, progress: Progress, opti
     manifest = read_manifest(workspace.manifest)
     digests = Digests()
     for file in _irs(workspace, manifest):
-        _expect(workspace, file, digests)
-    _expect_card(workspace, manifest)
-    told = json.loads(workspace.manifest.read_bytes())
-    doubt = _doubt(told["stages"], present(told["stages"], workspace.folder, digests.of))
+        _check_file(workspace, file, digests)
+    _check_card(workspace, manifest)
+    document = json.loads(workspace.manifest.read_bytes())
+    doubt = _doubt(document["stages"], present(document["stages"], workspace.folder, digests.of))
     if doubt and not options.allow_unverified:
-        words, stage = doubt
+        words, advice = doubt
         raise UnverifiedError(
-            f"{workspace.folder}: {words.rstrip('.')}", f"Run {stage}; --allow-unverified packs what does not pass."
+            f"{workspace.folder}: {words.rstrip('.')}", f"{advice}, or use --allow-unverified to pack it as it is."
         )
-    write_report(told, workspace.folder, digests.of, workspace.report)
+    write_report(document, workspace.folder, digests.of, workspace.report)
     builder_id = options.builder_id or tool_purl("pspnet-convert", manifest.tool.version)
     contents = _contents(card, workspace, manifest, builder_id)
     records = [_record(name, content, digests) for name, content in sorted(contents.items())]
@@ -79,54 +79,62 @@ def write_bundle(card: ModelCard, workspace: Workspace, progress: Progress, opti
 
 
 def _irs(workspace: Workspace, manifest: ManifestDocument) -> list[File]:
-    """Both halves of each."""
+    """The files of the manifest's IRs, two for each; ArtifactError if one is missing in the manifest."""
     irs = manifest.irs
     if not irs or "export-onnx" not in manifest.stages:
-        what = "IR" if not irs else "export-onnx, hence not of the checkpoint that its IRs are of"
-        raise ArtifactError(f"{workspace.manifest}: tells of no {what}", "Run run first.")
+        what = "IR" if not irs else "export-onnx, so the checkpoint of its IRs is not known"
+        raise ArtifactError(f"{workspace.manifest}: has no {what}", "Run `pspnet-convert run` first.")
     names = {file.file for file in irs}
     alone = [name for name in sorted(names) if not {file.as_posix() for file in ir_files(Path(name))} <= names]
     if alone:
-        raise ArtifactError(f"{workspace.manifest}: tells of {alone[0]}, not of its other half", "Run run again.")
+        raise ArtifactError(
+            f"{workspace.manifest}: has {alone[0]}, but not the other file of this IR",
+            "Run `pspnet-convert run` again.",
+        )
     return irs
 
 
-def _expect(workspace: Workspace, file: File, digests: Digests) -> None:
+def _check_file(workspace: Workspace, file: File, digests: Digests) -> None:
     path = workspace.folder / file.file
     if not path.is_file() or digests.of(path) != file.sha256:
         stage = "quantize" if path.parent.name == INT8 else "run"
-        raise ArtifactError(f"{path}: is missing, or not what {workspace.manifest.name} says", f"Run {stage} again.")
+        raise ArtifactError(
+            f"{path}: is missing, or not the one in {workspace.manifest.name}", f"Run `pspnet-convert {stage}` again."
+        )
 
 
-def _expect_card(workspace: Workspace, manifest: ManifestDocument) -> None:
-    """The manifest's card is the last command's, which may have converted nothing."""
+def _check_card(workspace: Workspace, manifest: ManifestDocument) -> None:
+    """ArtifactError if the files were converted with another card than the manifest's, which is the last command's."""
     card = ConvertedCard.model_validate(manifest.model.model_dump(include=set(ConvertedCard.model_fields)))
     stages: Sequence[ExportOnnx | ToIr | None] = [manifest.stages.get("export-onnx"), manifest.stages.get("to-ir")]
     if any(stage.inputs.card != card for stage in stages if stage):
-        raise ArtifactError(f"{workspace.manifest}: its files were converted with another card", "Run run again.")
+        raise ArtifactError(
+            f"{workspace.manifest}: its files were converted with another card", "Run `pspnet-convert run` again."
+        )
 
 
 def _doubt(stages: Stages, there: Mapping[str, str]) -> tuple[str, str] | None:
-    """Why the files that are `there` are not verified, and what to run; None if they are."""
+    """Why the files in `there` are not verified, and advice; None if they are verified."""
     found = verdict(stages, there)
     if found.state != "pass":
-        return found.words, "verify"
+        return found.words, "Run `pspnet-convert verify`"
     if "quantize" not in stages:
         return None
     check = stages.get("verify-int8")
     if check is None or changed_since(check, there):
-        return "The INT8 IR was not compared with the FP32 one as they lie there", "quantize"
+        return "The present INT8 IR was not compared with the present FP32 IR", "Run `pspnet-convert quantize`"
     if of_another_fp32(stages):
-        return "The INT8 IR is of an FP32 IR that was not verified", "run, then quantize"
+        advice = "Run `pspnet-convert run`, then `pspnet-convert quantize`"
+        return "The INT8 IR was made from an FP32 IR that was not verified", advice
     if check["result"]["verdict"] != "pass":
-        return "The INT8 IR did not pass its own verification", "quantize with better pictures"
+        return "The INT8 IR did not pass its verification", "Run `pspnet-convert quantize` with better pictures"
     return None
 
 
 def _contents(
     card: ModelCard, workspace: Workspace, manifest: ManifestDocument, builder_id: str
 ) -> Mapping[str, Content]:
-    """By name in the archive. The card is the manifest's: the one of today may say something else."""
+    """The archive's contents by name. The card is the manifest's: `card` may have changed since."""
     model = manifest.model.model_dump(mode="json", exclude_none=True)
     card_text = as_yaml(model).encode()
     as_packed = File(file="model.yml", sha256=hashlib.sha256(card_text).hexdigest(), size=len(card_text))
@@ -144,11 +152,11 @@ def _contents(
 
 
 def _licence_text(card: ModelCard, name: str) -> Path:
-    """The file `name` beside the card, or of those that come with this tool."""
+    """The file `name` next to the card, or among those that come with this tool."""
     for folder in (card.folder, shipped("licenses")):
         if (folder / name).is_file():
             return folder / name
-    raise ArtifactError(f"{name}: the card's licence text is not found", f"Put it beside {card.path}.")
+    raise ArtifactError(f"{name}: the card's licence text is not found", f"Put it next to {card.path}.")
 
 
 def _json(data: Any) -> bytes:
@@ -164,7 +172,7 @@ def _record(name: str, content: Content, digests: Digests) -> File:
 def _pack(
     target: Path, folder: str, contents: Mapping[str, Content], records: Sequence[File], progress: Progress
 ) -> None:
-    """Nothing of this machine or this day: a TarInfo's own time, owner and mode are 0, root's and 0644."""
+    """Write the archive, without traces of machine or day: TarInfo's default time is 0, owner root, mode 0644."""
     progress.start(sum(record.size for record in records), "packing", stage="bundle")
     try:
         with (

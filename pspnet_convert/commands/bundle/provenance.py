@@ -1,7 +1,7 @@
-"""What a manifest says of the making of its IRs, as tools for supply chains read it: in-toto Statement v1, SLSA v1.
+"""Turn a manifest into provenance for supply-chain tools: an in-toto Statement v1 with SLSA build provenance v1.
 
-It is not signed: whoever signs it vouches for it. The fields are those of in-toto's attestation specification
-(Statement, ResourceDescriptor) and of SLSA's build provenance.
+It is not signed. Its fields are those of in-toto's attestation specification (Statement, ResourceDescriptor) and of
+SLSA's build provenance.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ PREDICATE = "https://slsa.dev/provenance/v1"
 
 
 def provenance(manifest: ManifestDocument, card: File, builder_id: str) -> dict[str, Any]:
-    """The statement on the IRs of `manifest`, in plain values, without times: the same conversion gives the same.
+    """The statement about the IRs of `manifest`, in plain values. It has no times: the same conversion gives the same.
 
-    `card`: the card as it is handed on with them. `builder_id`: the URI by which readers know who ran the conversion.
+    `card`: the card that is packed with the IRs. `builder_id`: the URI of who ran the conversion.
     """
     return {
         "_type": STATEMENT,
@@ -29,7 +29,7 @@ def provenance(manifest: ManifestDocument, card: File, builder_id: str) -> dict[
         "predicateType": PREDICATE,
         "predicate": {
             "buildDefinition": {
-                # It says what the parameters mean: they are its commands' options, as the manifest has them.
+                # The build type defines the parameters: they are this tool's options, as in the manifest.
                 "buildType": tool_purl("pspnet-convert", manifest.tool.version),
                 "externalParameters": {
                     "model": manifest.model.name,
@@ -59,12 +59,12 @@ def _checkpoint(manifest: ManifestDocument) -> dict[str, Any]:
 
 
 def _location(manifest: ManifestDocument, sha256: str) -> str | None:
-    """Where the checkpoint was downloaded from; None for one that was not, or whose URL is not known in full."""
+    """The URL that the checkpoint was downloaded from; None if there is none, or if only a part of it is known."""
     download = manifest.stages.get("download")
     if download is None or sha256 not in [file.sha256 for file in download.outputs]:
         return None
     source = download.result.source
-    # A query is left out of the manifest (fetch.without_secrets).
+    # The manifest leaves the query out (fetch.without_secrets).
     if source is None or not source.startswith(("http://", "https://")) or source.endswith("?..."):
         return None
     return source

@@ -1,7 +1,4 @@
-"""What a converted model is made of, as a CycloneDX bill of materials: its files, the checkpoint, the tools.
-
-Read off the manifest; by what steps it was made is provenance.py's business.
-"""
+"""Turn a manifest into a CycloneDX bill of materials: the model's files, its checkpoint, the tools."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from pspnet_convert.manifest_stages import File
 
 
 def sbom(manifest: ManifestDocument) -> dict[str, Any]:
-    """The CycloneDX 1.6 document on the model of `manifest`, in plain values; the same conversion gives the same."""
+    """The CycloneDX 1.6 document of the manifest's model, in plain values; the same conversion gives the same."""
     model = _model(manifest)
     checkpoint = _checkpoint(manifest)
     tools = [_tool(package, version) for package, version in manifest.tools]
@@ -32,7 +29,7 @@ def sbom(manifest: ManifestDocument) -> dict[str, Any]:
     bom.metadata.component = model
     bom.register_dependency(model, [checkpoint, *tools])
     document = json.loads(make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string())
-    # The library always writes the time and a random number; CycloneDX does not ask for them.
+    # The library always writes the time and a random serial number; CycloneDX does not require them.
     del document["metadata"]["timestamp"], document["serialNumber"]
     number = uuid5(NAMESPACE_OID, json.dumps(document, sort_keys=True))
     return {**document, "serialNumber": number.urn}
@@ -71,7 +68,7 @@ def _tool(package: str, version: str) -> Component:
 
 
 def _licenses(manifest: ManifestDocument) -> list[DisjunctiveLicense]:
-    """The card's, by its SPDX identifier or else by its name; none of another checkpoint, or where it states none."""
+    """The card's licence, by SPDX identifier or else by name; none if it states none, or for another checkpoint."""
     stated = manifest.model.license
     if stated.name == NOT_STATED or not manifest.stages["export-onnx"].inputs.checkpoint.is_the_cards:
         return []

@@ -1,7 +1,4 @@
-"""A data set in Pascal VOC's layout: which images a split has, and files to an image and its class numbers.
-
-Checks what a file holds; how image and annotation are brought to a model's size is protocols.py's business.
-"""
+"""Read a data set in Pascal VOC's layout: the list of a split, its images, its annotations as class numbers."""
 
 from __future__ import annotations
 
@@ -18,13 +15,13 @@ from pspnet_convert.commands.evaluate.miou import VOID
 from pspnet_convert.errors import DatasetError, ImageError
 from pspnet_convert.runtimes.images import DATASET_SUFFIXES, open_picture, read_image, to_bgr
 
-# What Pascal VOC paints the outlines of objects with, which do not count.
+# Pascal VOC's colour for the outlines of objects; these pixels do not count.
 VOID_COLOUR: Colour = (224, 224, 192)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One image of a split, and where its two files should be."""
+    """One image of a split, and the paths that its two files should have."""
 
     name: str
     image: Path
@@ -35,7 +32,7 @@ class Entry:
 class Annotated:
     """`image`: uint8 BGR [H, W, 3]. `truth`: uint8 [H, W], class numbers or VOID.
 
-    `unknown`: how many pixels had a number or colour that the card has no class for; in `truth` they are VOID.
+    `unknown`: the number of pixels with a number or colour of no class of the card; in `truth` they are VOID.
     """
 
     image: NDArray[np.uint8]
@@ -44,14 +41,14 @@ class Annotated:
 
 
 def read_split(folder: Path, split: str) -> list[Entry]:
-    """The entries of `ImageSets/Segmentation/<split>.txt`, in its order; DatasetError if that is no list of them."""
+    """The entries of `ImageSets/Segmentation/<split>.txt`, in its order; DatasetError if it is not a list of names."""
     path = folder / "ImageSets" / "Segmentation" / f"{split}.txt"
     try:
         names = path.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not text"
         raise DatasetError(
-            f"{path}: the list of images cannot be read: {reason}", "--dataset is a folder in Pascal VOC's layout."
+            f"{path}: the list of images cannot be read: {reason}", "Give --dataset a folder in Pascal VOC's layout."
         ) from error
     if not names:
         raise DatasetError(f"{path}: lists no image")
@@ -68,25 +65,25 @@ def _entry(folder: Path, name: str) -> Entry:
 
 
 def read_entry(entry: Entry, card: ModelCard) -> Annotated:
-    """Read both files; DatasetError or ImageError, in one line that names the file, if they do not go together."""
+    """Read both files; DatasetError or ImageError if one is missing, cannot be read, or does not match the other."""
     for path, kind in ((entry.image, "image"), (entry.annotation, "annotation")):
         if not path.is_file():
-            raise DatasetError(f"{path}: there is no such {kind}", "Take it from the list, or use --skip-bad.")
+            raise DatasetError(f"{path}: there is no such {kind}", "Remove it from the list, or use --skip-bad.")
     image = to_bgr(read_image(entry.image))
     truth, unknown = read_annotation(entry.annotation, card)
     if truth.shape != image.shape[:2]:
         raise DatasetError(
-            f"{entry.annotation}: is {_size(truth)}, its image is {_size(image)} (as its EXIF turns it)",
-            "Make the annotation anew, or use --skip-bad.",
+            f"{entry.annotation}: is {_size(truth)}, but its image is {_size(image)} (rotated as its EXIF says)",
+            "Make the annotation again, or use --skip-bad.",
         )
     return Annotated(image, truth, unknown)
 
 
 def read_annotation(path: Path, card: ModelCard) -> tuple[NDArray[np.uint8], int]:
-    """Class numbers (uint8 [H, W], VOID for what does not count), and how many pixels were of no class.
+    """Class numbers (uint8 [H, W], VOID for what does not count), and the number of pixels of no class.
 
-    A palette picture whose colours are all the card's is read by colour, as an RGB picture is: another program may
-    have put them in another order. Any other is read by number. 255 is VOID whatever its colour.
+    An RGB picture is read by colour. So is a palette picture if all its colours are the card's, because another program
+    may have ordered them differently. Any other is read by number. 255 is always VOID.
     """
     picture = open_picture(path)
     if picture.mode in ("L", "1", "I", "I;16"):
@@ -95,7 +92,7 @@ def read_annotation(path: Path, card: ModelCard) -> tuple[NDArray[np.uint8], int
         return _by_palette(picture, card)
     if picture.mode in ("RGB", "RGBA"):
         return _by_colour(path, np.asarray(picture.convert("RGB")), card)
-    raise ImageError(f"{path}: is a picture of mode {picture.mode}, no annotation", "Save it as a palette PNG.")
+    raise ImageError(f"{path}: has mode {picture.mode}, which no annotation has", "Save it as a palette PNG.")
 
 
 def _by_number(numbers: NDArray[np.generic], card: ModelCard) -> tuple[NDArray[np.uint8], int]:
@@ -111,7 +108,7 @@ def _by_palette(picture: Pillow.Image, card: ModelCard) -> tuple[NDArray[np.uint
     classes = _classes_by_colour(card)
     used = [number for number in np.unique(numbers).tolist() if number != VOID]
     found = [classes.get(palette[number]) if number in palette else None for number in used]
-    # Two numbers of one colour: a palette that was filled up, mostly with black, which says nothing of the numbers.
+    # Two numbers with one colour: the palette was only filled up, mostly with black, and says nothing of the classes.
     if None in found or len(set(found)) < len(found):
         return _by_number(numbers, card)
     table = np.full(256, VOID, np.uint8)
@@ -124,11 +121,11 @@ def _by_colour(path: Path, pixels: NDArray[np.uint8], card: ModelCard) -> tuple[
     truth = np.full(packed.shape, VOID, np.uint8)
     known = np.zeros(packed.shape, bool)
     for (red, green, blue), number in _classes_by_colour(card).items():
-        here = packed == (red << 16 | green << 8 | blue)
-        truth[here] = number
-        known |= here
+        of_class = packed == (red << 16 | green << 8 | blue)
+        truth[of_class] = number
+        known |= of_class
     if not known.any():
-        raise DatasetError(f"{path}: none of its colours is of the card's palette", "Is it of another data set?")
+        raise DatasetError(f"{path}: none of its colours is in the card's palette", "Is it from another data set?")
     return truth, int((~known).sum())
 
 

@@ -1,7 +1,4 @@
-"""How accurate models are on an annotated data set: all of them in one pass, and the figures of each.
-
-What is counted is chunks.py's business, what is read off the counts miou.py's.
-"""
+"""Measure models on an annotated data set, all in one pass: count its chunks, then compute each model's figures."""
 
 from __future__ import annotations
 
@@ -20,14 +17,14 @@ from pspnet_convert.commands.evaluate.partials import Partials
 from pspnet_convert.errors import DatasetError
 from pspnet_convert.runtimes.model_file import ModelFile
 
-CHUNK = 32  # images: at full size a model's work of half a minute, which is what an interrupt may cost
+CHUNK = 32  # images: half a minute for a full-size model, which is all that an interrupt can lose
 
 
 @dataclass(frozen=True)
 class Score:
-    """One model's figures, per cent. `ious`: by class, None for one that does not occur.
+    """One model's figures, in per cent. `ious`: by class; None for a class that does not occur.
 
-    `drop`: points below the evaluation's reference; None where there is none.
+    `drop`: points of mean IoU below the evaluation's reference; None without a reference.
     """
 
     backend: str
@@ -39,9 +36,9 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`images` were counted, of `listed` in the split. `stated`: the card's figure for this protocol, if any.
+    """`images`: the number counted, of `listed` in the split. `stated`: the card's figure for this protocol, if any.
 
-    `reference`: what drops are measured from: PyTorch if it was in the same pass, else the card, if it has a figure.
+    `reference`: what drops are measured against: PyTorch if it was in the same pass, else the card's figure, if any.
     """
 
     protocol: str
@@ -59,50 +56,51 @@ class Evaluation:
 
 
 def count(
-    task: ChunkSettings,
+    settings: ChunkSettings,
     subjects: Sequence[ModelFile],
     entries: Sequence[Entry],
     partials: Partials,
     over: Mapper = run_locally,
     note: Callable[[int, str], None] = lambda images, state: None,
 ) -> Tally:
-    """Count all `entries`; chunks that `partials` has are not done again, the others are kept there as they are done.
+    """Count all `entries`. Chunks that `partials` has are not counted again; the others are saved there.
 
-    `note` is told of so many more images, and of the mIoU so far. Raises DatasetError or ImageError for a bad
-    image unless the task skips it.
+    `note` is called with the number of images done since the last call, and the mean IoU so far. Raises DatasetError
+    or ImageError for a bad image, unless `settings.skip_bad`.
     """
-    classes = len(task.card.classes)
+    classes = len(settings.card.classes)
     total = Tally({subject.name: np.zeros((classes, classes), np.int64) for subject in subjects})
-    works = []
+    chunks = []
     for start in range(0, len(entries), CHUNK):
-        chunk = entries[start : start + CHUNK]
+        images = entries[start : start + CHUNK]
         missing = []
         for subject in subjects:
-            found = partials.find(chunk, subject)
+            found = partials.find(images, subject)
             if found is None:
                 missing.append(subject)
             else:
                 total.add(found)
         if missing:
-            works.append(Chunk(chunk, missing))
-    note(len(entries) - sum(len(work.entries) for work in works), "")
+            chunks.append(Chunk(images, missing))
+    note(len(entries) - sum(len(chunk.entries) for chunk in chunks), "")
 
-    def tell(images: int, tally: Tally) -> None:
-        note(images, _so_far(total, tally))
+    def note_means(done: int, tally: Tally) -> None:
+        note(done, _means_so_far(total, tally))
 
-    for work, tally in over(task, works, tell):
-        for subject in work.subjects:
-            partials.keep(work.entries, subject, tally)
+    for chunk, tally in over(settings, chunks, note_means):
+        for subject in chunk.subjects:
+            partials.keep(chunk.entries, subject, tally)
         total.add(tally)
     return total
 
 
-def evaluation(task: ChunkSettings, listed: int, entries: int, total: Tally) -> Evaluation:
-    """The figures of a split that has `listed` images, of which `entries` were shown; DatasetError if none counts."""
+def evaluation(settings: ChunkSettings, listed: int, entries: int, total: Tally) -> Evaluation:
+    """The figures of `entries` images, of the `listed` in the split; DatasetError if no pixel counts."""
     if not all(counts.any() for counts in total.confusions.values()):
-        first = next(iter(total.skipped.values()), "all is labelled 255")
+        first = next(iter(total.skipped.values()), "all pixels are labelled 255")
         raise DatasetError(f"no annotated pixel is left to count: {first}")
-    stated = stated_figure(task.card, task.protocol)
+    names = settings.card.class_names
+    stated = stated_figure(settings.card, settings.protocol)
     means = {name: mean_iou(counts) for name, counts in total.confusions.items()}
     reference = means.get(PYTORCH, stated)
     against = PYTORCH if PYTORCH in means else "the card" if stated is not None else None
@@ -111,15 +109,15 @@ def evaluation(task: ChunkSettings, listed: int, entries: int, total: Tally) -> 
             name,
             means[name],
             pixel_accuracy(counts),
-            {label: None if np.isnan(iou) else float(iou) for label, iou in zip(task.card.class_names, ious(counts))},
+            {label: None if np.isnan(iou) else float(iou) for label, iou in zip(names, ious(counts))},
             None if reference is None else reference - means[name],
         )
         for name, counts in total.confusions.items()
     ]
     images = entries - len(total.skipped)
-    return Evaluation(task.protocol, listed, images, total.skipped, total.unknown, stated, against, scores)
+    return Evaluation(settings.protocol, listed, images, total.skipped, total.unknown, stated, against, scores)
 
 
-def _so_far(total: Tally, chunk: Tally) -> str:
+def _means_so_far(total: Tally, chunk: Tally) -> str:
     counts = {name: matrix + chunk.confusions.get(name, 0) for name, matrix in total.confusions.items()}
     return ", ".join(f"{name} {mean_iou(matrix):.2f} %" for name, matrix in counts.items() if matrix.any())

@@ -1,8 +1,4 @@
-"""Label maps from a model, for evaluation: PyTorch and ONNX one by one, IR several at a time.
-
-Built on backends.py, which verification runs on; it opens what is to be compared logit by logit, here only the
-answer counts.
-"""
+"""Get label maps from a model, for evaluation: an IR runs several inferences at a time."""
 
 from __future__ import annotations
 
@@ -29,10 +25,10 @@ Labels = NDArray[np.integer[Any]]
 
 
 class Labeller(Protocol):
-    """`start` takes an image, uint8 BGR [h, w, 3], and the size to which its logits are brought before the argmax.
+    """`start` takes an image, uint8 BGR [h, w, 3], and the size that its logits are resized to before the argmax.
 
-    It returns at once, or when it is done; what it returns waits for the label map, integers of that size. At most
-    `at_once` may be waited for at a time, and in their order.
+    It returns a function that waits for the label map, integers [*logits_at]; a labeller may also do the work before
+    it returns. At most `at_once` images may be started and not yet waited for; wait in the order of the starts.
     """
 
     at_once: int
@@ -41,7 +37,7 @@ class Labeller(Protocol):
 
 
 def open_labeller(subject: ModelFile, card: ModelCard, shape: ImageShape, form: InputForm = PLAIN) -> Labeller:
-    """ArtifactError or CheckpointError for a file that is not what the card says."""
+    """Open the model. ArtifactError or CheckpointError for a file that does not match the card."""
     if subject.name == PYTORCH:
         return TorchLabeller(subject.path, card)
     if subject.name == ONNX:
@@ -50,7 +46,7 @@ def open_labeller(subject: ModelFile, card: ModelCard, shape: ImageShape, form: 
 
 
 class TorchLabeller:
-    """The reference, at any size."""
+    """The PyTorch reference, for images of any size."""
 
     at_once = 1
 
@@ -66,10 +62,10 @@ class TorchLabeller:
         (prediction,) = self._backend.run([image])
         labels = prediction.labels
         if labels.shape != logits_at:
-            labels = self._resized(prediction.logits, logits_at).argmax(axis=0)
+            labels = self._resize(prediction.logits, logits_at).argmax(axis=0)
         return lambda: labels
 
-    def _resized(self, logits: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
+    def _resize(self, logits: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
         import torch
         from torch.nn.functional import interpolate
 
@@ -78,9 +74,9 @@ class TorchLabeller:
 
 
 class _Slots:
-    """The slots of one run, which begins when all are taken, or an image in one is waited for.
+    """The images of one run. It begins when all slots are taken, or when the first label map is waited for.
 
-    `begin` takes the images and returns what waits for the label maps of them all.
+    `begin` takes the images and returns a function that waits for all their label maps.
     """
 
     def __init__(self, count: int, begin: Callable[[list[Image]], Callable[[], list[Labels]]]) -> None:
@@ -93,7 +89,7 @@ class _Slots:
         return self._wait is not None
 
     def take(self, image: Image) -> Callable[[], Labels]:
-        """Put the image into the next slot; returns what waits for its label map."""
+        """Put the image into the next slot; returns a function that waits for its label map."""
         slot = len(self._images)
         self._images.append(image)
         if len(self._images) == self._count:
@@ -106,8 +102,8 @@ class _Slots:
         return self._wait
 
 
-class _OfOneSize(ABC):
-    """A converted model: images of its own size alone, as many in a run as it has slots (one, of a dynamic batch)."""
+class _FixedSize(ABC):
+    """A converted model, for images of its size only. A run fills all its slots; a dynamic batch has one."""
 
     def __init__(self, path: Path, shape: ImageShape) -> None:
         self._path, self._shape = path, shape
@@ -122,11 +118,11 @@ class _OfOneSize(ABC):
 
     @abstractmethod
     def _begin(self, images: list[Image]) -> Callable[[], list[Labels]]:
-        """Begin a run; returns what waits for the label maps."""
+        """Begin a run; returns a function that waits for the label maps."""
 
 
-class OnnxLabeller(_OfOneSize):
-    """An ONNX file on ONNX Runtime, at its own size only."""
+class OnnxLabeller(_FixedSize):
+    """An ONNX file on ONNX Runtime."""
 
     def __init__(self, path: Path, card: ModelCard, shape: ImageShape) -> None:
         super().__init__(path, shape)
@@ -138,8 +134,8 @@ class OnnxLabeller(_OfOneSize):
         return lambda: found
 
 
-class OpenVinoLabeller(_OfOneSize):
-    """An IR as it is, float32, at its own size only; as many inferences at once as OpenVINO finds best."""
+class OpenVinoLabeller(_FixedSize):
+    """An IR in float32; OpenVINO chooses how many inferences run at once."""
 
     def __init__(self, path: Path, card: ModelCard, shape: ImageShape, form: InputForm) -> None:
         import openvino
@@ -178,6 +174,6 @@ def _check_size(path: Path, shape: ImageShape, image: Image, logits_at: Size) ->
     for wanted in (image.shape[:2], logits_at):
         if wanted != size:
             raise ArtifactError(
-                f"{path}: takes {size[1]}x{size[0]} alone, and an image of this protocol is {wanted[1]}x{wanted[0]}",
-                "Evaluate PyTorch alone (--backend), or choose the protocol crop or pad.",
+                f"{path}: takes only {size[1]}x{size[0]}, but this protocol gives {wanted[1]}x{wanted[0]}",
+                "Evaluate only PyTorch (--backend PyTorch), or use --protocol crop or pad.",
             )

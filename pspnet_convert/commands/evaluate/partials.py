@@ -1,6 +1,6 @@
-"""What an interrupted evaluation has counted, kept for `--resume`: a file for each chunk and model.
+"""Keep the counts of an evaluation for `--resume`: a file for each chunk and model.
 
-A file's name is the digest of all that its counts depend on, so that one that is found is right.
+A file's name is the digest of everything that its counts depend on.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ log = logging.getLogger(__name__)
 
 
 class Partials:
-    """Files in `folder`. `common` is what all counts depend on, `models` and `images` are digests by name.
+    """The files in `folder`. `common`: what all counts depend on; `models` and `images`: digests by name.
 
-    All three are plain values. Without `resume` nothing is found, but all is kept.
+    All three are plain values. Without `resume`, counts are saved and none is found.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Partials:
         self._used: set[Path] = set()
 
     def find(self, entries: Sequence[Entry], subject: ModelFile) -> Tally | None:
-        """What the model has counted on this chunk; None if it has not, or not that is known."""
+        """The model's counts on this chunk; None if there are none to resume from."""
         path = self._path(entries, subject)
         if not self._resume or not path.is_file():
             return None
@@ -50,11 +50,11 @@ class Partials:
             data = json.loads(path.read_text(encoding="utf-8"))
             return Tally({subject.name: np.array(data["confusion"], np.int64)}, data["skipped"], data["unknown"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("%s: cannot be read (%s): counted again", path, error)
+            log.warning("%s cannot be read (%s); its images are counted again", path, error)
             return None
 
     def keep(self, entries: Sequence[Entry], subject: ModelFile, tally: Tally) -> None:
-        """Write what `subject` has counted on this chunk; WorkspaceError where that cannot be."""
+        """Save the counts of `subject` on this chunk; WorkspaceError if they cannot be written."""
         data = {
             "model": [subject.name, self._models[subject.name]],
             "confusion": tally.confusions[subject.name].tolist(),
@@ -64,9 +64,9 @@ class Partials:
         write_json(self._path(entries, subject), data)
 
     def remove(self) -> None:
-        """Take away what was kept, the evaluation being complete; and what others kept of models since replaced.
+        """Call when the evaluation is complete: removes its files, and those of models that have since been replaced.
 
-        The rest of what others kept stays: an evaluation with other options may still go on from it.
+        Other files stay: an evaluation with other options may resume from them.
         """
         for path in [*self._used, *self._folder.glob("*.json")]:
             if path in self._used or self._is_outdated(path):
@@ -74,7 +74,7 @@ class Partials:
                     path.unlink(missing_ok=True)
 
     def _is_outdated(self, path: Path) -> bool:
-        """Whether it is of a model of this evaluation as it was before; or cannot be read."""
+        """Whether the file is of an earlier version of one of this evaluation's models, or cannot be read."""
         try:
             name, files = json.loads(path.read_text(encoding="utf-8"))["model"]
         except (OSError, ValueError, KeyError, TypeError):

@@ -1,7 +1,7 @@
-"""The ways in which the published accuracy figures were taken: what a model is shown, and what counts of its answer.
+"""The protocols of published accuracy figures: how an image is prepared, and which of its pixels count.
 
-Images are read by Pillow, whose JPEG and PNG decoders give OpenCV's bytes, and resized by OpenCV, whose bilinear
-filter is another than Pillow's; label maps are resized by Pillow. Files are dataset.py's business, figures miou.py's.
+Images are resized by OpenCV, as for the published figures (Pillow's bilinear filter differs), label maps by Pillow.
+Pillow reads the files: it decodes JPEG and PNG to the same bytes as OpenCV.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from pspnet_convert.runtimes.images import padded, resized_labels
 
 Size = tuple[int, int]  # rows, columns
 Bytes = NDArray[np.uint8]
-_LONGEST = 4  # times the model's side, to which the short side of a picture is brought: 2048 for 512
+_LONGEST = 4  # the most that the long side may be, in model sides: 2048 for 512
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What a model is shown, and what its answer is held against.
+    """What a model is given, and what its label map is compared with.
 
-    `image`: uint8 BGR [h, w, 3]. `logits_at`: to what size the logits are brought (bilinear) before the argmax.
-    `picture`: how many of the label map's rows and columns, from its top left corner, the picture covers; that part
-    is scored against `truth`, uint8 [H, W].
+    `image`: uint8 BGR [h, w, 3]. `logits_at`: the size that logits are resized to (bilinear) before the argmax.
+    `picture`: the rows and columns of the label map, from the top left, that the picture covers; only they are scored,
+    against `truth`, uint8 [H, W].
     """
 
     image: Bytes
@@ -35,17 +35,17 @@ class Sample:
     picture: Size
 
     def scored(self, labels: NDArray[np.integer[Any]]) -> Bytes:
-        """The part of a label map [*logits_at] that counts, at the truth's size."""
+        """The scored part of a label map [*logits_at], resized to the truth's size."""
         rows, columns = self.picture
         part = labels[:rows, :columns]
         return part.astype(np.uint8) if part.shape == self.truth.shape else resized_labels(part, *self.truth.shape)
 
 
 def crop(image: Bytes, truth: Bytes, size: Size, fill: Bytes) -> Sample:
-    """Open Model Zoo's: the short side made the model's (the long one at most four times that), the centre cut out.
+    """Open Model Zoo's: resize the short side to the model's side, then crop the centre; the truth likewise.
 
-    The truth gets the same resize and cut. A picture that is even longer does not fill the model's input: it is
-    padded as under `pad`. New sides are cut off to an integer; a model that is not square counts by its longer side.
+    The long side becomes at most four times the model's side. A picture longer than that does not fill the model's
+    input and is padded as in `pad`. Sides are rounded down. If the model is not square, its longer side is taken.
     """
     rows, columns = _short_side_at(_size(image), max(size))
     top, left = max(0, rows - size[0]) // 2, max(0, columns - size[1]) // 2
@@ -55,9 +55,9 @@ def crop(image: Bytes, truth: Bytes, size: Size, fill: Bytes) -> Sample:
 
 
 def pad(image: Bytes, truth: Bytes, size: Size, fill: Bytes) -> Sample:
-    """Open Model Zoo's: fitted into the model's size, aspect kept, padded right and below with the mean colour.
+    """Open Model Zoo's: resize to fit the model's size, aspect kept; pad right and below with the mean colour.
 
-    The padding is cut off the prediction, which is then resized to the truth's size (nearest).
+    The prediction is cropped to the picture and resized to the truth's size (nearest).
     """
     scale = min(size[0] / image.shape[0], size[1] / image.shape[1])
     rows, columns = (max(1, int(scale * side)) for side in image.shape[:2])
@@ -65,10 +65,10 @@ def pad(image: Bytes, truth: Bytes, size: Size, fill: Bytes) -> Sample:
 
 
 def whole(image: Bytes, truth: Bytes, size: Size, fill: Bytes) -> Sample:
-    """mmsegmentation's own: the whole picture at scale (4 side, side), where side is the model's shorter; no padding.
+    """mmsegmentation's: the whole picture at scale (4 side, side), where side is the model's shorter; no padding.
 
-    New sides are rounded, as mmcv.rescale_size does it; the logits are resized to the truth's size, as
-    BaseSegmentor.postprocess_result does it.
+    Sides are rounded as in mmcv.rescale_size; logits are resized to the truth's size as in
+    BaseSegmentor.postprocess_result.
     """
     side = min(size)
     scale = min(_LONGEST * side / max(image.shape[:2]), side / min(image.shape[:2]))

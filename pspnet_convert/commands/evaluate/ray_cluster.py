@@ -1,6 +1,6 @@
-"""An evaluation's chunks as tasks of a Ray cluster, which gives a lost machine's chunks to another.
+"""Count an evaluation's chunks on a Ray cluster, which repeats a lost machine's chunks on another.
 
-Every machine must have this tool installed, and see the models and the data set at the same paths.
+Every machine needs this tool, and the models and the data set at the same paths.
 """
 
 from __future__ import annotations
@@ -25,46 +25,48 @@ from pspnet_convert.commands.evaluate.chunks import (
 )
 from pspnet_convert.errors import ClusterError, ConvertError, DependencyError
 
-_ADVICE = "Every machine needs pspnet-convert, and the same paths; --resume goes on with what is done."
+_ADVICE = "Every machine needs pspnet-convert and the same paths. --resume continues after the chunks that are done."
 _TIMEOUT = 10  # seconds
 
 
 def run_on_ray(address: str) -> Mapper:
-    """A Mapper on the Ray cluster at `address`; `local` starts one on this machine for as long as it works.
+    """A Mapper on the Ray cluster at `address`; `local` starts a cluster on this machine and stops it at the end.
 
-    Raises DependencyError without Ray, ClusterError if it cannot be reached or a chunk fails on it.
+    Raises DependencyError without Ray, ClusterError if the cluster cannot be reached or a chunk fails on it.
     """
     return partial(_on_cluster, address)
 
 
-def _on_cluster(address: str, task: ChunkSettings, works: Sequence[Chunk], note: Note) -> Iterator[tuple[Chunk, Tally]]:
+def _on_cluster(
+    address: str, settings: ChunkSettings, chunks: Sequence[Chunk], note: Note
+) -> Iterator[tuple[Chunk, Tally]]:
     with _connected(address) as ray:
-        remote = ray.remote(_count_anew).options(num_cpus=_smallest_machine(ray))
-        pending = {remote.remote(task, _absolute(work)): work for work in works}
+        remote = ray.remote(_open_and_count).options(num_cpus=_smallest_machine(ray))
+        pending = {remote.remote(settings, _absolute(chunk)): chunk for chunk in chunks}
         while pending:
             (ready,), _ = ray.wait(list(pending), num_returns=1)
-            work = pending.pop(ready)
+            chunk = pending.pop(ready)
             tally = _result(ray, ready)
-            note(len(work.entries), tally)
-            yield work, tally
+            note(len(chunk.entries), tally)
+            yield chunk, tally
 
 
-def _count_anew(task: ChunkSettings, work: Chunk) -> Tally:
-    # Opening the models costs a few seconds, a chunk takes minutes: no worker needs to keep state for that.
-    return count_chunk(task, work, open_labellers(task, work.subjects))
+def _open_and_count(settings: ChunkSettings, chunk: Chunk) -> Tally:
+    # Opening the models takes seconds, a chunk takes minutes: workers need not keep models open.
+    return count_chunk(settings, chunk, open_labellers(settings, chunk.subjects))
 
 
-def _absolute(work: Chunk) -> Chunk:
-    """With paths that hold in whatever folder a worker runs."""
+def _absolute(chunk: Chunk) -> Chunk:
+    """The chunk with absolute paths: a worker may run in another folder."""
     entries = [
-        replace(entry, image=entry.image.absolute(), annotation=entry.annotation.absolute()) for entry in work.entries
+        replace(entry, image=entry.image.absolute(), annotation=entry.annotation.absolute()) for entry in chunk.entries
     ]
-    return Chunk(entries, [replace(subject, path=subject.path.absolute()) for subject in work.subjects])
+    return Chunk(entries, [replace(subject, path=subject.path.absolute()) for subject in chunk.subjects])
 
 
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
-    # Read by the processes that ray.init starts; without it they report their use to Ray's makers.
+    # Read by the processes that ray.init starts: without it they send usage statistics to Ray's makers.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
         import ray
@@ -76,7 +78,7 @@ def _connected(address: str) -> Iterator[Any]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ClusterError(
-            f"--ray {address}: cannot be reached: {reason}", "Is it the address of a cluster?"
+            f"--ray {address}: cannot be reached: {reason}", "Check that it is the address of a cluster."
         ) from error
     try:
         yield ray
@@ -85,7 +87,7 @@ def _connected(address: str) -> Iterator[Any]:
 
 
 def _check_address(address: str) -> None:
-    """Ray itself tries for minutes, and then ends the process."""
+    """Raise ClusterError if nothing answers at `address`. (Ray would try for minutes, then end the process.)"""
     if address in ("local", "auto"):
         return
     host, _, port = address.rpartition("://")[2].rpartition(":")
@@ -93,12 +95,12 @@ def _check_address(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=_TIMEOUT).close()
     except (OSError, ValueError, OverflowError) as error:
         raise ClusterError(
-            f"--ray {address}: cannot be reached: {error}", "Give HOST:PORT of its head, or auto or local."
+            f"--ray {address}: cannot be reached: {error}", "Give HOST:PORT of its head node, or auto, or local."
         ) from error
 
 
 def _smallest_machine(ray: Any) -> float:
-    """How many CPUs one chunk gets: all of a machine, since the models spread over its cores by themselves."""
+    """The number of CPUs for one chunk: all of the smallest machine, because a model uses all cores by itself."""
     counts = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
     usable = [count for count in counts if count]
     if not usable:

@@ -72,7 +72,7 @@ def find_subjects(job: Job, backends: Sequence[str] = ()) -> list[ModelFile]:
     missing = [name for name in backends if name not in there]
     if missing or not there:
         path = paths[missing[0]] if missing else workspace.folder
-        advice = "Run the command that makes it, or `pspnet-convert run`, which runs all stages."
+        advice = "Run `pspnet-convert run` first; for INT8, `pspnet-convert quantize`."
         raise ArtifactError(f"{path}: there is no such model", advice)
     chosen = [name for name in there if name in backends or not backends]
     if set(chosen) & set(IRS):

@@ -1,7 +1,4 @@
-"""From FP32 IR to INT8 by NNCF's post-training quantization: which pictures calibrate it, and the call.
-
-NNCF runs in a process of its own (nncf_process.py); whether the INT8 model is good is int8_check.py's business.
-"""
+"""Quantize an FP32 IR to INT8 with NNCF, in a child process, and choose the pictures that calibrate it."""
 
 from __future__ import annotations
 
@@ -23,13 +20,13 @@ from pspnet_convert.runtimes.input_form import ImageShape, InputForm
 from pspnet_convert.runtimes.io_signature import check_signature, ir_signature
 from pspnet_convert.runtimes.openvino_install import require_openvino
 
-_CHECKED = 8
+_CHECKED = 8  # pictures
 
 
 def calibration_images(card: ModelCard, folder: Path | None, subset_size: int) -> list[Path]:
-    """At most `subset_size` pictures of `folder`, by name, evenly spread over all of them.
+    """At most `subset_size` pictures of `folder`, evenly spread over its pictures in order of their names.
 
-    Where no folder is given, of the card's dataset; where the card has none, the photographs that ship with the tool.
+    Without a folder: pictures of the card's data set; if it has none, the photographs that come with the tool.
     ImageError for a folder without pictures.
     """
     if folder is None:
@@ -39,18 +36,18 @@ def calibration_images(card: ModelCard, folder: Path | None, subset_size: int) -
         found = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.is_file())
     except OSError as error:
         raise ImageError(
-            f"{folder}: cannot be read as a folder: {error.strerror}", "Name a folder of pictures with --calibration."
+            f"{folder}: cannot be read as a folder: {error.strerror}", "Give a folder of pictures with --calibration."
         ) from error
     if not found:
-        raise ImageError(f"{folder}: has no pictures to calibrate with", "Name another folder with --calibration.")
+        raise ImageError(f"{folder}: has no pictures to calibrate with", "Give another folder with --calibration.")
     places = np.linspace(0, len(found), min(subset_size, len(found)), endpoint=False).astype(int)
     return [found[place] for place in places]
 
 
 def checked_images(card: ModelCard, folder: Path | None) -> list[Path]:
-    """A few of those pictures, to compare the INT8 IR with the FP32 one on; and of the card's dataset if it has one.
+    """A few of the calibration pictures, and of the card's data set, to compare the INT8 IR with the FP32 IR on.
 
-    The latter since a model that was calibrated with black pictures does well on black pictures.
+    The data set is needed because a model that was calibrated with black pictures does well on black pictures.
     """
     images = calibration_images(card, folder, _CHECKED)
     if folder is not None and card.dataset is not None:
@@ -61,7 +58,7 @@ def checked_images(card: ModelCard, folder: Path | None) -> list[Path]:
 def _require_nncf() -> None:
     if find_spec("nncf") is None:
         raise DependencyError("nncf is not installed", "Install it with pip install 'pspnet-convert[int8]'.")
-    # The extra cannot say so: openvino-dev does not ask for NNCF, and NNCF not for OpenVINO.
+    # Package metadata cannot say this: openvino-dev does not require NNCF, nor does NNCF require OpenVINO.
     nncf, openvino = version("nncf"), version("openvino")
     if openvino.startswith("2024.") and tuple(int(part) for part in nncf.split(".")[:2]) > (2, 16):
         raise DependencyError(
@@ -78,11 +75,11 @@ def write_int8(
     target: Path,
     note: Callable[[], None] = lambda: None,
 ) -> None:
-    """Save the FP32 IR `ir` as INT8 at `target` (.xml, its .bin beside it), calibrated with `images`.
+    """Quantize the FP32 IR `ir`, calibrated with `images`, and save it at `target` (.xml, and its .bin).
 
-    It takes and gives what the FP32 IR does: plain BGR, 0..255, images of `shape` in `form`. `note` is called for each
-    picture that NNCF has been shown. DependencyError without NNCF, ArtifactError for an IR without the
-    card's names and shapes, QuantizationError with NNCF's own words where it refuses.
+    Inputs and outputs stay those of the FP32 IR: plain BGR, 0..255, images of `shape` in `form`. `note` is called after
+    each picture. DependencyError without NNCF; ArtifactError for an IR without the card's names and shapes;
+    QuantizationError with NNCF's message if NNCF fails.
     """
     require_openvino()
     _require_nncf()
@@ -99,4 +96,4 @@ def write_int8(
     }
     error = run_in_child("commands.quantize.run_nncf", request, "NNCF", note)
     if error:
-        raise QuantizationError(f"{ir}: NNCF refuses: {error}", "--debug shows all that it says.")
+        raise QuantizationError(f"{ir}: NNCF refuses: {error}", "Use --debug to see all of its output.")

@@ -1,7 +1,7 @@
-"""Is the INT8 model good, and what is it good for: compared with the FP32 IR in answers, bytes and time.
+"""Compare an INT8 IR with the FP32 IR it was made from: labels, size and time.
 
-The FP32 IR is what verify.py has found equal to the PyTorch original. An INT8 model is not equal, so that it is
-asked for less: the card's contract, finite logits, and the same label at most pixels.
+The two are not equal, so less is required than of other models: the card's inputs and outputs, finite logits, and the
+same label at most pixels.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.benchmark.timing import Subject, seconds_in_turns
 from pspnet_convert.files import printable_name
 from pspnet_convert.runtimes.backends import OpenVinoBackend, Prediction
 from pspnet_convert.runtimes.images import fitted_bgr
 from pspnet_convert.runtimes.input_form import Image, ImageShape, InputForm
 from pspnet_convert.runtimes.logit_error import NO_ERROR, Error, error_of, worst
+from pspnet_convert.runtimes.timing import Subject, seconds_in_turns
 from pspnet_convert.workspace import INT8
 
 ROUNDS = 5
@@ -28,7 +28,7 @@ _SUBJECTS = (("FP32", "f32"), ("FP32", "default"), (INT8, "default"))
 
 @dataclass
 class Int8Check:
-    """The INT8 model's answers against the FP32 IR's, over all `inputs`; `min_agreement` as a share, 0..1."""
+    """The INT8 IR's results against the FP32 IR's, on all `inputs`; `min_agreement` is a share, 0..1."""
 
     min_agreement: float
     inputs: list[str] = field(default_factory=list)
@@ -55,12 +55,12 @@ class Int8Check:
         if not np.isfinite(self.error.largest):
             faults.append("its logits are not finite")
         if self.agreement < self.min_agreement:
-            faults.append(f"the same label at {self.agreement:.2%} of the pixels, {self.min_agreement:.2%} wanted")
+            faults.append(f"the same label at {self.agreement:.2%} of the pixels, {self.min_agreement:.2%} required")
         return faults
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        # A model that sees one thing everywhere agrees with any other that does.
+        # Two models that each see one class everywhere can agree and both be wrong.
         verdict = "mismatch" if self.faults else "pass" if len(self.classes_seen) > 1 else "inconclusive"
         return {
             "verdict": verdict,
@@ -77,8 +77,10 @@ class Int8Check:
 
 @dataclass(frozen=True)
 class Latency:
-    """Of one image. `at`: f32 or default; `precision`: what the runtime computes in. `ratio`: how many times as fast
-    as the FP32 IR at f32."""
+    """The time of one image. `at`: f32 or default; `precision`: what the runtime computes in.
+
+    `ratio`: how many times as fast as the FP32 IR at f32.
+    """
 
     weights: str
     at: str
@@ -96,10 +98,10 @@ def check_int8(
     min_agreement: float,
     note: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Compare `irs["FP32"]` and `irs["INT8"]`, both at f32, on the pictures `images`; plain values for JSON.
+    """Compare `irs["FP32"]` and `irs["INT8"]`, both at f32, on the pictures `images`; gives plain values for JSON.
 
-    `note` is called for each picture that a model has done. ContractError for an IR that breaks the card's contract, or
-    does not take images of `shape` in `form`; ImageError for a file that is no picture.
+    `note` is called after each picture of each model. ContractError for an IR with other inputs or outputs than the
+    card's, or that does not take images of `shape` in `form`; ImageError for a file that is no picture.
     """
     check = Int8Check(min_agreement)
     models = [OpenVinoBackend(irs[precision], card, shape, form) for precision in ("FP32", INT8)]

@@ -1,7 +1,4 @@
-"""NNCF at work in a process of its own (child_process.py): FP32 IR to INT8, as quantize.py asks.
-
-Knows nothing of workspaces; which pictures to calibrate with is quantize.py's choice.
-"""
+"""The child process in which NNCF quantizes an FP32 IR to INT8."""
 
 from __future__ import annotations
 
@@ -38,26 +35,26 @@ def convert(request: dict[str, Any], note: Callable[[], None]) -> None:
         note()
         return image
 
-    # The slots that the last pictures leave are filled with the last one once more. A dynamic batch gets one at a time.
+    # The last picture is repeated until its batch is full. A dynamic batch gets one picture at a time.
     groups = list(batches(request["images"], max(1, batch)))
     quantized = nncf.quantize(
         model,
         nncf.Dataset(groups, lambda paths: form.tensor(pad_batch([shown(path) for path in paths], batch))),
         subset_size=len(groups),
-        # The matrix products of a PSPNet are its pyramid's: constant matrices, 1 % of the work. NNCF would quantize
-        # them by the channel, which OpenVINO's CPU plugin has been seen to refuse (`scale.size() == OC`).
+        # A PSPNet's matrix products are its pyramid's: constant matrices, 1 % of the work. NNCF would quantize them by
+        # channel, which OpenVINO's CPU plugin sometimes fails on (`scale.size() == OC`).
         ignored_scope=nncf.IgnoredScope(types=["MatMul"], validate=False),
     )
     compress_matrices(quantized)
     name_by_place(quantized)
-    # `compress_to_fp16` does nothing to a model that NNCF has been at.
+    # `compress_to_fp16` does nothing for a model that NNCF has quantized.
     save(quantized, Path(request["target"]), compress_to_fp16=False)
 
 
 def compress_matrices(model: openvino.Model) -> None:
-    """Keep the constants of matrix products as float16: a seventh of the full-size file would be theirs otherwise.
+    """Store the constants of matrix products as float16; as float32 they would be a seventh of the full-size file.
 
-    Not one whose values are too small for float16: a pool over a huge map.
+    A constant with values too small for float16 (a pool over a huge map) stays as it is.
     """
     opset13 = operations()
     products = [node for node in model.get_ops() if node.get_type_name() == "MatMul"]
@@ -69,17 +66,17 @@ def compress_matrices(model: openvino.Model) -> None:
 
 
 def fits_float16(matrix: NDArray[np.float32]) -> bool:
-    """Whether rounding loses at most a thousandth of each row's and column's largest value."""
+    """Whether rounding changes no value by more than a thousandth of the largest in its row and in its column."""
     with np.errstate(over="ignore"):
         lost = np.abs(matrix.astype(np.float16) - matrix)
     return all((lost.max(axis) <= 1e-3 * np.abs(matrix).max(axis)).all() for axis in (-1, -2))
 
 
 def name_by_place(model: openvino.Model) -> None:
-    """Name each node that no one has named by its type and its place in the model.
+    """Name each node that has no name by its type and its place in the model, so that every run gives the same file.
 
-    OpenVINO would name it by a count of all the nodes that the process has made, and of those the CPU plugin, at
-    work in threads for NNCF, makes a few more or fewer from one run to the next.
+    OpenVINO's default name has a count of all nodes made in the process. The CPU plugin, which runs in threads for
+    NNCF, makes a few more or fewer of them in each run.
     """
     for place, node in enumerate(model.get_ordered_ops()):
         if node.get_friendly_name() == node.get_name():

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RebuiltFile:
-    """A file of the manifest and the one made again: their SHA-256 (hex); None where none was made."""
+    """A file's SHA-256 (hex) in the manifest, and when made again; None if it was not made."""
 
     file: str
     recorded: str
@@ -31,7 +31,7 @@ class RebuiltFile:
 
 @dataclass(frozen=True)
 class OtherTool:
-    """A tool of another version than the manifest's; None: not installed, or not in the manifest."""
+    """A tool with another version than in the manifest; None: not in the manifest, or not installed."""
 
     tool: str
     recorded: str | None
@@ -43,7 +43,7 @@ class OtherTool:
 
 @dataclass(frozen=True)
 class Rebuild:
-    """What came of it; `left_out`: stages whose files are not made again (quantize needs its images)."""
+    """`tools`: those with other versions. `left_out`: stages that are not repeated (quantize needs its images)."""
 
     manifest: Path
     files: Sequence[RebuiltFile]
@@ -62,7 +62,7 @@ class Rebuild:
         if not different:
             return None
         because = "Tools differ, see above." if self.tools else "The tools are the same."
-        return DifferenceError(f"{self.manifest}: made again, {', '.join(different)} came out otherwise", because)
+        return DifferenceError(f"{self.manifest}: made again, these files differ: {', '.join(different)}", because)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

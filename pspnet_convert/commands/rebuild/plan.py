@@ -9,7 +9,7 @@ from pspnet_convert.files import sha256_of
 from pspnet_convert.manifest_document import ManifestDocument, read_manifest
 from pspnet_convert.manifest_stages import CheckpointRecord
 
-# Model Optimizer's arguments that name files or folders, from which some load code.
+# Model Optimizer's arguments that name files or folders; from some of them it loads code.
 FILE_ARGUMENTS = frozenset(
     {
         "caffe_parser_path",
@@ -34,19 +34,19 @@ FILE_ARGUMENTS = frozenset(
 def read_plan(path: Path) -> ManifestDocument:
     """The manifest at `path`, whose export-onnx and to-ir can be done again.
 
-    ArtifactError for a manifest that cannot be read, has no export-onnx, or has Model Optimizer read files.
+    ArtifactError for a manifest that cannot be read, has no export-onnx, or makes Model Optimizer read files.
     """
     manifest = read_manifest(path)
     if "export-onnx" not in manifest.stages:
         raise ArtifactError(f"{path}: has no export-onnx, nothing to rebuild", "Run `pspnet-convert run` first.")
     converted = manifest.stages.get("to-ir")
     arguments = dict(converted.options.mo_arg) if converted else {}
-    # The manifest may come from anywhere, and does not say what is in such files. A value that begins with a dash
-    # is another argument: Model Optimizer makes a command line of them.
+    # The manifest is not trusted, and has no digests of such files. Model Optimizer joins the arguments to a command
+    # line: a value that begins with a dash is another argument.
     named = sorted(name for name, value in arguments.items() if name in FILE_ARGUMENTS or str(value).startswith("-"))
     if named:
         raise ArtifactError(
-            f"{path}: has Model Optimizer read files ({', '.join(named)}), which rebuild does not",
+            f"{path}: makes Model Optimizer read files ({', '.join(named)}), which rebuild refuses",
             "If you trust it, run `pspnet-convert to-ir` with --mo-arg.",
         )
     return manifest
@@ -63,6 +63,7 @@ def find_checkpoint(path: Path, recorded: CheckpointRecord, given: Path | None) 
     digest = sha256_of(found)
     if digest != recorded.sha256:
         raise DigestError(
-            f"{found}: sha256 is {digest}, {path} was made from {recorded.sha256}", "Give that file with --checkpoint."
+            f"{found}: sha256 is {digest}, but {path} was made from {recorded.sha256}",
+            "Give that checkpoint with --checkpoint.",
         )
     return found

@@ -1,4 +1,4 @@
-"""See what an IR sees: for each picture an overlay with a legend, and the label map as a palette PNG."""
+"""Segment pictures with an IR: for each, paint an overlay with a legend and write the label map as a palette PNG."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from pspnet_convert.runtimes.images import (
 from pspnet_convert.runtimes.input_form import Image, ImageShape
 
 _OPACITY = 0.7
-_LINE = 22  # pixels a legend's line is high
-_LEGEND = 200  # pixels a legend is wide
+_LINE = 22  # height of a line of the legend, in pixels
+_LEGEND = 200  # width of the legend, in pixels
 
 
 @dataclass(frozen=True)
 class Segmented:
-    """One picture's results; `shares` are the parts of its area (0..1) by class name, largest first."""
+    """The result for one picture. `shares`: each class's part of its area, 0..1, by class name, largest first."""
 
     image: Path
     overlay: Path
@@ -53,7 +53,7 @@ def paint_images(
 ) -> Iterator[Segmented]:
     """Write `<stem>.overlay.png` and `<stem>.labels.png` of each picture into `folder`.
 
-    Both have the picture's own size (the overlay plus its legend). ImageError for a file that is no picture.
+    Both have the picture's size; the overlay has a legend on its right. ImageError for a file that is no picture.
     """
     height, width = shape[2:]
     taken: set[str] = set()
@@ -85,7 +85,7 @@ def _shares(labels: NDArray[np.uint8], card: ModelCard) -> dict[str, float]:
 
 
 def _blend(picture: RGB, labels: NDArray[np.uint8], card: ModelCard) -> RGB:
-    """Colour what is not class 0, which stays as it is in the picture."""
+    """Paint the classes over the picture, except class 0."""
     colours = np.array(card.palette, np.float32)[labels]
     mixed = (1 - _OPACITY) * picture + _OPACITY * colours
     return np.where(labels[:, :, None] > 0, mixed, picture).round().astype(np.uint8)

@@ -1,7 +1,4 @@
-"""From converted files to what verify.py compares: which backend runs each, and how near its logits must be.
-
-The files are a workspace's own, or any ONNX and IR from elsewhere.
-"""
+"""From converted files (a workspace's, or others) to candidates: how each is run, and at which precision."""
 
 from __future__ import annotations
 
@@ -26,9 +23,9 @@ def candidates(
     *,
     at_default_precision: bool,
 ) -> list[Candidate]:
-    """For images of `shape`, which an IR takes in `form`.
+    """A candidate for each file, for images of `shape`, which an IR takes in `form`.
 
-    With `at_default_precision` each IR comes a second time, as this processor runs it unasked.
+    With `at_default_precision`, each IR is also run at this processor's default precision.
     """
     if any(file.path.suffix == ".xml" for file in files):
         require_openvino()
@@ -43,12 +40,12 @@ def candidates(
         if at_default_precision:
             runtime = _runtime_precision()
             open_it = partial(OpenVinoBackend, file.path, card, shape, form, at_default_precision=True)
-            found.append(Candidate(f"{file.name} at {runtime}", runtime, open_it, is_ir=True, informative=True))
+            found.append(Candidate(f"{file.name} at {runtime}", runtime, open_it, is_ir=True, report_only=True))
     return found
 
 
 def _weights_precision(path: Path) -> Precision:
-    """FP16 if any weight in the IR is stored so."""
+    """FP16 if any weight in the IR is stored in FP16."""
     import openvino
 
     constants = [op for op in read_ir(openvino.Core(), path).get_ops() if op.get_type_name() == "Constant"]
@@ -57,7 +54,7 @@ def _weights_precision(path: Path) -> Precision:
 
 
 def _runtime_precision() -> Precision:
-    """What OpenVINO computes in on this processor when nothing is asked for."""
+    """The precision that OpenVINO computes in on this processor by default."""
     import openvino
 
     hint = openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()

@@ -1,7 +1,6 @@
-"""What the models are compared on: a sheet of photographs and drawn tiles, and the card's own data.
+"""The images that models are compared on: a sheet of photographs and drawn tiles, and the card's data.
 
-All of it is the same on every run. One sheet shows what many images would (a label map has a say at each of its
-pixels), at the price of one.
+They are the same in every run. One sheet shows as much as many images: each pixel of a label map is a comparison.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from pspnet_convert.files import printable_name
 from pspnet_convert.runtimes.images import DATASET_SUFFIXES, RGB, SAMPLES, fit, free_name, read_image, to_bgr
 from pspnet_convert.runtimes.input_form import ImageShape, batch_sizes
 
-_FROM_DATASET = 4
+_FROM_DATASET = 4  # images
 _COLUMNS = 3
 
 
@@ -36,10 +35,10 @@ def picture_files(card: ModelCard, extra: Sequence[Path] = ()) -> list[Path]:
 
 
 def verification_inputs(card: ModelCard, shape: ImageShape, extra: Sequence[Path] = ()) -> list[VerificationInput]:
-    """The sheet, a few images of the card's dataset if it has one, and `extra`; ImageError for a file that is none.
+    """The sheet, a few images of the card's data set if any, and `extra`. ImageError for a file that is no image.
 
-    For a model with several slots the sheet comes first in as many places, each time moved, so that no slot's answer
-    can be taken for another's.
+    For a model with several slots there is one sheet for each slot, each shifted differently, so that swapped slots
+    show.
     """
     batch, _, height, width = shape
     images = {"sheet": sheet(height, width, card.input)}
@@ -53,7 +52,7 @@ def verification_inputs(card: ModelCard, shape: ImageShape, extra: Sequence[Path
 
 
 def sheet(height: int, width: int, card_input: Input) -> RGB:
-    """Two rows of tiles: the shipped photographs above, images drawn to show faults below."""
+    """Two rows of tiles: photographs above; below, images drawn to show faults."""
     photographs = [read_image(path) for path in _photographs()]
     rows, columns = (np.linspace(0, side, count + 1).astype(int) for side, count in ((height, 2), (width, _COLUMNS)))
     canvas = np.empty((height, width, 3), np.uint8)
@@ -65,8 +64,11 @@ def sheet(height: int, width: int, card_input: Input) -> RGB:
 
 
 def drawn_logits(classes: int, height: int, width: int) -> NDArray[np.float32]:
-    """Logits [classes, height, width] that show a wrong argmax: each class is the largest somewhere, alone, in a tie
-    with a class before or after it, or by the least that float32 can tell. Some pixels are all ties."""
+    """Logits [classes, height, width] that show a wrong argmax.
+
+    Each class is the largest at some pixels: alone, in a tie with an earlier or later class, or by the smallest step
+    of float32. At some pixels all classes tie.
+    """
     pixel = np.arange(height * width).reshape(height, width)
     first = pixel % classes
     second = (first + 1 + pixel // classes % (classes - 1)) % classes
@@ -79,21 +81,21 @@ def drawn_logits(classes: int, height: int, width: int) -> NDArray[np.float32]:
 
 
 def _patches(height: int, width: int) -> RGB:
-    """Saturated colours: order of channels, mean and scale."""
+    """Saturated colours: show faults in channel order, mean and scale."""
     rows, columns = np.mgrid[0:height, 0:width]
     colours = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 0, 0], [255, 255, 255]], np.uint8)
     return colours[(rows * 2 // height) * 3 + columns * 3 // width]
 
 
 def _ramps(height: int, width: int) -> RGB:
-    """Slow changes in red and green over blue checks: near-ties, mean and scale."""
+    """Red and green gradients over blue checks: show near-ties, and faults in mean and scale."""
     rows, columns = np.mgrid[0:height, 0:width]
     checks = (rows // 8 + columns // 8) % 2 * 255
     return np.stack([columns * 255 // width, rows * 255 // height, checks], axis=-1).astype(np.uint8)
 
 
 def _edges(height: int, width: int) -> RGB:
-    """Rings and diagonals with sharp edges: alignment of resizing, flips and transposition."""
+    """Rings and diagonals with sharp edges: show misaligned resizing, flips and transposition."""
     rows, columns = np.mgrid[0:height, 0:width]
     rings = np.hypot(rows - height / 3, columns - width / 4).astype(int) // 6 % 2
     diagonals = (rows + 2 * columns) // 11 % 2

@@ -1,6 +1,6 @@
-"""A verification as JUnit XML, the form that CI systems show: a suite a model, a case a check.
+"""A verification as JUnit XML, for CI systems: one suite for each model, one case for each check.
 
-The format is the one of Jenkins' and GitLab's readers (testsuites, testsuite, testcase, failure, skipped).
+It uses the elements that Jenkins and GitLab read: testsuites, testsuite, testcase, failure, skipped.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ if TYPE_CHECKING:
 
 
 def junit_xml(model: str, result: Mapping[str, Any]) -> str:
-    """`result` is a Verification's `as_dict()`. A doubt fails the case `sensitivity` of the suite `inputs`."""
+    """The XML of `result` (Verification.as_dict). A doubt fails the case `sensitivity` of the suite `inputs`."""
     suites = ElementTree.Element("testsuites", name=f"pspnet-convert verify {model}")
     doubts = [("sensitivity", result["doubts"])]
-    _suite(suites, f"{model}.inputs", doubts, informative=False)
+    _suite(suites, f"{model}.inputs", doubts, report_only=False)
     for row in result["comparisons"]:
         checks = [(check["name"], check["faults"]) for check in row["checks"]]
-        _suite(suites, f"{model}.{row['backend']}", checks, informative=row["informative"])
+        _suite(suites, f"{model}.{row['backend']}", checks, report_only=row["informative"])
     ElementTree.indent(suites)
     text = ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
     return "".join(character if _is_xml(character) else "?" for character in text)
 
 
-def _suite(suites: ElementTree.Element, name: str, cases: list[tuple[str, list[str]]], *, informative: bool) -> None:
+def _suite(suites: ElementTree.Element, name: str, cases: list[tuple[str, list[str]]], *, report_only: bool) -> None:
     faulty = str(sum(bool(faults) for _, faults in cases))
-    failures, skipped = ("0", faulty) if informative else (faulty, "0")
+    failures, skipped = ("0", faulty) if report_only else (faulty, "0")
     counts = {"tests": str(len(cases)), "failures": failures, "errors": "0", "skipped": skipped}
     suite = ElementTree.SubElement(suites, "testsuite", {"name": name, **counts})
     for check, faults in cases:
         case = ElementTree.SubElement(suite, "testcase", classname=name, name=check)
-        if faults and informative:
-            ElementTree.SubElement(case, "skipped", message=f"informative: {faults[0]}")
+        if faults and report_only:
+            ElementTree.SubElement(case, "skipped", message=f"report only: {faults[0]}")
         elif faults:
             failure = ElementTree.SubElement(case, "failure", message=faults[0])
             failure.text = "\n".join(faults)
 
 
 def _is_xml(character: str) -> bool:
-    """Whether XML 1.0 has a way to write it (section 2.2)."""
+    """Whether XML 1.0 allows the character (section 2.2)."""
     return (
         character in "\n\t" or " " <= character <= "\ud7ff" or "\ue000" <= character <= "\ufffd" or character > "\uffff"
     )

@@ -1,7 +1,4 @@
-"""What each model saw in a verification, as pictures: label maps to look at, and differences side by side.
-
-The label maps are a verification's outputs; the side-by-side pictures are drawn from them alone.
-"""
+"""Write a verification's label maps as pictures, and pictures of where they differ from the reference's."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from pspnet_convert.files import slug, write_atomically
 from pspnet_convert.runtimes.images import palette_image
 
 if TYPE_CHECKING:
-    from pspnet_convert.commands.verify.compare import Verification
+    from pspnet_convert.commands.verify.result import Verification
 
 _TITLE = 22  # pixels
 _DIFFERENT = (255, 0, 0)
@@ -42,8 +39,11 @@ def write_pictures(result: Verification, card: ModelCard, folder: Path) -> None:
 
 
 def save_differences(folder: Path, result: Mapping[str, Any], target: Path) -> list[Path]:
-    """From the pictures in `folder`, one for each input and model whose label maps differ, written to `target`:
-    input, reference, the model's answer, and the input with what differs in red. `result`: a Verification's as_dict."""
+    """Write a picture to `target` for each input and model with label maps that differ; they are read from `folder`.
+
+    It shows the input, the reference's label map, the model's, and the differing pixels in red. `result`:
+    Verification.as_dict. Returns the paths.
+    """
     made = []
     for name in result["inputs"]:
         image, reference = (Pillow.open(folder / f"{name}.{kind}.png") for kind in ("input", "reference"))

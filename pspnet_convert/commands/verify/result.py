@@ -1,0 +1,149 @@
+"""The result of a verification: for each converted model the checks, the pixels that differ, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspnet_convert.commands.verify.inputs import VerificationInput
+from pspnet_convert.commands.verify.reference import FINE_FAULTS
+from pspnet_convert.runtimes.logit_error import NO_ERROR, Error, Precision
+
+Verdict = Literal["pass", "mismatch", "inconclusive"]
+
+CHECKS: Mapping[str, str] = {
+    "contract": "names, shapes, number types and layout are the expected ones, nothing else is dynamic, nothing unused",
+    "argmax": "on drawn logits, some of them ties, the label is the first class with the largest logit",
+    "labels": "labels are classes of the card, and each is the class with the largest logit",
+    "logits": "logits are as near to the reference's as the precision allows",
+    "pixels": "where a label differs, the reference was undecided",
+}
+
+
+@dataclass(frozen=True)
+class UnexplainedPixel:
+    """`label` and `expected` are class numbers; `margin` is the reference's best logit minus its second best."""
+
+    image: str
+    x: int
+    y: int
+    label: int
+    expected: int
+    margin: float
+
+
+@dataclass
+class Comparison:
+    """One converted model against the reference, on all inputs. `pixels`, `differing` and `explained` are counts.
+
+    `is_ir`: the preprocessing is in the model. `report_only`: the result does not affect the verdict.
+    """
+
+    backend: str
+    precision: Precision
+    is_ir: bool = False
+    report_only: bool = False
+    pixels: int = 0
+    differing: int = 0
+    explained: int = 0
+    largest_error: float = 0.0  # in logits
+    error: Error = NO_ERROR
+    allowed: Error = NO_ERROR  # on the input that allows most
+    faults: dict[str, list[str]] = field(default_factory=dict)  # by check
+    unexplained: list[UnexplainedPixel] = field(default_factory=list)
+    labels: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # by input
+
+    @property
+    def agreement(self) -> float:
+        """The share of pixels with the reference's label, 0..1."""
+        return 1 - self.differing / self.pixels if self.pixels else 0.0
+
+    @property
+    def passed(self) -> bool:
+        return not self.faults and self.pixels > 0
+
+    def add_fault(self, check: str, words: str) -> None:
+        self.faults.setdefault(check, []).append(words)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; None for an error that is not finite."""
+        return {
+            "backend": self.backend,
+            "precision": self.precision,
+            "informative": self.report_only,
+            "passed": self.passed,
+            "pixels": self.pixels,
+            "agreement": self.agreement,
+            "differing": self.differing,
+            "explained": self.explained,
+            "largest_error": self.largest_error if np.isfinite(self.largest_error) else None,
+            "relative_error": self.error.as_dict(),
+            "allowed": self.allowed.as_dict(),
+            "checks": [
+                {"name": name, "what": what, "passed": name not in self.faults, "faults": self.faults.get(name, [])}
+                for name, what in CHECKS.items()
+            ],
+            "unexplained": [asdict(pixel) for pixel in self.unexplained],
+        }
+
+
+@dataclass(frozen=True)
+class Verification:
+    """`classes_seen`: the class numbers that the reference found in any input. `labels`: its label maps, by input.
+
+    `sensitivity`: how far each small fault moves the reference's logits, on the input where it moves them most.
+    """
+
+    comparisons: Sequence[Comparison]
+    inputs: Sequence[VerificationInput]
+    classes_seen: Sequence[int]
+    sensitivity: Mapping[str, Error]
+    labels: Mapping[str, NDArray[np.uint8]]
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why the inputs could not have shown a fault; empty if they could."""
+        doubts = []
+        # Two models that each see one class everywhere can agree and both be wrong.
+        if len(self.classes_seen) < 2:
+            doubts.append("the reference sees one class everywhere, so that a wrong model could agree with it")
+        for comparison in self._judged:
+            shown = self._shown_by_another(comparison)
+            hidden = [
+                name
+                for name in self.sensitivity
+                if name not in shown and self.sensitivity[name].within(comparison.allowed)
+            ]
+            if hidden:
+                doubts.append(f"{comparison.backend}: no input would show this fault: {', '.join(hidden)}")
+        return doubts
+
+    def _shown_by_another(self, comparison: Comparison) -> set[str]:
+        """The faults that an f32 IR shows. Rounded weights may hide them: they move the logits as far."""
+        has_f32 = any(other.is_ir and other.precision == "f32" for other in self._judged)
+        return FINE_FAULTS if has_f32 and comparison.is_ir and comparison.precision != "f32" else set()
+
+    @property
+    def verdict(self) -> Verdict:
+        if not all(comparison.passed for comparison in self._judged):
+            return "mismatch"
+        return "pass" if self._judged and not self.doubts else "inconclusive"
+
+    @property
+    def _judged(self) -> list[Comparison]:
+        return [comparison for comparison in self.comparisons if not comparison.report_only]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "verdict": self.verdict,
+            "doubts": self.doubts,
+            "inputs": [entry.name for entry in self.inputs],
+            "classes_seen": list(self.classes_seen),
+            "sensitivity": {name: error.as_dict() for name, error in self.sensitivity.items()},
+            "comparisons": [comparison.as_dict() for comparison in self.comparisons],
+        }

@@ -1,0 +1,193 @@
+"""Time models that take turns, each loaded in a process of its own.
+
+Machines are shared and noisy. In turns, all models meet the same noise: compare the times of one round.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.errors import ArtifactError
+from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
+
+_PAUSE = 0.2  # seconds between turns; the threads of the last turn go to sleep in it
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to time. `runtime`: PyTorch, ONNX or IR. `graph`: a name for the graph it was made from.
+
+    `weights`: FP32, FP16 or INT8. `at`: f32 or default, the precision that an IR is run at. `form`: of its input.
+    """
+
+    runtime: str
+    graph: str
+    weights: str
+    at: str
+    path: Path
+    form: InputForm = PLAIN
+
+
+class Contestant:
+    """A process that holds one subject. `precision` is what the runtime computes in.
+
+    ArtifactError if the subject cannot be loaded or run.
+    """
+
+    def __init__(self, card: ModelCard, shape: ImageShape, subject: Subject) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._name = f"{subject.runtime} {subject.path.name}"
+        self._line, child_line = spawn.Pipe()
+        self._process = spawn.Process(target=_serve, args=(child_line, card, shape, subject), daemon=True)
+        self._process.start()
+        child_line.close()
+        self.precision = str(self._answer())
+
+    def run(self) -> float:
+        """Run one batch; returns seconds."""
+        return float(self.call(None))
+
+    def peak_memory(self) -> float:
+        """The most memory that the process has used, in bytes."""
+        return float(self.call(_peak_memory))
+
+    def call(self, function: Callable[..., Any] | None, *arguments: Any) -> Any:
+        """The result of `function` (of a module), called in the process; None: run the model."""
+        self._line.send((function, arguments))
+        return self._answer()
+
+    def end(self) -> None:
+        self._process.terminate()
+        self._process.join()
+
+    def _answer(self) -> Any:
+        try:
+            failed, value = self._line.recv()
+        except EOFError:
+            failed, value = True, "its process ended"
+        if failed:
+            raise ArtifactError(f"{self._name} does not run: {value}", "Run `pspnet-convert verify` to see why.")
+        return value
+
+
+@contextmanager
+def contestants(card: ModelCard, shape: ImageShape, chosen: Sequence[Subject]) -> Iterator[list[Contestant]]:
+    """A process for each of `chosen`, with its model loaded; all end with the context."""
+    started: list[Contestant] = []
+    try:
+        for subject in chosen:
+            started.append(Contestant(card, shape, subject))
+        yield started
+    finally:
+        for contestant in started:
+            contestant.end()
+
+
+def run_round(started: Sequence[Contestant], note: Callable[[], None] = lambda: None) -> list[float]:
+    """Run each once, in turn; returns seconds. `note` is called after each turn."""
+    seconds = []
+    for contestant in started:
+        time.sleep(_PAUSE)
+        seconds.append(contestant.run())
+        note()
+    return seconds
+
+
+def seconds_in_turns(
+    card: ModelCard, shape: ImageShape, chosen: Sequence[Subject], rounds: int
+) -> tuple[NDArray[np.float64], list[str]]:
+    """Seconds for one image [rounds, subjects], after a round to warm up; and the precision that each computes in.
+
+    A batch's time is divided by its images; a dynamic batch is run with one image.
+    """
+    batch = max(1, shape[0])
+    with contestants(card, (batch, *shape[1:]), chosen) as started:
+        turns = [run_round(started) for _ in range(rounds + 1)]
+        return np.array(turns[1:]) / batch, [contestant.precision for contestant in started]
+
+
+def _serve(line: Connection, card: ModelCard, shape: ImageShape, subject: Subject) -> None:
+    """Load the subject, send its precision, then answer each Contestant.call with (False, result)."""
+    try:
+        run, precision = _OPEN[subject.runtime](card, shape, subject)
+        line.send((False, precision))
+        while True:
+            function, arguments = line.recv()
+            line.send((False, function(*arguments) if function else _seconds(run)))
+    # The parent waits for an answer, whatever the error is.
+    except Exception as error:
+        line.send((True, str(error)))
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def _open_pytorch(card: ModelCard, shape: ImageShape, subject: Subject) -> tuple[Callable[[], Any], str]:
+    import torch
+
+    from pspnet_convert.pytorch.checkpoint import load_checkpoint
+    from pspnet_convert.pytorch.network import build_network
+
+    network = build_network(card, load_checkpoint(subject.path, card))
+    image = torch.from_numpy(_noise(shape, subject))
+
+    def run() -> None:
+        with torch.inference_mode():
+            network(image).argmax(dim=1)
+
+    return run, "f32"
+
+
+def _open_onnx(card: ModelCard, shape: ImageShape, subject: Subject) -> tuple[Callable[[], Any], str]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(subject.path), providers=["CPUExecutionProvider"])
+    image = _noise(shape, subject)
+    return lambda: session.run([card.output.name], {card.input.name: image}), "f32"
+
+
+def _open_ir(card: ModelCard, shape: ImageShape, subject: Subject) -> tuple[Callable[[], Any], str]:
+    import openvino
+
+    hint = {"INFERENCE_PRECISION_HINT": "f32"} if subject.at == "f32" else {}
+    compiled = openvino.Core().compile_model(str(subject.path), "CPU", hint)
+    image = _noise(shape, subject)
+    precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if subject.weights == "INT8":
+        precision = f"i8+{precision}"  # `precision` for the operations that are not quantized
+    return lambda: compiled(image), precision
+
+
+_OPEN = {"PyTorch": _open_pytorch, "ONNX": _open_onnx, "IR": _open_ir}
+
+
+def _noise(shape: ImageShape, subject: Subject) -> NDArray[Any]:
+    """A batch of noise; the time does not depend on what the image shows."""
+    batch, _, height, width = shape
+    return subject.form.tensor(list(np.random.default_rng(0).random((batch, height, width, 3), np.float32)))
+
+
+def _peak_memory() -> float:
+    """Bytes. Linux's figure for this process; getrusage's would include the parent's before the fork."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line: str | None = next((line for line in status.read_text().splitlines() if "VmHWM" in line), None)
+        if line is not None:
+            return 1024 * float(line.split()[1])
+    import resource
+
+    return 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
