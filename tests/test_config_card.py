@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -143,3 +146,25 @@ def test_what_a_config_prints_is_not_on_stdout(tmp_path: Path, capsys: pytest.Ca
     path.write_text("print('of the config')\nx = 1\n", encoding="utf-8")
     assert config_card.read_config(path).x == 1
     assert capsys.readouterr() == ("", "of the config\n")
+
+
+def test_what_mmsegmentations_datasets_print_is_not_on_stdout(tmp_path: Path) -> None:
+    (tmp_path / "mmseg" / "datasets").mkdir(parents=True)
+    (tmp_path / "mmseg" / "__init__.py").touch()
+    (tmp_path / "mmseg" / "datasets" / "__init__.py").write_text(
+        "print('no OneDL')\n"
+        "class Digits:\n"
+        "    METAINFO = {'classes': ('one', 'two'), 'palette': ((0, 0, 1), (0, 0, 2))}\n"
+    )
+    program = (
+        "from mmengine.config import Config\n"
+        "from pspnet_convert.cards.config_card import dataset_labels\n"
+        "data = {'model': {'decode_head': {'num_classes': 2}}, 'train_dataloader': {'dataset': {'type': 'Digits'}}}\n"
+        "print(*(label.name for label in dataset_labels(Config(data))))\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert done.stdout == "one two\n", done.stderr
+    assert "no OneDL" in done.stderr

@@ -104,7 +104,8 @@ def dataset_labels(config: Config) -> list[ClassLabel]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of missing optional packages
         provide_mmcv_ops()
-        import mmseg.datasets
+        with redirect_stdout(sys.stderr):  # the fork's prints that it could not import OneDL
+            import mmseg.datasets
     found = getattr(getattr(mmseg.datasets, dataset, None), "METAINFO", {})
     if not found.get("classes") or not found.get("palette"):
         raise CardError(f"config: mmsegmentation has no classes for the dataset {dataset!r}")

@@ -14,13 +14,13 @@ from pspnet_convert.cards.model_index import Published, package_folder
 
 # From the index's names to the card's: figures in per cent, taken without flips and at one scale.
 _METRICS = {"mIoU": "mean_iou", "mDice": "mean_dice"}
-_LICENCES = {
-    "Apache License 2.0": License(
-        name="Apache-2.0",
-        file="APACHE-2.0-MMSegmentation-Models.txt",
-        url="https://raw.githubusercontent.com/open-mmlab/mmsegmentation/master/LICENSE",
-    )
-}
+_APACHE = License(
+    name="Apache-2.0",
+    file="APACHE-2.0-MMSegmentation-Models.txt",
+    url="https://raw.githubusercontent.com/open-mmlab/mmsegmentation/master/LICENSE",
+)
+# As the index and mmsegmentation's package write it, and as the package of its fork does.
+_LICENCES = {"Apache License 2.0": _APACHE, "LicenseRef-Apache-2.0": _APACHE}
 log = logging.getLogger(__name__)
 
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from pspnet_convert.cards.config_text import ConfigTexts
+from pspnet_convert.distributions import providers
 from pspnet_convert.errors import DependencyError
 
 HEAD = "PSPHead"
@@ -153,5 +154,11 @@ def _from_entry(
         url=urlsplit(entry["Weights"])._replace(netloc=host).geturl(),
         stated_url=entry["Weights"],
         papers=tuple(dict.fromkeys(papers)),
-        licence=collection.get("License") or importlib.metadata.metadata("mmsegmentation")["License"],
+        licence=collection.get("License") or _package_licence(),
     )
+
+
+def _package_licence() -> str:
+    """The licence of the distribution that has the index; metadata of version 2.4 has it in a field of another name."""
+    about = importlib.metadata.metadata(providers("mmseg")[0])
+    return about["License"] or about["License-Expression"]
