@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -70,17 +69,6 @@ class Manifest:
         if kept != self.stages:
             self.stages = Stages(kept)
             write_json(self._path, self.document.as_dict())
-
-
-def versions(*packages: str) -> dict[str, str]:
-    """The installed versions of this tool and `packages`; one that is not installed is left out."""
-    found = {"pspnet-convert": __version__}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _mentioned(data: Any) -> Iterator[tuple[str, str]]:

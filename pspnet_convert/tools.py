@@ -1,10 +1,13 @@
-"""The packages whose versions change what a stage makes: with another version the stage runs again."""
+"""The packages whose versions change what a stage makes: with another version the stage runs again.
+
+A name is a distribution's, or that of the package which one of several distributions provides.
+"""
 
 from __future__ import annotations
 
-NETWORK = ("torch", "mmsegmentation", "mmengine", "mmcv", "mmcv-lite", "numpy")
+NETWORK = ("torch", "mmseg", "mmengine", "mmcv", "numpy")
 EXPORT = (*NETWORK, "onnx", "onnxscript", "onnx-ir")
 INT8 = ("nncf", "openvino", "numpy", "pillow")
 VERIFICATION = (*NETWORK, "onnxruntime", "openvino", "pillow")
 INT8_VERIFICATION = ("openvino", "numpy", "pillow")
-EVALUATION = (*VERIFICATION, "opencv-python", "opencv-python-headless")
+EVALUATION = (*VERIFICATION, "cv2")

@@ -25,10 +25,10 @@ import pspnet_convert as pc
 from pspnet_convert.cards.card import load_card
 from pspnet_convert.cards.derived_card import derived_card
 from pspnet_convert.cards.model_index import Published, published
+from pspnet_convert.distributions import versions
 from pspnet_convert.errors import ConvertError, first_line
 from pspnet_convert.files import write_json, write_text
 from pspnet_convert.image_shape import ImageShape
-from pspnet_convert.manifest import versions
 from pspnet_convert.manifest_stages import VerifyResult
 
 STAGES = ("export-onnx", "to-ir", "verify")
@@ -168,7 +168,7 @@ def summary(rows: Sequence[Checked]) -> str:
 
 def tools() -> dict[str, str]:
     """The versions of the packages on which the results depend."""
-    return versions("pspnet-convert", "torch", "mmsegmentation", "onnxruntime", "openvino", "openvino-dev")
+    return versions("torch", "mmseg", "onnxruntime", "openvino", "openvino-dev")
 
 
 def read_results(path: Path | None, size: tuple[int, int] | None) -> dict[str, Checked]:

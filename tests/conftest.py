@@ -1,6 +1,7 @@
 """What the tests share: a small PSPNet with random weights, its whole chain run once, and the CLI.
 
 `cli` runs a command in this process, `offline` runs it in one of its own that cannot leave the machine.
+A test marked `slow` runs with `--all`. Each of pytest-xdist's workers keeps to one processor.
 """
 
 from __future__ import annotations
@@ -44,9 +45,41 @@ needs_mo = pytest.mark.skipif(
 LENIENT = ("--min-agreement", 0.5)
 
 
+# Of PyTorch, OpenMP, OpenVINO and child processes, all take as many threads as they may use processors.
+if (_worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
+    _processors = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {_processors[int(_worker.removeprefix("gw")) % len(_processors)]})
+_left_out = 0  # how many slow tests
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="run the slow tests as well")
     parser.addoption("--kills", type=int, default=8, help="how many runs tests/e2e/test_kill.py kills")
     parser.addoption("--kill-seed", type=int, default=time.time_ns(), help="repeat an earlier series of kills")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    global _left_out
+    if config.getoption("--all"):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    items[:] = [item for item in items if item not in slow]
+    config.hook.pytest_deselected(items=slow)
+    _left_out = len(slow)
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["left_out"] = _left_out
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Called where the workers are pytest-xdist's: each has seen all tests."""
+    global _left_out
+    _left_out = getattr(node, "workeroutput", {}).get("left_out", 0)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _left_out:
+        terminalreporter.write_line(f"{_left_out} slow tests were left out. `scripts/test --all` runs them.")
 
 
 @dataclass(frozen=True)

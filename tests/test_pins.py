@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -23,8 +24,8 @@ from pspnet_convert.cards.lock_file import LOCK_FILE, pinned, write_pin
 from pspnet_convert.errors import CardError
 from pspnet_convert.manifest_document import read_manifest
 
-BODY = os.urandom(3_000_000)
-OTHER = os.urandom(3_000_000)
+BODY = random.Random(1).randbytes(3_000_000)
+OTHER = random.Random(2).randbytes(3_000_000)
 
 
 @pytest.fixture(autouse=True, scope="module")
