@@ -5,14 +5,16 @@ Machines are shared and noisy. In turns, all models meet the same noise: compare
 
 from __future__ import annotations
 
-import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,12 +48,14 @@ class Contestant:
     """
 
     def __init__(self, card: ModelCard, shape: ImageShape, subject: Subject) -> None:
-        spawn = multiprocessing.get_context("spawn")
         self._name = f"{subject.runtime} {subject.path.name}"
-        self._line, child_line = spawn.Pipe()
-        self._process = spawn.Process(target=_serve, args=(child_line, card, shape, subject), daemon=True)
-        self._process.start()
-        child_line.close()
+        # Not multiprocessing, whose children run the caller's script again: it would have to guard its main part.
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", f"from {__name__} import serve; serve()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self._send((card, shape, subject))
         self.precision = str(self._answer())
 
     def run(self) -> float:
@@ -64,16 +68,23 @@ class Contestant:
 
     def call(self, function: Callable[..., Any] | None, *arguments: Any) -> Any:
         """The result of `function` (of a module), called in the process; None: run the model."""
-        self._line.send((function, arguments))
+        self._send((function, arguments))
         return self._answer()
 
     def end(self) -> None:
-        self._process.terminate()
-        self._process.join()
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _send(self, message: Any) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # the process has ended: _answer reports that
+            _write(self._process.stdin, message)
 
     def _answer(self) -> Any:
+        assert self._process.stdout is not None
         try:
-            failed, value = self._line.recv()
+            failed, value = pickle.load(self._process.stdout)  # noqa: S301 -- our own process wrote it
         except EOFError:
             failed, value = True, "its process ended"
         if failed:
@@ -117,17 +128,29 @@ def seconds_in_turns(
         return np.array(turns[1:]) / batch, [contestant.precision for contestant in started]
 
 
-def _serve(line: Connection, card: ModelCard, shape: ImageShape, subject: Subject) -> None:
-    """Load the subject, send its precision, then answer each Contestant.call with (False, result)."""
+def serve() -> None:
+    """The process of a Contestant: load its subject, answer with the precision, then answer each call."""
+    requests = sys.stdin.buffer
+    # Libraries print to stdout: the answers have a file of their own.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
     try:
+        card, shape, subject = pickle.load(requests)  # noqa: S301 -- our own parent wrote it
         run, precision = _OPEN[subject.runtime](card, shape, subject)
-        line.send((False, precision))
+        _write(answers, (False, precision))
         while True:
-            function, arguments = line.recv()
-            line.send((False, function(*arguments) if function else _seconds(run)))
+            function, arguments = pickle.load(requests)  # noqa: S301
+            _write(answers, (False, function(*arguments) if function else _seconds(run)))
+    except EOFError:  # the parent has ended
+        return
     # The parent waits for an answer, whatever the error is.
     except Exception as error:
-        line.send((True, str(error)))
+        _write(answers, (True, str(error)))
+
+
+def _write(file: IO[bytes], message: Any) -> None:
+    pickle.dump(message, file)
+    file.flush()
 
 
 def _seconds(run: Callable[[], Any]) -> float:
