@@ -249,7 +249,7 @@ class Job:
 
         if not self.manifest.stages:
             raise ArtifactError(f"{self.workspace.manifest}: has no stage yet", "Run `pspnet-convert run` first.")
-        write_report(self.manifest.document.as_dict(), self.workspace.folder, self.digests.of, self.workspace.report)
+        write_report(self.manifest.document, self.workspace.folder, self.digests.of, self.workspace.report)
         self._page_is_old = False
         return self.workspace.report
 

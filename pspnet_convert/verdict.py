@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-Stages = Mapping[str, Mapping[str, Any]]
+from pspnet_convert.manifest_document import Stages
+from pspnet_convert.manifest_stages import Comparison, StageRecord, VerifyResult
+
 DigestOf = Callable[[Path], str]  # a file's SHA-256 in hex
-NO_STAGE: Mapping[str, Any] = {"inputs": {}, "outputs": (), "options": {}, "result": {}}  # a stage that has not run
 _MODELS = (".onnx", ".xml", ".bin")
 
 
@@ -25,13 +25,13 @@ class Verdict:
 
 def present(stages: Stages, folder: Path, digest_of: DigestOf) -> dict[str, str]:
     """The digests, by file, of the ONNX and IR files that stages made or read and that now exist."""
-    made = {output["file"] for record in stages.values() for output in record["outputs"]}
+    made = {output.file for record in stages.values() for output in record.outputs}
     files = made.union(*(_seen(record) for record in stages.values()))
     models = sorted(file for file in files if file.endswith(_MODELS) and (folder / file).is_file())
     return {file: digest_of(folder / file) for file in models}
 
 
-def changed_since(record: Mapping[str, Any], there: Mapping[str, str]) -> list[str]:
+def changed_since(record: StageRecord, there: Mapping[str, str]) -> list[str]:
     """The models that the stage `record` read and that are now missing or different; `there`: from `present`."""
     return [file for file, sha256 in _seen(record).items() if there.get(file) != sha256]
 
@@ -53,16 +53,17 @@ def of_another_fp32(stages: Stages) -> list[str]:
     return [
         name
         for name in ("quantize", "verify-int8")
-        for file, sha256 in _seen(stages.get(name, NO_STAGE)).items()
+        if name in stages
+        for file, sha256 in _seen(stages[name]).items()
         if file.startswith("FP32/") and verified.get(file) != sha256
     ]
 
 
-def _seen(record: Mapping[str, Any]) -> dict[str, str]:
+def _seen(record: StageRecord) -> dict[str, str]:
     """The digests, by file, of the models that a stage read; evaluate's record groups them by model."""
-    models = record["inputs"].get("models", ())
+    models = getattr(record.inputs, "models", ())
     records = itertools.chain.from_iterable(models.values()) if isinstance(models, Mapping) else models
-    return {one["file"]: one["sha256"] for one in records if one["file"].endswith(_MODELS)}
+    return {one.file: one.sha256 for one in records if one.file.endswith(_MODELS)}
 
 
 def verdict(stages: Stages, there: Mapping[str, str]) -> Verdict:
@@ -70,22 +71,21 @@ def verdict(stages: Stages, there: Mapping[str, str]) -> Verdict:
     if "verify" not in stages:
         return Verdict("unverified", "Not verified", "The converted models were not compared with the original.")
     seen = _seen(stages["verify"])
-    converted = {
-        output["file"] for name in ("export-onnx", "to-ir") for output in stages.get(name, NO_STAGE)["outputs"]
-    }
+    conversion = [stages[name] for name in ("export-onnx", "to-ir") if name in stages]
+    converted = {output.file for record in conversion for output in record.outputs}
     other = [file for file in sorted({*seen, *converted}) if seen.get(file) != there.get(file)]
     if other:
         return Verdict("unverified", "Not verified", f"Not the files that were verified: {', '.join(other)}.")
-    result = stages["verify"]["result"]
-    if result["verdict"] == "pass":
+    result: VerifyResult = stages["verify"].result
+    if result.verdict == "pass":
         return Verdict("pass", "Verified", "Every converted model gives the PyTorch network's results.")
-    if result["verdict"] == "mismatch":
-        wrong = " and ".join(row["backend"] for row in judged(result) if not row["passed"])
+    if result.verdict == "mismatch":
+        wrong = " and ".join(row.backend for row in judged(result) if not row.passed)
         return Verdict("mismatch", "Wrong", f"Other results than the PyTorch network's: {wrong}. Do not ship it.")
-    doubts = "; ".join(result["doubts"])
+    doubts = "; ".join(result.doubts)
     return Verdict("inconclusive", "Inconclusive", f"Verified on pictures that prove little: {doubts}.")
 
 
-def judged(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def judged(result: VerifyResult) -> list[Comparison]:
     """A verification's comparisons that decide its verdict."""
-    return [row for row in result["comparisons"] if not row["informative"]]
+    return [row for row in result.comparisons if not row.report_only]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.commands.verify.junit import junit_xml
 from pspnet_convert.commands.verify.result import CHECKS, Comparison, Verification
+from pspnet_convert.manifest_stages import VerifyResult
 
 
 def cases(path: Path) -> dict[str, dict[str, str]]:
@@ -72,7 +73,7 @@ def test_a_doubt_fails_the_inputs_and_a_fault_that_is_only_reported_is_skipped()
     reported = Comparison("IR at bf16", "bf16", report_only=True, pixels=1)
     reported.add_fault("logits", "far off")
     result = Verification([Comparison("ONNX", "f32", pixels=1), reported], [], [0], {}, {})
-    root = ElementTree.fromstring(junit_xml("m", result.as_dict()).encode())
+    root = ElementTree.fromstring(junit_xml("m", VerifyResult.model_validate(result.as_dict())).encode())
     inputs, _, at_bf16 = root.iter("testsuite")
     assert [inputs.attrib["failures"], at_bf16.attrib["failures"]] == ["1", "0"]
     assert [inputs.attrib["skipped"], at_bf16.attrib["skipped"]] == ["0", "1"]
@@ -84,5 +85,6 @@ def test_a_doubt_fails_the_inputs_and_a_fault_that_is_only_reported_is_skipped()
 def test_any_words_make_good_xml(backend: str, words: str) -> None:
     comparison = Comparison(backend, "f32")
     comparison.add_fault("contract", words)
-    text = junit_xml("m", Verification([comparison], [], [0, 1], {}, {}).as_dict())
+    verification = Verification([comparison], [], [0, 1], {}, {})
+    text = junit_xml("m", VerifyResult.model_validate(verification.as_dict()))
     ElementTree.fromstring(text.encode())

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import numpy as np
 import openvino
@@ -23,6 +23,8 @@ from hypothesis import strategies as st
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.files import sha256_of
+from pspnet_convert.manifest_document import Stages, read_manifest
+from pspnet_convert.manifest_stages import Latency, Score
 from pspnet_convert.report_page import charts, words
 from pspnet_convert.report_page.samples import marks_picture
 from pspnet_convert.runtimes.backends import OpenVinoBackend
@@ -187,7 +189,7 @@ def test_every_file_has_its_digest_and_each_library_its_version(small_run: Path)
 
 def test_sizes_are_those_of_the_files(small_run: Path) -> None:
     folder = small_run / "public" / "small-standin"
-    bars = charts.sizes(json.loads((folder / "manifest.json").read_text())["stages"])
+    bars = charts.sizes(read_manifest(folder / "manifest.json").stages)
     files = {
         "Checkpoint": [folder / "standin.pth"],
         "ONNX": [folder / "small-standin.onnx"],
@@ -263,24 +265,24 @@ def test_the_snippet_runs_and_sees_what_the_ir_sees(
 
 
 def test_charts_of_what_was_not_measured_are_empty() -> None:
-    assert charts.accuracies({}) == charts.latencies({}) == charts.sizes({}) == []
+    assert charts.accuracies(Stages()) == charts.latencies(Stages()) == charts.sizes(Stages()) == []
 
 
 def test_bars_of_accuracy_are_on_the_whole_scale_and_of_time_on_the_longest() -> None:
     scores = [
-        {"backend": "PyTorch", "mean_iou": 50.0, "drop": None},
-        {"backend": "IR FP32", "mean_iou": 25.0, "drop": 25.0},
+        Score(backend="PyTorch", mean_iou=50, pixel_accuracy=60, ious={}, drop=None),
+        Score(backend="IR FP32", mean_iou=25, pixel_accuracy=60, ious={}, drop=25),
     ]
-    measured = charts.accuracies({"evaluate": {"result": {"scores": scores}}})
+    measured = charts.accuracies(Stages(evaluate=SimpleNamespace(result=SimpleNamespace(scores=scores))))
     assert [(bar.length, bar.value, bar.is_ir) for bar in measured] == [
         (50, "50.00 %", False),
         (25, "25.00 % (-25.00)", True),
     ]
-    rows: list[dict[str, Any]] = [
-        {"weights": "FP32", "precision": "f32", "median_ms": 80.0, "ratio": 1.0},
-        {"weights": "INT8", "precision": "i8, f32", "median_ms": 20.0, "ratio": 4.0},
+    rows = [
+        Latency(weights="FP32", at="f32", precision="f32", median_ms=80, ratio=1),
+        Latency(weights="INT8", at="default", precision="i8, f32", median_ms=20, ratio=4),
     ]
-    timed = charts.latencies({"verify-int8": {"result": {"latency": rows}}})
+    timed = charts.latencies(Stages({"verify-int8": SimpleNamespace(result=SimpleNamespace(latency=rows))}))
     assert [(bar.length, bar.value) for bar in timed] == [
         (100, "80.0 ms (1.0 x as fast)"),
         (25, "20.0 ms (4.0 x as fast)"),

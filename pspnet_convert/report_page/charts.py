@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
+from pspnet_convert.manifest_document import Stages
+from pspnet_convert.manifest_stages import Score
 from pspnet_convert.report_page.words import in_bytes
-from pspnet_convert.verdict import Stages
 
 
 @dataclass(frozen=True)
@@ -25,34 +25,34 @@ def sizes(stages: Stages) -> list[Bar]:
     """The bytes of the checkpoint, the ONNX and each IR (its two files together)."""
     found: dict[str, int] = {}
     for stage, record in stages.items():
-        for output in record["outputs"]:
-            label = _artifact(stage, PurePosixPath(output["file"]))
+        for output in record.outputs:
+            label = _artifact(stage, PurePosixPath(output.file))
             if label is not None:
-                found[label] = found.get(label, 0) + output["size"]
+                found[label] = found.get(label, 0) + output.size
     return _bars((label, size, in_bytes(size)) for label, size in found.items())
 
 
 def accuracies(stages: Stages) -> list[Bar]:
     """Each model's measured mean IoU, in per cent; in brackets its difference from the reference."""
-    scores = stages["evaluate"]["result"]["scores"] if "evaluate" in stages else []
-    return _bars(((one["backend"], one["mean_iou"], _points(one)) for one in scores), longest=100)
+    scores = stages["evaluate"].result.scores if "evaluate" in stages else []
+    return _bars(((one.backend, one.mean_iou, _points(one)) for one in scores), longest=100)
 
 
-def _points(score: Mapping[str, Any]) -> str:
-    mean_iou = f"{score['mean_iou']:.2f} %"
-    if score["drop"] is None:
+def _points(score: Score) -> str:
+    mean_iou = f"{score.mean_iou:.2f} %"
+    if score.drop is None:
         return mean_iou
-    return f"{mean_iou} ({0 - round(score['drop'], 2):+.2f})"
+    return f"{mean_iou} ({0 - round(score.drop, 2):+.2f})"
 
 
 def latencies(stages: Stages) -> list[Bar]:
     """Milliseconds for one image, as measured by verify-int8."""
-    rows = stages["verify-int8"]["result"]["latency"] if "verify-int8" in stages else []
+    rows = stages["verify-int8"].result.latency if "verify-int8" in stages else []
     return _bars(
         (
-            f"IR {row['weights']}, computed in {row['precision']}",
-            row["median_ms"],
-            f"{row['median_ms']:.1f} ms ({row['ratio']:.1f} x as fast)",
+            f"IR {row.weights}, computed in {row.precision}",
+            row.median_ms,
+            f"{row.median_ms:.1f} ms ({row.ratio:.1f} x as fast)",
         )
         for row in rows
     )

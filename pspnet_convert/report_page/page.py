@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pspnet_convert import verdict
 from pspnet_convert.files import write_atomically
+from pspnet_convert.manifest_document import ManifestDocument
 from pspnet_convert.report_page import charts, facts
 from pspnet_convert.report_page.samples import most_telling, read_samples
 from pspnet_convert.report_page.words import FILTERS
@@ -18,8 +17,8 @@ from pspnet_convert.verdict import DigestOf
 _PARTS = Path(__file__).parent
 
 
-def write_report(manifest: Mapping[str, Any], folder: Path, digest_of: DigestOf, target: Path) -> None:
-    """Write the page of `manifest` (from Manifest.as_dict) to `target`; the same run gives the same bytes.
+def write_report(manifest: ManifestDocument, folder: Path, digest_of: DigestOf, target: Path) -> None:
+    """Write the page of `manifest` to `target`; the same run gives the same bytes.
 
     `folder`: what the manifest's file names are relative to. `digest_of`: gives a file's SHA-256, to see whether it is
     the one in the manifest. WorkspaceError if the page cannot be written.
@@ -30,7 +29,7 @@ def write_report(manifest: Mapping[str, Any], folder: Path, digest_of: DigestOf,
             temporary.write_bytes(page)
 
 
-def _render(manifest: Mapping[str, Any], folder: Path, digest_of: DigestOf) -> str:
+def _render(manifest: ManifestDocument, folder: Path, digest_of: DigestOf) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -42,12 +41,12 @@ def _render(manifest: Mapping[str, Any], folder: Path, digest_of: DigestOf) -> s
     )
     environment.filters.update(FILTERS)
     script = (_PARTS / "page.js").read_text(encoding="utf-8")
-    stages = manifest["stages"]
+    stages = manifest.stages
     there = verdict.present(stages, folder, digest_of)
     samples = read_samples(manifest, folder, digest_of)
     return environment.get_template("page.html.j2").render(
-        model=manifest["model"],
-        tool=manifest["tool"],
+        model=manifest.model,
+        tool=manifest.tool,
         stages=stages,
         style=(_PARTS / "page.css").read_text(encoding="utf-8"),
         script=script,

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageFilter
 
+from pspnet_convert.cards.card import ClassLabel
 from pspnet_convert.files import slug
+from pspnet_convert.manifest_document import ManifestDocument
 from pspnet_convert.runtimes.images import read_image
 from pspnet_convert.verdict import DigestOf
 
@@ -64,24 +66,26 @@ class Sample:
     shares: Sequence[Share]
 
 
-def read_samples(manifest: Mapping[str, Any], folder: Path, digest_of: DigestOf) -> list[Sample]:
+def read_samples(manifest: ManifestDocument, folder: Path, digest_of: DigestOf) -> list[Sample]:
     """The pictures of the manifest's verify stage. One that is missing or has changed is left out and logged."""
-    verification = manifest["stages"].get("verify", {"outputs": (), "result": {"comparisons": ()}})
-    titles = {slug(row["backend"]): row["backend"] for row in verification["result"]["comparisons"]}
+    verification = manifest.stages.get("verify")
+    if verification is None:
+        return []
+    titles = {slug(row.backend): row.backend for row in verification.result.comparisons}
     files: dict[str, dict[str, Path]] = {}
-    for output in verification["outputs"]:
-        parts = _FILE.fullmatch(Path(output["file"]).name)
-        path = folder / output["file"]
+    for output in verification.outputs:
+        parts = _FILE.fullmatch(Path(output.file).name)
+        path = folder / output.file
         if parts is None:
             continue
-        if not path.is_file() or digest_of(path) != output["sha256"]:
+        if not path.is_file() or digest_of(path) != output.sha256:
             log.warning(
                 "%s is missing or has changed; the page leaves it out. Run `pspnet-convert verify` to make it again.",
                 path,
             )
             continue
         files.setdefault(parts["name"], {})[parts["layer"]] = path
-    classes = manifest["model"]["classes"]
+    classes = manifest.model.classes
     whole = {name: layers for name, layers in files.items() if {"input", "reference"} <= set(layers)}
     return [_sample(name, layers, titles, classes) for name, layers in whole.items()]
 
@@ -91,11 +95,9 @@ def most_telling(samples: Sequence[Sample]) -> int:
     return max(range(len(samples)), key=lambda place: len(samples[place].shares), default=0)
 
 
-def _sample(
-    name: str, files: Mapping[str, Path], titles: Mapping[str, str], classes: Sequence[Mapping[str, Any]]
-) -> Sample:
+def _sample(name: str, files: Mapping[str, Path], titles: Mapping[str, str], classes: Sequence[ClassLabel]) -> Sample:
     image = Pillow.fromarray(read_image(files["input"]))
-    palette = [value for label in classes for value in label["color"]]
+    palette = [value for label in classes for value in label.color]
     reference = _read_labels(files["reference"])
     layers = [Layer("reference", "Reference", _labels_uri(reference, palette), None, 0)]
     for key, title in titles.items():
@@ -111,11 +113,11 @@ def _sample(
     return Sample(name, width, height, _jpeg_uri(image), _jpeg_uri(thumbnail), layers, _shares(reference, classes))
 
 
-def _shares(labels: Labels, classes: Sequence[Mapping[str, Any]]) -> list[Share]:
+def _shares(labels: Labels, classes: Sequence[ClassLabel]) -> list[Share]:
     """The classes that occur, largest first."""
     counts = np.bincount(labels.ravel(), minlength=len(classes))
     return [
-        Share(classes[number]["name"], classes[number]["color"], counts[number] / labels.size)
+        Share(classes[number].name, classes[number].color, counts[number] / labels.size)
         for number in np.argsort(-counts, kind="stable")
         if counts[number]
     ]

@@ -61,14 +61,13 @@ def write_bundle(card: ModelCard, workspace: Workspace, progress: Progress, opti
     for file in _irs(workspace, manifest):
         _check_file(workspace, file, digests)
     _check_card(workspace, manifest)
-    document = json.loads(workspace.manifest.read_bytes())
-    doubt = _doubt(document["stages"], present(document["stages"], workspace.folder, digests.of))
+    doubt = _doubt(manifest.stages, present(manifest.stages, workspace.folder, digests.of))
     if doubt and not options.allow_unverified:
         words, advice = doubt
         raise UnverifiedError(
             f"{workspace.folder}: {words.rstrip('.')}", f"{advice}, or use --allow-unverified to pack it as it is."
         )
-    write_report(document, workspace.folder, digests.of, workspace.report)
+    write_report(manifest, workspace.folder, digests.of, workspace.report)
     builder_id = options.builder_id or tool_purl("pspnet-convert", manifest.tool.version)
     contents = _contents(card, workspace, manifest, builder_id)
     records = [_record(name, content, digests) for name, content in sorted(contents.items())]
@@ -126,7 +125,7 @@ def _doubt(stages: Stages, there: Mapping[str, str]) -> tuple[str, str] | None:
     if of_another_fp32(stages):
         advice = "Run `pspnet-convert run`, then `pspnet-convert quantize`"
         return "The INT8 IR was made from an FP32 IR that was not verified", advice
-    if check["result"]["verdict"] != "pass":
+    if check.result.verdict != "pass":
         return "The INT8 IR did not pass its verification", "Run `pspnet-convert quantize` with better pictures"
     return None
 

@@ -42,9 +42,7 @@ def verify(
         else:
             outcome = job.run(verify_stage(job, options))
             if reporting.save_diff is not None:
-                save_differences(
-                    job.workspace.verification, outcome.result.model_dump(mode="json"), reporting.save_diff
-                )
+                save_differences(job.workspace.verification, outcome.result, reporting.save_diff)
         if reporting.junit is not None:
             write_junit(reporting.junit, job.card.name, outcome.result)
         return stages_result(job, [outcome], failure_of_verification)

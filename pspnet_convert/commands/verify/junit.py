@@ -5,9 +5,8 @@ It uses the elements that Jenkins and GitLab read: testsuites, testsuite, testca
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from pspnet_convert.files import write_text
@@ -16,14 +15,14 @@ if TYPE_CHECKING:
     from pspnet_convert.manifest_stages import VerifyResult
 
 
-def junit_xml(model: str, result: Mapping[str, Any]) -> str:
-    """The XML of `result` (Verification.as_dict). A doubt fails the case `sensitivity` of the suite `inputs`."""
+def junit_xml(model: str, result: VerifyResult) -> str:
+    """The XML of a verification of `model`. A doubt fails the case `sensitivity` of the suite `inputs`."""
     suites = ElementTree.Element("testsuites", name=f"pspnet-convert verify {model}")
-    doubts = [("sensitivity", result["doubts"])]
+    doubts = [("sensitivity", result.doubts)]
     _suite(suites, f"{model}.inputs", doubts, report_only=False)
-    for row in result["comparisons"]:
-        checks = [(check["name"], check["faults"]) for check in row["checks"]]
-        _suite(suites, f"{model}.{row['backend']}", checks, report_only=row["informative"])
+    for row in result.comparisons:
+        checks = [(check.name, check.faults) for check in row.checks]
+        _suite(suites, f"{model}.{row.backend}", checks, report_only=row.report_only)
     ElementTree.indent(suites)
     text = ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"
     return "".join(character if _is_xml(character) else "?" for character in text)
@@ -52,4 +51,4 @@ def _is_xml(character: str) -> bool:
 
 def write_junit(path: Path, model: str, result: VerifyResult) -> None:
     """Write a verification of `model` to `path`; WorkspaceError where that cannot be written."""
-    write_text(path, junit_xml(model, result.model_dump(mode="json")))
+    write_text(path, junit_xml(model, result))

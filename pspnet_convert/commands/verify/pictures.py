@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image as Pillow
@@ -16,6 +16,7 @@ from pspnet_convert.runtimes.images import palette_image
 
 if TYPE_CHECKING:
     from pspnet_convert.commands.verify.result import Verification
+    from pspnet_convert.manifest_stages import VerifyResult
 
 _TITLE = 22  # pixels
 _DIFFERENT = (255, 0, 0)
@@ -38,16 +39,15 @@ def write_pictures(result: Verification, card: ModelCard, folder: Path) -> None:
         picture.save(folder / name)
 
 
-def save_differences(folder: Path, result: Mapping[str, Any], target: Path) -> list[Path]:
+def save_differences(folder: Path, result: VerifyResult, target: Path) -> list[Path]:
     """Write a picture to `target` for each input and model with label maps that differ; they are read from `folder`.
 
-    It shows the input, the reference's label map, the model's, and the differing pixels in red. `result`:
-    Verification.as_dict. Returns the paths.
+    It shows the input, the reference's label map, the model's, and the differing pixels in red. Returns the paths.
     """
     made = []
-    for name in result["inputs"]:
+    for name in result.inputs:
         image, reference = (Pillow.open(folder / f"{name}.{kind}.png") for kind in ("input", "reference"))
-        for backend in (row["backend"] for row in result["comparisons"]):
+        for backend in (row.backend for row in result.comparisons):
             path = folder / f"{name}.{slug(backend)}.png"
             if not path.is_file():
                 continue

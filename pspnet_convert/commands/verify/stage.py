@@ -17,6 +17,7 @@ from pspnet_convert.errors import ArtifactError
 from pspnet_convert.files import printable_name, slug
 from pspnet_convert.image_shape import ImageShape
 from pspnet_convert.job import Job, Stage, require
+from pspnet_convert.manifest_stages import VerifyResult
 from pspnet_convert.progress import steps
 from pspnet_convert.runtimes.images import free_name
 from pspnet_convert.runtimes.input_form import InputForm
@@ -74,7 +75,7 @@ def verify_foreign_stage(
         result = _compare(job, files, shape, form, options)
         if save_diff is not None:
             write_pictures(result, job.card, made.verification)
-            save_differences(made.verification, result.as_dict(), save_diff)
+            save_differences(made.verification, VerifyResult.model_validate(result.as_dict()), save_diff)
         return result.as_dict()
 
     return Stage(
