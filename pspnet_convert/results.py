@@ -10,7 +10,8 @@ from pspnet_convert.command_line import print_json
 from pspnet_convert.errors import AccuracyError, ConvertError
 
 if TYPE_CHECKING:
-    from pspnet_convert.job import Job, Outcome
+    from pspnet_convert.job import Job
+    from pspnet_convert.stage import Outcome
     from pspnet_convert.workspace import Workspace
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pspnet_convert.commands.benchmark.figures import Timing
     from pspnet_convert.commands.bundle.archive import Bundle
     from pspnet_convert.commands.rebuild.compare import Rebuild
-    from pspnet_convert.job import Outcome
     from pspnet_convert.manifest_stages import EvaluateResult, VerifyInt8Result, VerifyResult
+    from pspnet_convert.stage import Outcome
 
 _PIPED_WIDTH = 120
 CATALOG_WIDTH = 200  # piped: the longest names in one line

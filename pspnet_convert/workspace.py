@@ -1,4 +1,4 @@
-"""Where every artifact of a model lies, and how it gets there: under a temporary name first, one writer at a time.
+"""Where each artifact of a model is, and the lock that lets one process at a time write there.
 
 The folders are Open Model Zoo's (`<output_dir>/public/<name>/`), so that its users find their files.
 """
@@ -38,7 +38,7 @@ class Workspace:
         return self.folder / f"{self.name}.onnx"
 
     def ir(self, precision: str) -> Path:
-        """The IR's .xml; its weights lie beside it as .bin."""
+        """The IR's .xml; its weights are next to it as .bin."""
         return self.folder / precision / f"{self.name}.xml"
 
     @property
@@ -78,7 +78,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock = FileLock(str(folder / ".lock"))
-    with writing(folder):  # touch() succeeds on a file of one's own that may only be read
+    with writing(folder):  # touch() also succeeds on a read-only file of this user
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -91,12 +91,12 @@ def folder_lock(folder: Path) -> Iterator[None]:
 
 
 def ir_files(path: Path) -> list[Path]:
-    """Both halves of an IR, of which `path` is the .xml."""
+    """Both files of an IR; `path` is the .xml."""
     return [path.with_suffix(".bin"), path]
 
 
 def _sweep(folder: Path) -> None:
-    """Clear `folder` of temporary files; what an orphan of the killed run still writes there, the next sweep takes."""
+    """Remove the temporary files of killed runs. What their child processes still write is left to the next run."""
     for left in list(folder.rglob(f"{TEMPORARY}*")):
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)

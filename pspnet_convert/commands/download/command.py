@@ -16,8 +16,8 @@ from pspnet_convert.results import StagesResult, show_stages, stages_result
 )
 def download(asked: JobOptions, options: DownloadOptions) -> StagesResult:
     """Fetch the checkpoint that the model's card names, and check it."""
-    from pspnet_convert.commands.download import stage
+    from pspnet_convert.commands.download.stage import fetch_checkpoint
     from pspnet_convert.job import open_job
 
     with open_job(asked) as job:
-        return stages_result(job, [stage.download(job, options)])
+        return stages_result(job, [fetch_checkpoint(job, options)])

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from pspnet_convert.commands.download.fetch import fetch, sources_of
 from pspnet_convert.commands.download.options import SOURCE_VARIABLE, DownloadOptions
-from pspnet_convert.job import Job, Outcome, Stage, log_outcome
+from pspnet_convert.job import Job, log_outcome
+from pspnet_convert.stage import Outcome, Stage
 
 
-def download(job: Job, options: DownloadOptions) -> Outcome:
+def fetch_checkpoint(job: Job, options: DownloadOptions) -> Outcome:
     """Fetch the card's checkpoint into the workspace, from the first source that has it.
 
     The file is its own memory: a part of it is resumed, and a whole one is known by its digest. So this stage does not

@@ -19,10 +19,11 @@ from pspnet_convert.commands.evaluate.ray_cluster import run_on_ray
 from pspnet_convert.distributions import versions
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.files import digest_of
-from pspnet_convert.job import Job, Stage, require
+from pspnet_convert.job import Job, require
 from pspnet_convert.progress import steps
 from pspnet_convert.runtimes.model_file import ModelFile
 from pspnet_convert.runtimes.openvino_install import require_openvino
+from pspnet_convert.stage import Stage
 from pspnet_convert.workspace import Workspace
 
 IRS = ("FP32", "FP16", "INT8")

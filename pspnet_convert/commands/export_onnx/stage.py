@@ -6,7 +6,8 @@ from typing import Any
 
 from pspnet_convert import tools
 from pspnet_convert.commands.export_onnx.options import ExportOptions
-from pspnet_convert.job import Job, Stage
+from pspnet_convert.job import Job
+from pspnet_convert.stage import Stage
 from pspnet_convert.workspace import Workspace
 
 

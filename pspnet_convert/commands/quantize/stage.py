@@ -10,8 +10,9 @@ from pspnet_convert import tools
 from pspnet_convert.commands.quantize.calibrate import calibration_images, checked_images, write_int8
 from pspnet_convert.commands.quantize.int8_check import check_int8
 from pspnet_convert.commands.quantize.options import QuantizeOptions, VerifyInt8Options
-from pspnet_convert.job import Job, Stage, require
+from pspnet_convert.job import Job, require
 from pspnet_convert.progress import steps
+from pspnet_convert.stage import Stage
 from pspnet_convert.workspace import INT8, Workspace, ir_files
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pspnet_convert.errors import DifferenceError
-from pspnet_convert.job import Outcome
 from pspnet_convert.manifest_document import ManifestDocument
+from pspnet_convert.stage import Outcome
 
 log = logging.getLogger(__name__)
 

@@ -34,7 +34,7 @@ def run(
 
     What has not changed is not done again. Exit codes as of verify.
     """
-    from pspnet_convert.commands.download import stage as download_stage
+    from pspnet_convert.commands.download.stage import fetch_checkpoint
     from pspnet_convert.commands.export_onnx.stage import export_stage
     from pspnet_convert.commands.to_ir.front_ends import find_front_end
     from pspnet_convert.commands.to_ir.stage import to_ir_stage
@@ -51,7 +51,7 @@ def run(
     with open_job(asked) as job:
         find_front_end(to_ir.front_end, dict(to_ir.mo_arg))  # one that is not installed ends the run before the work
         runs = {
-            "download": lambda: download_stage.download(job, download),
+            "download": lambda: fetch_checkpoint(job, download),
             "export-onnx": lambda: job.run(export_stage(job, export)),
             "to-ir": lambda: job.run(to_ir_stage(job, to_ir)),
             "verify": lambda: job.run(verify_stage(job, verify)),

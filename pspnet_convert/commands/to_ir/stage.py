@@ -9,7 +9,8 @@ from typing import Any
 from pspnet_convert.commands.to_ir.convert import convert_to_ir
 from pspnet_convert.commands.to_ir.front_ends import find_front_end
 from pspnet_convert.commands.to_ir.options import ToIrOptions
-from pspnet_convert.job import Job, Stage, require
+from pspnet_convert.job import Job, require
+from pspnet_convert.stage import Stage
 from pspnet_convert.workspace import PRECISIONS, Workspace, ir_files
 
 

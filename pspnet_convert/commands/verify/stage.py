@@ -16,12 +16,13 @@ from pspnet_convert.commands.verify.reference import expect
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.files import printable_name, slug
 from pspnet_convert.image_shape import ImageShape
-from pspnet_convert.job import Job, Stage, require
+from pspnet_convert.job import Job, require
 from pspnet_convert.manifest_stages import VerifyResult
 from pspnet_convert.progress import steps
 from pspnet_convert.runtimes.images import free_name
 from pspnet_convert.runtimes.input_form import InputForm
 from pspnet_convert.runtimes.model_file import ModelFile
+from pspnet_convert.stage import Stage
 from pspnet_convert.workspace import PRECISIONS, Workspace
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _converted(job: Job) -> list[str]:
 
 
 def _foreign_files(foreign: ForeignModelOptions) -> list[ModelFile]:
-    """ArtifactError if one is not there. Each has a name that also tells the files of its images apart."""
+    """ArtifactError if one is not there. The names are unique, in image file names too."""
     taken: set[str] = set()
     files = [ModelFile(free_name(f"ONNX {printable_name(path.name)}", taken, slug), path) for path in foreign.onnx]
     files += [ModelFile(free_name(f"IR {printable_name(path.name)}", taken, slug), path) for path in foreign.ir]
