@@ -38,6 +38,33 @@ def test_both_precisions_pass_and_the_manifest_says_what_lies_there(folder: Path
     assert len(stages["verify"]["result"]["classes_seen"]) > 2
 
 
+# Of the versions in the constraints files. Another digest is another artifact for each user: it wants a reason, and an
+# entry in CHANGELOG.md.
+ONNX = "bb34fc01e9be600d33cfd87f5e7b1596c795984e067d291f28431b17ca58f55c"
+IRS = {
+    "mo": {
+        "FP32/demo.bin": "3e118cedce1b279f7cc257b9916b8580edd01cb5c071b622238a6c303244bd7f",
+        "FP32/demo.xml": "f1b649f73b5b576305923847c54c020b2b3af0d596cf21a99012a5ac8d431bb0",
+        "FP16/demo.bin": "6e342556d30eda9dd23a5fe5e27d8e661521ffdeae75a2e552327fddb5040415",
+        "FP16/demo.xml": "2c96feb3e2583c26c16d8f874bbfab8f2d7cbb818f7a9c512343b9880849d588",
+    },
+    "ovc": {
+        "FP32/demo.bin": "4aff2c3ea03b43c28d47eeaa0cea059c160d61dac9d1eb46acddddfb2e56e462",
+        "FP32/demo.xml": "b1b91e8e112bf99386d61e1020d1244120f99fa8e65050add7ee0c44fce8c2e7",
+        "FP16/demo.bin": "4d601e7889a2d6984c80317e4ed18441e05aa63465cceda59ccdf9eeb4bc15ac",
+        "FP16/demo.xml": "5bd157aecd0734390ef6791d6ff9617fd7c9f974eb70a3339a4edf7fdf00e8af",
+    },
+}
+
+
+def test_the_artifacts_are_those_of_earlier_releases(folder: Path) -> None:
+    stages = json.loads((folder / "public" / "demo" / "manifest.json").read_text())["stages"]
+    (exported,) = stages["export-onnx"]["outputs"]
+    assert exported["sha256"] == ONNX
+    converted = {output["file"]: output["sha256"] for output in stages["to-ir"]["outputs"]}
+    assert converted == IRS[stages["to-ir"]["options"]["front_end"]]
+
+
 def test_a_second_run_does_nothing_again(offline: Run, folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (folder / "public" / "demo").rglob("*.*") if path.is_file()}
     done = offline("run", "demo", "--json", cwd=folder)
