@@ -205,7 +205,10 @@ def test_a_card_that_has_changed_since_the_conversion_does_not_go_out(
     renamed.write_text(yaml.safe_dump(data), encoding="utf-8")
     refused_too = cli("verify", renamed, "-o", workspace)
     assert refused_too.exit_code == 11
-    assert "is of an earlier conversion. It was converted with another card: run run again" in refused_too.error
+    assert (
+        "is of an earlier conversion. It was converted with another card. Run `pspnet-convert run` again"
+        in refused_too.error
+    )
     # What it measures needs no IR, and the manifest has the new card from then on.
     dataset = ["--dataset", voc.write(tmp_path / "voc", small, [(72, 64)]), "--backend", "PyTorch"]
     shutil.copy(small.folder / small.checkpoint.name, renamed.parent)

@@ -29,14 +29,14 @@ def copy(tmp_path: Path) -> Path:
     ("module", "line", "contract"),
     [
         ("files.py", "from pspnet_convert import job", "Imports run one way"),
-        ("runtimes/images.py", "def late():\n    import pspnet_convert.pytorch.network", "Imports run one way"),
+        ("pytorch/network.py", "def late():\n    import pspnet_convert.runtimes.backends", "Imports run one way"),
         ("new_module.py", "", "Imports run one way"),
         (
             "commands/segment/paint.py",
             "from pspnet_convert.commands.verify import compare",
             "No command uses another's",
         ),
-        ("commands/verify/compare.py", "from pspnet_convert.commands.verify import stage", "Within a command"),
+        ("commands/verify/options.py", "from pspnet_convert.commands.verify import stage", "Within a command"),
     ],
 )
 def test_a_copy_that_breaks_the_contract_is_refused(copy: Path, module: str, line: str, contract: str) -> None:

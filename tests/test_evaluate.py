@@ -251,7 +251,7 @@ def test_an_ir_without_its_weights(cli: Cli, small: ModelCard, workspace: Path, 
     (folder_of(workspace) / "FP16" / "small-standin.bin").unlink()
     result = cli("evaluate", small.folder, "-o", workspace, "--dataset", dataset)
     assert result.exit_code == 11
-    assert "FP16/small-standin.bin: is not there yet. Run to-ir first" in result.error
+    assert "FP16/small-standin.bin: is not there yet. Run `pspnet-convert to-ir` first" in result.error
 
 
 def test_a_checkpoint_that_is_not_the_cards(cli: Cli, small: ModelCard, workspace: Path, dataset: Path) -> None:

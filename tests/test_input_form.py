@@ -493,7 +493,10 @@ def test_irs_of_another_card_are_not_taken_for_this_ones(
     for command in (["segment", picture, "--model", *model], ["quantize", *model], ["verify", *model]):
         result = cli(*command)
         assert result.exit_code == 11, result.stderr
-        assert "is of an earlier conversion. It was converted with another card: run run again" in result.error
+        assert (
+            "is of an earlier conversion. It was converted with another card. Run `pspnet-convert run` again"
+            in result.error
+        )
     assert cli("run", *model).exit_code == 0
     assert cli("segment", picture, "--model", *model).exit_code == 0
 
@@ -525,7 +528,7 @@ def test_irs_of_an_earlier_onnx_are_not_taken_for_this_ones(
     ):
         result = cli(*command)
         assert result.exit_code == 11, result.stderr
-        assert "small-standin.xml: is of an earlier conversion. Run to-ir first" in result.error
+        assert "small-standin.xml: is of an earlier conversion. Run `pspnet-convert to-ir` first" in result.error
     result = cli("evaluate", *model, *dataset, "--json")
     assert [score["backend"] for score in result.json()["result"]["scores"]] == ["PyTorch", "ONNX"]
     assert result.stderr.count("is of an earlier conversion, and is not evaluated") == 2
@@ -533,4 +536,4 @@ def test_irs_of_an_earlier_onnx_are_not_taken_for_this_ones(
     assert cli("verify", *model).exit_code == 0
     result = cli("segment", picture, "--precision", "FP16", "--model", *model)
     assert result.exit_code == 11
-    assert "is of an earlier conversion. Run to-ir with --precision FP16 first" in result.error
+    assert "is of an earlier conversion. Run `pspnet-convert to-ir --precision FP16` first" in result.error

@@ -229,7 +229,7 @@ def test_a_folder_that_does_not_serve_is_named(
 def test_without_an_fp32_ir_it_says_what_to_run(cli: Cli, small: ModelCard, tmp_path: Path) -> None:
     result = cli("quantize", small.folder, "-o", tmp_path)
     assert result.exit_code == 11
-    assert "Run to-ir first" in result.error
+    assert "Run `pspnet-convert to-ir` first" in result.error
 
 
 def test_an_fp32_ir_that_the_last_conversion_did_not_make_is_not_taken(
@@ -238,7 +238,10 @@ def test_an_fp32_ir_that_the_last_conversion_did_not_make_is_not_taken(
     assert cli("to-ir", small.folder, "-o", workspace, "--precision", "FP16").exit_code == 0
     result = cli("quantize", small.folder, "-o", workspace)
     assert result.exit_code == 11
-    assert "small-standin.xml: is of an earlier conversion. Run to-ir with --precision FP32 first" in result.error
+    assert (
+        "small-standin.xml: is of an earlier conversion. Run `pspnet-convert to-ir --precision FP32` first"
+        in result.error
+    )
 
 
 def test_an_int8_ir_of_another_checkpoint_is_not_taken(
@@ -256,7 +259,9 @@ def test_an_int8_ir_of_another_checkpoint_is_not_taken(
     ):
         result = cli(*command)
         assert result.exit_code == 11, result.stderr
-        assert "INT8/small-standin.xml: is of an earlier conversion. Run quantize first" in result.error
+        assert (
+            "INT8/small-standin.xml: is of an earlier conversion. Run `pspnet-convert quantize` first" in result.error
+        )
     result = cli("evaluate", small.folder, *dataset, *common)
     assert "IR INT8" not in [score["backend"] for score in result.json()["result"]["scores"]]
     assert "is of an earlier conversion, and is not evaluated" in result.stderr

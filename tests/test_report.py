@@ -68,7 +68,7 @@ def test_the_command_prints_its_path(cli: Cli, small: ModelCard, workspace: Path
 def test_without_a_run_there_is_nothing_to_tell(cli: Cli, small: ModelCard, tmp_path: Path) -> None:
     result = cli("report", small.folder, "-o", tmp_path)
     assert result.exit_code == 11
-    assert "manifest.json: tells of no stage yet. Run run first." in result.error
+    assert "manifest.json: has no stage yet. Run `pspnet-convert run` first." in result.error
     assert not list(tmp_path.rglob("report.html"))
 
 
