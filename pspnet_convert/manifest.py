@@ -16,7 +16,7 @@ from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.files import Digests, write_json
 from pspnet_convert.manifest_document import MANIFEST_VERSION, ManifestDocument, Stages, Tool, check_manifest
-from pspnet_convert.manifest_stages import StageRecord
+from pspnet_convert.manifest_fields import StageRecord
 
 log = logging.getLogger(__name__)
 

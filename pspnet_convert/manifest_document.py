@@ -15,7 +15,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ArtifactError
-from pspnet_convert.manifest_stages import (
+from pspnet_convert.manifest_fields import (
     Download,
     Evaluate,
     ExportOnnx,

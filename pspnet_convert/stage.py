@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pspnet_convert.manifest_stages import File
+from pspnet_convert.manifest_fields import File
 from pspnet_convert.options import Options
 from pspnet_convert.workspace import Workspace
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pspnet_convert.commands.benchmark.figures import Timing
     from pspnet_convert.commands.bundle.archive import Bundle
     from pspnet_convert.commands.rebuild.compare import Rebuild
-    from pspnet_convert.manifest_stages import EvaluateResult, VerifyInt8Result, VerifyResult
+    from pspnet_convert.manifest_fields import EvaluateResult, VerifyInt8Result, VerifyResult
     from pspnet_convert.stage import Outcome
 
 _PIPED_WIDTH = 120

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pspnet_convert.manifest_document import Stages
-from pspnet_convert.manifest_stages import Comparison, StageRecord, VerifyResult
+from pspnet_convert.manifest_fields import Comparison, StageRecord, VerifyResult
 
 DigestOf = Callable[[Path], str]  # a file's SHA-256 in hex
 _MODELS = (".onnx", ".xml", ".bin")

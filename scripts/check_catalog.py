@@ -29,7 +29,7 @@ from pspnet_convert.distributions import versions
 from pspnet_convert.errors import ConvertError, first_line
 from pspnet_convert.files import write_json, write_text
 from pspnet_convert.image_shape import ImageShape
-from pspnet_convert.manifest_stages import VerifyResult
+from pspnet_convert.manifest_fields import VerifyResult
 
 STAGES = ("export-onnx", "to-ir", "verify")
 MODELS = ("ONNX", "IR FP32", "IR FP16")

@@ -30,7 +30,8 @@ from hypothesis import strategies as st
 from pspnet_convert.cards.card import CheckpointFile
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.commands.download import http_source
-from pspnet_convert.commands.download.fetch import Fetched, Patience, fetch, sources_of, without_secrets
+from pspnet_convert.commands.download.fetch import Fetched, fetch, sources_of, without_secrets
+from pspnet_convert.commands.download.retry import Patience
 from pspnet_convert.errors import ConvertError, DigestError, DownloadError, WorkspaceError
 from pspnet_convert.progress import Bar, JsonLines, Silent, make_progress
 

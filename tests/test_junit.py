@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.commands.verify.junit import junit_xml
 from pspnet_convert.commands.verify.result import CHECKS, Comparison, Verification
-from pspnet_convert.manifest_stages import VerifyResult
+from pspnet_convert.manifest_fields import VerifyResult
 
 
 def cases(path: Path) -> dict[str, dict[str, str]]:

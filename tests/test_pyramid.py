@@ -16,12 +16,10 @@ from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.inline_network import check_network
 from pspnet_convert.commands.export_onnx.rewrites.batchnorm import fold_batchnorms
 from pspnet_convert.commands.export_onnx.rewrites.convolutions import make_standardized_plain
+from pspnet_convert.commands.export_onnx.rewrites.pooling import CellPool, MatrixPool, pooling_matrix
 from pspnet_convert.commands.export_onnx.rewrites.pyramid import (
-    CellPool,
     FoldedPyramid,
-    MatrixPool,
     feature_size,
-    pooling_matrix,
     shifted,
     with_folded_pyramid,
     with_matrix_pools,

@@ -24,7 +24,7 @@ from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.files import sha256_of
 from pspnet_convert.manifest_document import Stages, read_manifest
-from pspnet_convert.manifest_stages import Latency, Score
+from pspnet_convert.manifest_fields import Latency, Score
 from pspnet_convert.report_page import charts, words
 from pspnet_convert.report_page.samples import marks_picture
 from pspnet_convert.runtimes.backends import OpenVinoBackend

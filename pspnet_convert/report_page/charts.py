@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from pspnet_convert.manifest_document import Stages
-from pspnet_convert.manifest_stages import Score
+from pspnet_convert.manifest_fields import Score
 from pspnet_convert.report_page.words import in_bytes
 
 

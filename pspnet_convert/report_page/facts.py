@@ -8,7 +8,7 @@ from math import inf
 from typing import Any
 
 from pspnet_convert.manifest_document import ManifestDocument, Stages
-from pspnet_convert.manifest_stages import Comparison, File, StageRecord
+from pspnet_convert.manifest_fields import Comparison, File, StageRecord
 from pspnet_convert.pipeline import CONVERSION, ORDER
 from pspnet_convert.report_page.words import percent, scientific
 from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm

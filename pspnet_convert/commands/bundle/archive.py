@@ -24,7 +24,7 @@ from pspnet_convert.commands.bundle.sbom import sbom
 from pspnet_convert.errors import ArtifactError, UnverifiedError
 from pspnet_convert.files import Digests, sha256_of, write_atomically
 from pspnet_convert.manifest_document import ManifestDocument, read_manifest
-from pspnet_convert.manifest_stages import ConvertedCard, ExportOnnx, File, ToIr
+from pspnet_convert.manifest_fields import ConvertedCard, ExportOnnx, File, ToIr
 from pspnet_convert.progress import Progress
 from pspnet_convert.report_page.page import write_report
 from pspnet_convert.verdict import Stages, changed_since, of_another_fp32, present, verdict

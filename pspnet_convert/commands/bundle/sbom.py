@@ -17,7 +17,7 @@ from packageurl import PackageURL
 
 from pspnet_convert.cards.card import NOT_STATED, ModelCard
 from pspnet_convert.manifest_document import ManifestDocument
-from pspnet_convert.manifest_stages import File
+from pspnet_convert.manifest_fields import File
 
 
 def sbom(manifest: ManifestDocument) -> dict[str, Any]:

@@ -22,8 +22,9 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from pspnet_convert.cards.card import CheckpointFile, ModelCard
-from pspnet_convert.commands.download.http_source import PATIENCE, Patience, download
+from pspnet_convert.commands.download.http_source import download
 from pspnet_convert.commands.download.partial_file import PartialFile, SourceError, fill
+from pspnet_convert.commands.download.retry import PATIENCE, Patience
 from pspnet_convert.errors import ConvertError, DigestError, DownloadError
 from pspnet_convert.files import sha256_of, writing
 from pspnet_convert.progress import Progress

@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from http.client import responses
@@ -15,28 +14,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from pspnet_convert.commands.download.partial_file import PartialFile, SourceError, TryAgain, fill
+from pspnet_convert.commands.download.retry import Patience, retrying
 
 if TYPE_CHECKING:
     import requests
-    import tenacity
 
 _MAX_REDIRECTS = 10
 _SLOWEST = 1024  # bytes a second; a slower server trickles bytes to avoid the read timeout
 _GAIN = 1 << 20  # new bytes that earn an unreliable source a new set of attempts
-
-
-@dataclass(frozen=True)
-class Patience:
-    """The limits for a source: attempts in a row that bring nothing new, and times in seconds."""
-
-    attempts: int = 4
-    connect_s: float = 10
-    read_s: float = 30
-    first_wait_s: float = 1
-    longest_wait_s: float = 30
-
-
-PATIENCE = Patience()
 
 
 def download(
@@ -45,19 +30,8 @@ def download(
     """Fill `part` from `url`. A source that breaks off is tried again for as long as it brings enough new bytes."""
     # Imported late: not needed for `--help`, nor if the file is there already.
     import requests
-    import tenacity
 
-    def note_retry(state: tenacity.RetryCallState) -> None:
-        assert state.outcome is not None and state.next_action is not None
-        note(f"{state.outcome.exception()}; trying again in {state.next_action.sleep:.0f} s")
-
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(TryAgain),
-        stop=tenacity.stop_after_attempt(patience.attempts),
-        wait=_waits(patience),
-        before_sleep=note_retry,
-        reraise=True,
-    )
+    attempts = retrying(patience, note)
     with requests.Session() as session:
         # identity: compressed bytes could be neither counted nor resumed.
         session.headers.update({"Accept-Encoding": "identity", "User-Agent": "pspnet-convert"})
@@ -66,23 +40,10 @@ def download(
         while True:
             before = part.furthest
             try:
-                return retrying(_try_once, session, url, part, patience)
+                return attempts(_try_once, session, url, part, patience)
             except TryAgain:
                 if part.furthest - before < _GAIN:
                     raise
-
-
-def _waits(patience: Patience) -> Callable[[tenacity.RetryCallState], float]:
-    import tenacity
-
-    backoff = tenacity.wait_exponential(patience.first_wait_s) + tenacity.wait_random(0, patience.first_wait_s)
-
-    def seconds(state: tenacity.RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        asked = error.wait_s if isinstance(error, TryAgain) else None
-        return min(backoff(state) if asked is None else asked, patience.longest_wait_s)
-
-    return seconds
 
 
 def _try_once(session: requests.Session, url: str, part: PartialFile, patience: Patience) -> None:

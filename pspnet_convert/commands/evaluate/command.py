@@ -12,7 +12,7 @@ from pspnet_convert.job_options import CHECKPOINT, PLACE, RUN, JobOptions
 from pspnet_convert.results import StagesResult, excess_drop
 
 if TYPE_CHECKING:
-    from pspnet_convert.manifest_stages import Score
+    from pspnet_convert.manifest_fields import Score
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pspnet_convert.job_options import OWN_MODEL, PLACE, RUN, JobOptions
 from pspnet_convert.results import StagesResult, excess_drop
 
 if TYPE_CHECKING:
-    from pspnet_convert.manifest_stages import EvaluateResult, VerifyInt8Result
+    from pspnet_convert.manifest_fields import EvaluateResult, VerifyInt8Result
 
 _CALIBRATE = "Calibrate it with more images, or with images like those that the model will see (--calibration)."
 

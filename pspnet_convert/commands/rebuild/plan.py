@@ -7,7 +7,7 @@ from pathlib import Path
 from pspnet_convert.errors import ArtifactError, CheckpointError, DigestError
 from pspnet_convert.files import sha256_of
 from pspnet_convert.manifest_document import ManifestDocument, read_manifest
-from pspnet_convert.manifest_stages import CheckpointRecord
+from pspnet_convert.manifest_fields import CheckpointRecord
 
 # Model Optimizer's arguments that name files or folders; from some of them it loads code.
 FILE_ARGUMENTS = frozenset(

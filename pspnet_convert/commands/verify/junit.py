@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from pspnet_convert.files import write_text
 
 if TYPE_CHECKING:
-    from pspnet_convert.manifest_stages import VerifyResult
+    from pspnet_convert.manifest_fields import VerifyResult
 
 
 def junit_xml(model: str, result: VerifyResult) -> str:

@@ -10,7 +10,7 @@ from pspnet_convert.errors import ConvertError, InconclusiveError, MismatchError
 from pspnet_convert.results import StagesResult
 
 if TYPE_CHECKING:
-    from pspnet_convert.manifest_stages import VerifyResult
+    from pspnet_convert.manifest_fields import VerifyResult
 
 
 def show_verification(result: StagesResult, as_json: bool) -> None:

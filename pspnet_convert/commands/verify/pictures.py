@@ -16,7 +16,7 @@ from pspnet_convert.runtimes.images import palette_image
 
 if TYPE_CHECKING:
     from pspnet_convert.commands.verify.result import Verification
-    from pspnet_convert.manifest_stages import VerifyResult
+    from pspnet_convert.manifest_fields import VerifyResult
 
 _TITLE = 22  # pixels
 _DIFFERENT = (255, 0, 0)

@@ -17,7 +17,7 @@ from pspnet_convert.errors import ArtifactError
 from pspnet_convert.files import printable_name, slug
 from pspnet_convert.image_shape import ImageShape
 from pspnet_convert.job import Job, require
-from pspnet_convert.manifest_stages import VerifyResult
+from pspnet_convert.manifest_fields import VerifyResult
 from pspnet_convert.progress import steps
 from pspnet_convert.runtimes.images import free_name
 from pspnet_convert.runtimes.input_form import InputForm

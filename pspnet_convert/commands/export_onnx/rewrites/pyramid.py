@@ -9,8 +9,7 @@ them. With R, S the bilinear matrices [H, b], [W, b] and W_t the convolution's w
 
 shift_d R is R with its rows moved by d and zeros moved in: the convolution's padding. So the nine taps are 1x1
 products on the 1 + 4 + 9 + 36 = 50 cells (bins 1, 2, 3, 6), and one constant matrix [9 * 50, H * W] spreads them.
-Pooling is a constant matrix too, [H * W, 50]: cell i of b averages rows floor(i H / b) .. ceil((i + 1) H / b) - 1
-(torch.nn.AdaptiveAvgPool2d), and columns alike. Both are exact for any bins and sizes.
+Pooling is a constant matrix too, [H * W, 50] (pooling.py). Both are exact for any bins and sizes.
 
 BatchNorms are folded into the weights before them (batchnorm.py), and all of it is computed in float64. Activations
 stay as they are, and so does a norm that depends on the map (GroupNorm, InstanceNorm): it is applied to a bin's cells,
@@ -34,6 +33,7 @@ from pspnet_convert.commands.export_onnx.rewrites.batchnorm import (
     sharing_copy,
 )
 from pspnet_convert.commands.export_onnx.rewrites.convolutions import is_plain, make_standardized_plain
+from pspnet_convert.commands.export_onnx.rewrites.pooling import CellPool, MatrixPool
 from pspnet_convert.pytorch.network import PSPNet
 
 if TYPE_CHECKING:
@@ -42,15 +42,6 @@ if TYPE_CHECKING:
 
 _TAPS = (-1, 0, 1)
 log = logging.getLogger(__name__)
-
-
-def pooling_matrix(cells: int, bins: int) -> Tensor:
-    """[bins, cells], float64: row i averages the cells of bin i; every row sums to 1."""
-    matrix = torch.zeros(bins, cells, dtype=torch.float64)
-    for i in range(bins):
-        start, end = i * cells // bins, -(-(i + 1) * cells // bins)
-        matrix[i, start:end] = 1 / (end - start)
-    return matrix
 
 
 def stretching_matrix(cells: int, bins: int, align_corners: bool) -> Tensor:
@@ -64,20 +55,6 @@ def shifted(matrix: Tensor, by: int) -> Tensor:
     rows = torch.arange(matrix.shape[0]) + by
     inside = (rows >= 0) & (rows < matrix.shape[0])
     return torch.where(inside[:, None], matrix[rows.clamp(0, matrix.shape[0] - 1)], 0)
-
-
-class CellPool(nn.Module):
-    """Pool a map into the cells of all bins at once: [N, C, H, W] to [N, C, 1, cells]."""
-
-    def __init__(self, height: int, width: int, bins: Sequence[int]) -> None:
-        super().__init__()
-        matrices = [torch.kron(pooling_matrix(height, b), pooling_matrix(width, b)) for b in bins]
-        self.register_buffer("matrix", torch.cat(matrices).T.contiguous())
-
-    matrix: Tensor
-
-    def forward(self, feature_map: Tensor) -> Tensor:
-        return (feature_map.flatten(2) @ self.matrix).unsqueeze(2)
 
 
 class FoldedPyramid(nn.Module):
@@ -155,21 +132,6 @@ def _copy_to_rewrite(network: PSPNet) -> PSPNet:
 
 def _dtype(network: PSPNet) -> torch.dtype:
     return network.decode_head.conv_seg.weight.dtype
-
-
-class MatrixPool(nn.Module):
-    """Adaptive average pooling of maps of one size, [N, C, H, W] to [N, C, bins, bins], as two products."""
-
-    rows: Tensor
-    columns: Tensor
-
-    def __init__(self, height: int, width: int, bins: int, dtype: torch.dtype = torch.float32) -> None:
-        super().__init__()
-        self.register_buffer("rows", pooling_matrix(height, bins).to(dtype))
-        self.register_buffer("columns", pooling_matrix(width, bins).T.contiguous().to(dtype))
-
-    def forward(self, feature_map: Tensor) -> Tensor:
-        return self.rows @ (feature_map @ self.columns)
 
 
 def feature_size(network: PSPNet, height: int, width: int) -> tuple[int, int]:
