@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pspnet_convert import verdict
 from pspnet_convert.files import write_atomically
@@ -18,6 +19,9 @@ from pspnet_convert.report import charts, facts
 from pspnet_convert.report.samples import most_telling, read_samples
 from pspnet_convert.report.words import FILTERS
 from pspnet_convert.verdict import DigestOf
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _PARTS = Path(__file__).parent
 
@@ -34,7 +38,9 @@ def write_report(manifest: Mapping[str, Any], folder: Path, digest_of: DigestOf,
             temporary.write_bytes(page)
 
 
-def _render(manifest: Mapping[str, Any], folder: Path, digest_of: DigestOf) -> str:
+@cache
+def _environment() -> Environment:
+    """Jinja's, which keeps the templates that it has compiled."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -45,11 +51,16 @@ def _render(manifest: Mapping[str, Any], folder: Path, digest_of: DigestOf) -> s
         lstrip_blocks=True,
     )
     environment.filters.update(FILTERS)
+    return environment
+
+
+def _render(manifest: Mapping[str, Any], folder: Path, digest_of: DigestOf) -> str:
     script = (_PARTS / "page.js").read_text(encoding="utf-8")
     stages = manifest["stages"]
     there = verdict.present(stages, folder, digest_of)
     samples = read_samples(manifest, folder, digest_of)
-    return environment.get_template("page.html.j2").render(
+    template = _environment().get_template("page.html.j2")
+    return template.render(
         model=manifest["model"],
         tool=manifest["tool"],
         stages=stages,
