@@ -256,12 +256,20 @@ def test_a_pipe_is_not_replaced(cli: Cli, small: ModelCard, workspace: Path, tmp
     for command in (
         ["bundle", small.folder, "--output-dir", workspace, "-o", tmp_path / "pipe"],
         ["verify", *common, workspace, "--junit", tmp_path / "pipe"],
-        ["benchmark", *common, workspace, "--rounds", 1, "--plot", tmp_path / "pipe"],
         ["verify", *common, workspace, "--junit", "/dev/pspnet-convert.xml"],  # not /dev/stdout: a fault would break it
     ):
         result = cli(*command)
         assert result.exit_code == 12, result.stderr
         assert "is no file, and is not replaced by one. Name a file" in result.error
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.slow
+def test_a_pipe_is_not_replaced_by_a_plot(cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    result = cli("benchmark", small.folder, "-o", workspace, "--rounds", 1, "--plot", tmp_path / "pipe")
+    assert result.exit_code == 12, result.stderr
+    assert "is no file, and is not replaced by one. Name a file" in result.error
     assert (tmp_path / "pipe").is_fifo()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -198,33 +199,59 @@ def without_openvino(tmp_path: Path) -> Path:
     return tmp_path / "site"
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "run MODEL -o OUT",
-        "run MODEL -o OUT --front-end mo",
-        "to-ir MODEL -o OUT --force",
-        "verify MODEL -o OUT --force",
-        "verify MODEL -o OUT --ir OUT/public/small-standin/FP32/small-standin.xml",
-        "quantize MODEL -o OUT",
-        "benchmark MODEL -o OUT",
-        "evaluate MODEL -o OUT --dataset DEMO",
-        "rebuild --check OUT/public/small-standin/manifest.json",
-        "segment PHOTO --model MODEL -o OUT",
-    ],
-)
+# Each line of its stdin is a command; prints exit code and stderr of each, as JSON.
+EACH = """
+import json, sys
+from click.testing import CliRunner
+from pspnet_convert.cli import cli
+for line in sys.stdin:
+    done = CliRunner().invoke(cli, line.split())
+    print(json.dumps([done.exit_code, done.stderr]))
+"""
+NEED_OPENVINO = """
+run MODEL -o OUT
+run MODEL -o OUT --front-end mo
+to-ir MODEL -o OUT --force
+verify MODEL -o OUT --force
+verify MODEL -o OUT --ir OUT/public/small-standin/FP32/small-standin.xml
+quantize MODEL -o OUT
+benchmark MODEL -o OUT
+evaluate MODEL -o OUT --dataset DEMO
+rebuild --check OUT/public/small-standin/manifest.json
+segment PHOTO --model MODEL -o OUT
+""".strip()
+
+
 def test_every_stage_that_needs_openvino_says_so_where_it_is_missing(
-    small: ModelCard, workspace: Path, without_openvino: Path, command: str
+    small: ModelCard, workspace: Path, without_openvino: Path
 ) -> None:
     words = {"MODEL": str(small.folder), "OUT": str(workspace), "PHOTO": str(PHOTO)}
     words["DEMO"] = str(find_card("demo").folder / "voc")
+    commands = NEED_OPENVINO
     for word, value in words.items():
-        command = command.replace(word, value)
-    done = program(without_openvino, *command.split())
+        commands = commands.replace(word, value)
+    environment = {**os.environ, "PYTHONPATH": str(without_openvino)}
+    process = [sys.executable, "-c", EACH]
+    done = subprocess.run(process, input=commands, capture_output=True, text=True, env=environment)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == len(commands.splitlines()), done.stderr
+    for command, (code, stderr) in zip(NEED_OPENVINO.splitlines(), answers):
+        assert code == 14, (command, stderr)
+        assert_it_asks_for_openvino(stderr)
+
+
+def test_a_process_without_openvino_ends_with_exit_14(
+    small: ModelCard, workspace: Path, without_openvino: Path
+) -> None:
+    done = program(without_openvino, "verify", small.folder, "-o", workspace, "--force")
     assert done.returncode == 14, done.stderr
-    *_, last = done.stderr.splitlines()
+    assert_it_asks_for_openvino(done.stderr)
+
+
+def assert_it_asks_for_openvino(stderr: str) -> None:
+    *_, last = stderr.splitlines()
     assert last.startswith("error: openvino is not installed. Install it with pip install 'pspnet-convert[mo]'")
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in stderr
 
 
 def test_an_onnx_is_compared_without_openvino(small: ModelCard, workspace: Path, without_openvino: Path) -> None:
