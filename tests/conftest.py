@@ -41,6 +41,13 @@ SMALL = {
 needs_mo = pytest.mark.skipif(
     not has_model_optimizer(), reason="needs openvino-dev (Model Optimizer), which ended with OpenVINO 2024.6"
 )
+
+
+def slow(*values: object) -> Any:
+    """A case of a parametrised test that is left out of the short run."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 # Its weights are random: its pixels are less decided than a trained one's.
 LENIENT = ("--min-agreement", 0.5)
 

@@ -178,6 +178,7 @@ def test_an_int8_ir_that_is_not_verified_holds_all_back(
     assert words in refused(cli, small, with_int8, 20)
 
 
+@pytest.mark.slow
 def test_an_int8_ir_of_an_earlier_checkpoint_is_not_verified(
     cli: Cli, small: ModelCard, with_int8: Path, tmp_path: Path
 ) -> None:
@@ -192,6 +193,7 @@ def test_an_int8_ir_of_an_earlier_checkpoint_is_not_verified(
     assert "Of models that have been made anew since." in page.partition('id="int8"')[2]
 
 
+@pytest.mark.slow
 def test_a_card_that_has_changed_since_the_conversion_does_not_go_out(
     cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path
 ) -> None:

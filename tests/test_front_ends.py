@@ -43,6 +43,7 @@ def test_model_optimizer_is_found_where_it_comes_with_openvino() -> None:
 # The same from both
 
 
+@pytest.mark.slow
 @needs_mo
 def test_both_give_the_same_of_the_demo(demo_run: Path, tmp_path: Path) -> None:
     card = find_card("demo")
@@ -61,6 +62,7 @@ def test_both_give_the_same_of_the_small_model(small: ModelCard, small_run: Path
     assert_equal_label_maps(made["mo"]["FP32"], made["ovc"]["FP32"], small, PHOTO)
 
 
+@pytest.mark.slow
 @needs_mo
 def test_both_give_the_same_in_another_form(cli: Cli, small: ModelCard, tmp_path: Path) -> None:
     """Bytes, channels last, any number of images."""
@@ -76,6 +78,7 @@ def test_both_give_the_same_in_another_form(cli: Cli, small: ModelCard, tmp_path
     assert_equal_label_maps(made["mo"]["FP32"], made["ovc"]["FP32"], small, PHOTO, shape, form)
 
 
+@pytest.mark.slow
 @needs_mo
 def test_both_give_the_same_at_769_with_align_corners(tmp_path: Path) -> None:
     """A size that no bin of the pyramid divides, and mmsegmentation's own config for it."""
@@ -104,6 +107,7 @@ def first(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @without_mo
 def test_what_model_optimizer_made_runs_here(cli: Cli, demo_run: Path, tmp_path: Path) -> None:
     done = first("run", "demo", "-o", tmp_path, "--front-end", "mo")
@@ -120,6 +124,7 @@ def test_what_model_optimizer_made_runs_here(cli: Cli, demo_run: Path, tmp_path:
     assert_equal_label_maps(ir, own, card, sorted((card.folder / "voc" / "JPEGImages").glob("*.jpg"))[0])
 
 
+@pytest.mark.slow
 @without_mo
 def test_what_is_made_here_runs_with_model_optimizers_runtime(demo_run: Path, tmp_path: Path) -> None:
     ir = demo_run / "public" / "demo" / "FP32" / "demo.xml"
