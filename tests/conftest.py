@@ -67,12 +67,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     global _left_out
+    slow_ones = [item for item in items if item.get_closest_marker("slow")]
+    others = [item for item in items if not item.get_closest_marker("slow")]
     if config.getoption("--all"):
+        items[:] = slow_ones + others  # the longest first, or one worker waits for them at the end
         return
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    items[:] = [item for item in items if item not in slow]
-    config.hook.pytest_deselected(items=slow)
-    _left_out = len(slow)
+    items[:] = others
+    config.hook.pytest_deselected(items=slow_ones)
+    _left_out = len(slow_ones)
     if hasattr(config, "workeroutput"):
         config.workeroutput["left_out"] = _left_out
 
