@@ -41,6 +41,13 @@ SMALL = {
 needs_mo = pytest.mark.skipif(
     not has_model_optimizer(), reason="needs openvino-dev (Model Optimizer), which ended with OpenVINO 2024.6"
 )
+
+
+def slow(*values: object) -> Any:
+    """A case of a parametrised test that is left out of the short run."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 # Its weights are random: its pixels are less decided than a trained one's.
 LENIENT = ("--min-agreement", 0.5)
 
@@ -60,12 +67,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     global _left_out
+    slow_ones = [item for item in items if item.get_closest_marker("slow")]
+    others = [item for item in items if not item.get_closest_marker("slow")]
     if config.getoption("--all"):
+        items[:] = slow_ones + others  # the longest first, or one worker waits for them at the end
         return
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    items[:] = [item for item in items if item not in slow]
-    config.hook.pytest_deselected(items=slow)
-    _left_out = len(slow)
+    items[:] = others
+    config.hook.pytest_deselected(items=slow_ones)
+    _left_out = len(slow_ones)
     if hasattr(config, "workeroutput"):
         config.workeroutput["left_out"] = _left_out
 

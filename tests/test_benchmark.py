@@ -47,6 +47,7 @@ def test_a_convolutions_operations(tmp_path: Path) -> None:
     assert gflops(path) == pytest.approx(2e-9 * (6 * 5 * 7) * (4 * 3 * 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["pspnet-pytorch", "demo"])
 def test_the_plain_graph_has_the_cards_gflops(name: str, tmp_path: Path) -> None:
     """And the folded graph of the full size a fifth less: at most 285."""
@@ -69,6 +70,7 @@ def test_the_plain_graph_has_the_cards_gflops(name: str, tmp_path: Path) -> None
         assert found[True] <= 285
 
 
+@pytest.mark.slow
 def test_all_subjects_are_timed_and_plotted(cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in workspace.rglob("small-standin.*")}
     plot = tmp_path / "speed.png"

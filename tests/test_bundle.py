@@ -181,6 +181,7 @@ def test_an_int8_ir_that_is_not_verified_holds_all_back(
     assert words in refused(cli, small, with_int8, 20)
 
 
+@pytest.mark.slow
 def test_an_int8_ir_of_an_earlier_checkpoint_is_not_verified(
     cli: Cli, small: ModelCard, with_int8: Path, tmp_path: Path
 ) -> None:
@@ -195,6 +196,7 @@ def test_an_int8_ir_of_an_earlier_checkpoint_is_not_verified(
     assert "Outdated: the models have been made again since." in page.partition('id="int8"')[2]
 
 
+@pytest.mark.slow
 def test_a_card_that_has_changed_since_the_conversion_does_not_go_out(
     cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path
 ) -> None:
@@ -264,12 +266,20 @@ def test_a_pipe_is_not_replaced(cli: Cli, small: ModelCard, workspace: Path, tmp
     for command in (
         ["bundle", small.folder, "--output-dir", workspace, "-o", tmp_path / "pipe"],
         ["verify", *common, workspace, "--junit", tmp_path / "pipe"],
-        ["benchmark", *common, workspace, "--rounds", 1, "--plot", tmp_path / "pipe"],
         ["verify", *common, workspace, "--junit", "/dev/pspnet-convert.xml"],  # not /dev/stdout: a fault would break it
     ):
         result = cli(*command)
         assert result.exit_code == 12, result.stderr
         assert "is not a regular file, and is not replaced. Give the path of a file" in result.error
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.slow
+def test_a_pipe_is_not_replaced_by_a_plot(cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    result = cli("benchmark", small.folder, "-o", workspace, "--rounds", 1, "--plot", tmp_path / "pipe")
+    assert result.exit_code == 12, result.stderr
+    assert "is no file, and is not replaced by one. Name a file" in result.error
     assert (tmp_path / "pipe").is_fifo()
 
 

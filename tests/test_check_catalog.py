@@ -37,6 +37,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "results.json"
 
 
+@pytest.mark.slow
 def test_one_model_of_each_kind_converts_and_verifies(results: Path) -> None:
     models = {model["name"]: model for model in json.loads(results.read_text())["models"]}
     assert {name: model["shape"] for name, model in models.items()} == KINDS
@@ -47,6 +48,7 @@ def test_one_model_of_each_kind_converts_and_verifies(results: Path) -> None:
         assert 0 < model["errors"]["ONNX"] < 1e-5 < model["errors"]["IR FP16"]
 
 
+@pytest.mark.slow
 def test_what_has_passed_is_not_done_again_and_the_page_has_it(results: Path, tmp_path: Path) -> None:
     kept = Path(shutil.copy(results, tmp_path))
     page = tmp_path / "page.md"

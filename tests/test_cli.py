@@ -362,6 +362,7 @@ def test_an_interrupt_is_one_line_and_exit_130_or_143(
     assert [path.suffix for path in left] in ([], [".part"])
 
 
+@pytest.mark.slow
 def test_mmsegmentations_advice_to_trainers_is_not_shown(offline: Run, tmp_path: Path) -> None:
     """On sizes for align_corners, which it gives for every image that such a network sees."""
     from make_standin_checkpoint import make_standin

@@ -437,6 +437,7 @@ def cluster() -> Iterator[Any]:
     made.shutdown()
 
 
+@pytest.mark.slow
 def test_a_cluster_that_loses_a_machine_counts_the_same(
     small: ModelCard, workspace: Path, many: Path, tmp_path: Path, cluster: Any
 ) -> None:

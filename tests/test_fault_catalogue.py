@@ -9,6 +9,8 @@ from fault_catalogue import Caught, catalogue, right_conversions
 
 from pspnet_convert.cards.card import ModelCard
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def caught(small: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> list[Caught]:

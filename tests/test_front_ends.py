@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -44,6 +45,7 @@ def test_model_optimizer_is_found_where_it_comes_with_openvino() -> None:
 # The same from both
 
 
+@pytest.mark.slow
 @needs_mo
 def test_both_give_the_same_of_the_demo(demo_run: Path, tmp_path: Path) -> None:
     card = find_card("demo")
@@ -62,6 +64,7 @@ def test_both_give_the_same_of_the_small_model(small: ModelCard, small_run: Path
     assert_equal_label_maps(made["mo"]["FP32"], made["ovc"]["FP32"], small, PHOTO)
 
 
+@pytest.mark.slow
 @needs_mo
 def test_both_give_the_same_in_another_form(cli: Cli, small: ModelCard, tmp_path: Path) -> None:
     """Bytes, channels last, any number of images."""
@@ -77,6 +80,7 @@ def test_both_give_the_same_in_another_form(cli: Cli, small: ModelCard, tmp_path
     assert_equal_label_maps(made["mo"]["FP32"], made["ovc"]["FP32"], small, PHOTO, shape, form)
 
 
+@pytest.mark.slow
 @needs_mo
 def test_both_give_the_same_at_769_with_align_corners(tmp_path: Path) -> None:
     """A size that no bin of the pyramid divides, and mmsegmentation's own config for it."""
@@ -105,6 +109,7 @@ def first(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @without_mo
 def test_what_model_optimizer_made_runs_here(cli: Cli, demo_run: Path, tmp_path: Path) -> None:
     done = first("run", "demo", "-o", tmp_path, "--front-end", "mo")
@@ -121,6 +126,7 @@ def test_what_model_optimizer_made_runs_here(cli: Cli, demo_run: Path, tmp_path:
     assert_equal_label_maps(ir, own, card, sorted((card.folder / "voc" / "JPEGImages").glob("*.jpg"))[0])
 
 
+@pytest.mark.slow
 @without_mo
 def test_what_is_made_here_runs_with_model_optimizers_runtime(demo_run: Path, tmp_path: Path) -> None:
     ir = demo_run / "public" / "demo" / "FP32" / "demo.xml"
@@ -200,33 +206,59 @@ def without_openvino(tmp_path: Path) -> Path:
     return tmp_path / "site"
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "run MODEL -o OUT",
-        "run MODEL -o OUT --front-end mo",
-        "to-ir MODEL -o OUT --force",
-        "verify MODEL -o OUT --force",
-        "verify MODEL -o OUT --ir OUT/public/small-standin/FP32/small-standin.xml",
-        "quantize MODEL -o OUT",
-        "benchmark MODEL -o OUT",
-        "evaluate MODEL -o OUT --dataset DEMO",
-        "rebuild --check OUT/public/small-standin/manifest.json",
-        "segment PHOTO --model MODEL -o OUT",
-    ],
-)
+# Each line of its stdin is a command; prints exit code and stderr of each, as JSON.
+EACH = """
+import json, sys
+from click.testing import CliRunner
+from pspnet_convert.cli import cli
+for line in sys.stdin:
+    done = CliRunner().invoke(cli, line.split())
+    print(json.dumps([done.exit_code, done.stderr]))
+"""
+NEED_OPENVINO = """
+run MODEL -o OUT
+run MODEL -o OUT --front-end mo
+to-ir MODEL -o OUT --force
+verify MODEL -o OUT --force
+verify MODEL -o OUT --ir OUT/public/small-standin/FP32/small-standin.xml
+quantize MODEL -o OUT
+benchmark MODEL -o OUT
+evaluate MODEL -o OUT --dataset DEMO
+rebuild --check OUT/public/small-standin/manifest.json
+segment PHOTO --model MODEL -o OUT
+""".strip()
+
+
 def test_every_stage_that_needs_openvino_says_so_where_it_is_missing(
-    small: ModelCard, workspace: Path, without_openvino: Path, command: str
+    small: ModelCard, workspace: Path, without_openvino: Path
 ) -> None:
     words = {"MODEL": str(small.folder), "OUT": str(workspace), "PHOTO": str(PHOTO)}
     words["DEMO"] = str(find_card("demo").folder / "voc")
+    commands = NEED_OPENVINO
     for word, value in words.items():
-        command = command.replace(word, value)
-    done = program(without_openvino, *command.split())
+        commands = commands.replace(word, value)
+    environment = {**os.environ, "PYTHONPATH": str(without_openvino)}
+    process = [sys.executable, "-c", EACH]
+    done = subprocess.run(process, input=commands, capture_output=True, text=True, env=environment)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == len(commands.splitlines()), done.stderr
+    for command, (code, stderr) in zip(NEED_OPENVINO.splitlines(), answers):
+        assert code == 14, (command, stderr)
+        assert_it_asks_for_openvino(stderr)
+
+
+def test_a_process_without_openvino_ends_with_exit_14(
+    small: ModelCard, workspace: Path, without_openvino: Path
+) -> None:
+    done = program(without_openvino, "verify", small.folder, "-o", workspace, "--force")
     assert done.returncode == 14, done.stderr
-    *_, last = done.stderr.splitlines()
+    assert_it_asks_for_openvino(done.stderr)
+
+
+def assert_it_asks_for_openvino(stderr: str) -> None:
+    *_, last = stderr.splitlines()
     assert last.startswith("error: openvino is not installed. Install it with pip install 'pspnet-convert[mo]'")
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in stderr
 
 
 def test_an_onnx_is_compared_without_openvino(small: ModelCard, workspace: Path, without_openvino: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 import voc
 import yaml
 from click.testing import CliRunner
-from conftest import LENIENT, Cli
+from conftest import LENIENT, Cli, slow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from manifests import read as read_manifest
@@ -316,7 +316,7 @@ def with_gathered_input(path: Path, slots: list[int]) -> None:
     onnx.save(model, str(path))
 
 
-@pytest.mark.parametrize("slots", [[1, 0, 2], [0, 0, 0], [0, 1, 1]])
+@pytest.mark.parametrize("slots", [[1, 0, 2], slow([0, 0, 0]), slow([0, 1, 1])])
 def test_slots_that_answer_for_one_another_fail(cli: Cli, small: ModelCard, three: Path, slots: list[int]) -> None:
     path = onnx_of(three / "public" / "small-standin")
     with_gathered_input(path, slots)
@@ -415,6 +415,7 @@ def test_labels_come_in_order_however_many_are_waited_for(
             assert len(found) == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["three", "any"])
 def test_int8_keeps_the_contract_of_its_fp32(
     cli: Cli, small: ModelCard, runs: Callable[[str], Path], tmp_path: Path, name: str
@@ -429,6 +430,7 @@ def test_int8_keeps_the_contract_of_its_fp32(
                "--precision", "INT8").exit_code == 0  # fmt: skip
 
 
+@pytest.mark.slow
 def test_rebuild_makes_the_same_files(cli: Cli, runs: Callable[[str], Path]) -> None:
     for name in ("three", "any, as written"):
         result = cli("rebuild", "--check", runs(name) / "public" / "small-standin" / "manifest.json", "--json")
@@ -451,9 +453,9 @@ def test_the_page_says_what_the_ir_takes(runs: Callable[[str], Path]) -> None:
     ("options", "again"),
     [
         ([], []),
-        (["--batch", "2"], ["export-onnx", "to-ir", "verify"]),
+        slow(["--batch", "2"], ["export-onnx", "to-ir", "verify"]),
         (["--batch", "dynamic"], ["export-onnx", "to-ir", "verify"]),
-        (["--input-type", "u8"], ["to-ir", "verify"]),
+        slow(["--input-type", "u8"], ["to-ir", "verify"]),
         (["--input-layout", "NHWC"], ["to-ir", "verify"]),
     ],
 )
@@ -503,7 +505,7 @@ def test_irs_of_another_card_are_not_taken_for_this_ones(
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("three", ["--batch", "3", "--opset", "19"]), ("three", ["--batch", "2"]), (None, ["--opset", "19"])],
+    [slow("three", ["--batch", "3", "--opset", "19"]), slow("three", ["--batch", "2"]), (None, ["--opset", "19"])],
 )
 def test_irs_of_an_earlier_onnx_are_not_taken_for_this_ones(
     cli: Cli,

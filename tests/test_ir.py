@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import openvino
 import pytest
-from conftest import Cli, needs_mo
+from conftest import Cli, needs_mo, slow
 from model_api.adapters import OpenvinoAdapter, create_core
 from model_api.models import Model, SegmentationModel
 from PIL import Image as Pillow
@@ -87,9 +87,9 @@ def test_model_api_needs_no_settings(demo_run: Path, precision: str) -> None:
 @pytest.mark.parametrize(
     ("options", "shape", "form"),
     [
-        (["--input-type", "u8"], (1, 3, 200, 200), InputForm("u8")),
+        slow(["--input-type", "u8"], (1, 3, 200, 200), InputForm("u8")),
         (["--input-type", "u8", "--input-layout", "NHWC"], (1, 3, 200, 200), InputForm("u8", "NHWC")),
-        (["--batch", "dynamic", "--input-layout", "NHWC"], (DYNAMIC, 3, 200, 200), InputForm("f32", "NHWC")),
+        slow(["--batch", "dynamic", "--input-layout", "NHWC"], (DYNAMIC, 3, 200, 200), InputForm("f32", "NHWC")),
     ],
 )
 def test_model_api_opens_other_forms_too(

@@ -14,7 +14,7 @@ import pytest
 import torch
 import voc
 import yaml
-from conftest import LENIENT, SMALL, Cli, Run
+from conftest import LENIENT, SMALL, Cli, Run, slow
 
 from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
@@ -223,7 +223,7 @@ def test_no_backbone_or_neck_is_left_untried() -> None:
     assert tried == {*BACKBONES, *NECKS}
 
 
-@pytest.mark.parametrize("release", ["0.x", "1.x", "classes"])
+@pytest.mark.parametrize("release", ["0.x", slow("1.x"), slow("classes")])
 def test_the_whole_chain_and_afterwards_without_the_config(
     cli: Cli, small: ModelCard, weights: Path, write: Callable[[str], Path], tmp_path: Path, release: str
 ) -> None:
@@ -270,15 +270,15 @@ NO_AFFINE, STANDARDIZED = "norm_cfg=dict(type='BN', affine=False)", "conv_cfg=di
     ("backbone", "head"),
     [
         ("", "norm_cfg=dict(type='GN', num_groups=4)"),
-        ("", "norm_cfg=dict(type='IN'), pool_scales=(2, 3)"),
-        ("", "act_cfg=dict(type='LeakyReLU', negative_slope=0.3)"),
-        ("", "act_cfg=dict(type='PReLU', num_parameters=16)"),
-        ("", "in_channels=[32, 64], in_index=[2, 3], input_transform='resize_concat'"),
+        slow("", "norm_cfg=dict(type='IN'), pool_scales=(2, 3)"),
+        slow("", "act_cfg=dict(type='LeakyReLU', negative_slope=0.3)"),
+        slow("", "act_cfg=dict(type='PReLU', num_parameters=16)"),
+        slow("", "in_channels=[32, 64], in_index=[2, 3], input_transform='resize_concat'"),
         ("", "conv_cfg=dict(type='Conv2d', padding_mode='reflect')"),
-        ("", "conv_cfg=dict(type='deconv')"),
-        ("norm_cfg=dict(type='GN', num_groups=4)", "conv_cfg=dict(type='ConvAWS')"),
-        (STANDARDIZED, STANDARDIZED),
-        (NO_AFFINE, NO_AFFINE),
+        slow("", "conv_cfg=dict(type='deconv')"),
+        slow("norm_cfg=dict(type='GN', num_groups=4)", "conv_cfg=dict(type='ConvAWS')"),
+        slow(STANDARDIZED, STANDARDIZED),
+        slow(NO_AFFINE, NO_AFFINE),
     ],
 )
 def test_other_layers_and_inputs_verify(
@@ -300,6 +300,7 @@ def test_a_head_that_takes_a_list_of_maps_is_told(
     assert "decode_head.input_transform 'multiple_select'" in done.error
 
 
+@pytest.mark.slow
 def test_the_stages_one_by_one(
     cli: Cli, small: ModelCard, weights: Path, write: Callable[[str], Path], tmp_path: Path
 ) -> None:

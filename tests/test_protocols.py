@@ -171,6 +171,7 @@ def test_the_mean_iou_is_that_of_the_second_computation(
     assert [iou for iou in score["ious"].values() if iou is not None] == pytest.approx(expected.tolist(), abs=1e-6)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(height=st.integers(20, 150), width=st.integers(20, 150))
 def test_whole_is_what_mmsegmentation_does(small: ModelCard, height: int, width: int) -> None:

@@ -114,6 +114,7 @@ def test_the_manifest_tells_of_both_stages(quantized: Path, small: ModelCard) ->
     assert str(quantized) not in json.dumps(stages(quantized))
 
 
+@pytest.mark.slow
 def test_the_same_inputs_give_the_same_bytes(small: ModelCard, quantized: Path, tmp_path: Path) -> None:
     found = irs(quantized)
     made = tmp_path / "elsewhere" / "int8.xml"
@@ -133,6 +134,7 @@ def test_no_name_is_a_count_of_the_process(quantized: Path) -> None:
     assert int8.keys() - fp32.keys()
 
 
+@pytest.mark.slow
 def test_an_unfolded_pyramid_is_quantized_too(cli: Cli, small: ModelCard, workspace: Path) -> None:
     common = (small.folder, "-o", workspace)
     assert cli("export-onnx", *common, "--no-fold-pyramid").exit_code == 0
@@ -145,6 +147,7 @@ def test_an_unfolded_pyramid_is_quantized_too(cli: Cli, small: ModelCard, worksp
 # When it is made
 
 
+@pytest.mark.slow
 def test_only_what_has_changed_is_done_again(cli: Cli, small: ModelCard, copied: Path, tmp_path: Path) -> None:
     def skipped(*arguments: object) -> list[bool]:
         result = cli("quantize", small.folder, "-o", copied, "--json", *arguments)
@@ -164,6 +167,7 @@ def test_only_what_has_changed_is_done_again(cli: Cli, small: ModelCard, copied:
     assert skipped(*others)[0] is False
 
 
+@pytest.mark.slow
 def test_it_is_quiet_and_shows_its_progress(offline: Run, small: ModelCard, workspace: Path) -> None:
     done = offline("quantize", small.folder, "-o", workspace, *LENIENT, "--progress", "json", cwd=workspace)
     assert done.returncode == 0, done.stderr
@@ -173,6 +177,7 @@ def test_it_is_quiet_and_shows_its_progress(offline: Run, small: ModelCard, work
     assert len(done.stderr.splitlines()) == 4, done.stderr  # two stages begin and end
 
 
+@pytest.mark.slow
 def test_it_goes_where_nothing_but_ascii_can_be_printed(
     small: ModelCard, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +249,7 @@ def test_an_fp32_ir_that_the_last_conversion_did_not_make_is_not_taken(
     )
 
 
+@pytest.mark.slow
 def test_an_int8_ir_of_another_checkpoint_is_not_taken(
     cli: Cli, small: ModelCard, copied: Path, tmp_path: Path
 ) -> None:
@@ -422,6 +428,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_demo_loses_at_most_a_point_of_miou(demo: Path) -> None:
     manifest = json.loads((demo / "public" / "demo" / "manifest.json").read_text())["stages"]
     fp32, int8 = manifest["evaluate-int8"]["result"]["scores"]
@@ -432,6 +439,7 @@ def test_the_demo_loses_at_most_a_point_of_miou(demo: Path) -> None:
     assert "evaluate" not in manifest
 
 
+@pytest.mark.slow
 def test_an_int8_ir_that_saw_pictures_of_another_kind_fails(cli: Cli, demo: Path, tmp_path: Path) -> None:
     """Black ones: by the labels on the card's own pictures, and by mIoU."""
     black = tmp_path / "black"

@@ -16,7 +16,7 @@ import numpy as np
 import openvino
 import pytest
 import torch
-from conftest import Cli, needs_mo
+from conftest import Cli, needs_mo, slow
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -232,8 +232,8 @@ def test_a_picture_that_is_not_as_verify_left_it_is_not_shown(
     "options",
     [
         [],
-        ["--batch", "2", "--input-type", "u8", "--input-layout", "NHWC"],
-        ["--batch", "dynamic", "--input-type", "u8"],
+        slow(["--batch", "2", "--input-type", "u8", "--input-layout", "NHWC"]),
+        slow(["--batch", "dynamic", "--input-type", "u8"]),
     ],
     ids=" ".join,
 )

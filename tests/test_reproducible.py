@@ -10,6 +10,7 @@ from typing import Any
 
 import manifests
 import pytest
+import torch
 
 from pspnet_convert.cards.card import ModelCard
 
@@ -31,7 +32,7 @@ def elsewhere(small: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> Pat
         "LC_ALL": "C",
         "TZ": "Pacific/Auckland",
         "PYTHONHASHSEED": "4",
-        "OMP_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": str(torch.get_num_threads() + 1),
         "ATEN_CPU_CAPABILITY": "default",
         "COLUMNS": "40",
     }

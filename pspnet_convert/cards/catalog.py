@@ -56,6 +56,8 @@ def find_card(model: str = DEFAULT_MODEL) -> ModelCard:
     # Not is_file(): a shell's <(...) is a pipe.
     if (is_there and not path.is_dir()) or path.suffix in (".yml", ".yaml"):
         return load_card(path)
+    if is_there and path.name != model:  # no name: the index need not be read
+        return load_card(path / "model.yml")
     models = {one.name: one for one in published()}
     if model in models:
         return derived_card(models[model])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pspnet_convert import verdict
 from pspnet_convert.files import write_atomically
@@ -13,6 +15,9 @@ from pspnet_convert.report_page import charts, facts
 from pspnet_convert.report_page.samples import most_telling, read_samples
 from pspnet_convert.report_page.words import FILTERS
 from pspnet_convert.verdict import DigestOf
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _PARTS = Path(__file__).parent
 
@@ -29,7 +34,9 @@ def write_report(manifest: ManifestDocument, folder: Path, digest_of: DigestOf, 
             temporary.write_bytes(page)
 
 
-def _render(manifest: ManifestDocument, folder: Path, digest_of: DigestOf) -> str:
+@cache
+def _environment() -> Environment:
+    """Jinja's, which keeps the templates that it has compiled."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -40,11 +47,16 @@ def _render(manifest: ManifestDocument, folder: Path, digest_of: DigestOf) -> st
         lstrip_blocks=True,
     )
     environment.filters.update(FILTERS)
+    return environment
+
+
+def _render(manifest: ManifestDocument, folder: Path, digest_of: DigestOf) -> str:
     script = (_PARTS / "page.js").read_text(encoding="utf-8")
     stages = manifest.stages
     there = verdict.present(stages, folder, digest_of)
     samples = read_samples(manifest, folder, digest_of)
-    return environment.get_template("page.html.j2").render(
+    template = _environment().get_template("page.html.j2")
+    return template.render(
         model=manifest.model,
         tool=manifest.tool,
         stages=stages,

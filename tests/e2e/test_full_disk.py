@@ -130,6 +130,7 @@ def leave(room: int, disk: Path) -> Path:
     return filler
 
 
+@pytest.mark.slow
 # Of the 3.4 MB that a run takes: nothing, and what ends in the ONNX, an IR's .bin, an .xml and the manifest.
 @pytest.mark.parametrize("room", [0, 1_500_000, 2_400_000, 3_350_000, 3_440_000])
 def test_a_run_on_a_full_disk_goes_on_when_there_is_room(

@@ -18,6 +18,7 @@ from make_standin_checkpoint import make_standin
 from pspnet_convert.cards.card import load_card
 from pspnet_convert.cards.catalog import find_card
 
+pytestmark = pytest.mark.slow
 PIECE = 100_000_000
 
 

@@ -27,6 +27,7 @@ from undisturbed import assert_manifest_is_true, assert_undisturbed, digests
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cli import cli as command_line
 
+pytestmark = pytest.mark.slow
 # Seconds that each command may take, at first; cut down to what it is seen to take.
 LONGEST = {"download": 3.0, "export-onnx": 8.0, "to-ir": 4.0, "run": 10.0}
 DRIP = 20_000  # bytes of the checkpoint that come at a time

@@ -13,6 +13,7 @@ from undisturbed import assert_undisturbed
 
 from pspnet_convert.cards.card import ModelCard
 
+pytestmark = pytest.mark.slow
 PHOTO = Path(__file__).parents[2] / "pspnet_convert" / "data" / "samples" / "chelsea.jpg"
 
 
