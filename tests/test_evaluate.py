@@ -229,7 +229,7 @@ def test_a_drop_from_nothing_is_refused(cli: Cli, small: ModelCard, workspace: P
     arguments = ["--dataset", dataset, "--backend", "FP32", "--max-drop", 1]
     result = cli("evaluate", small.folder, "-o", workspace, *arguments)
     assert result.exit_code == 3
-    assert "the card states no figure for protocol crop. Evaluate PyTorch in the same pass" in result.error
+    assert "the card has no figure for protocol crop. Evaluate PyTorch in the same pass" in result.error
 
 
 # Models

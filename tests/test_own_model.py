@@ -490,7 +490,7 @@ def test_a_config_that_is_not_there_is_told(cli: Cli, weights: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("run", "demo", "--config", "a.py", "--checkpoint", "b.pth"), "give one of them"),
+        (("run", "demo", "--config", "a.py", "--checkpoint", "b.pth"), "Give one of them"),
         (("export-onnx", "--config", "a.py"), "--checkpoint FILE"),
         (("to-ir", "--checkpoint", "b.pth"), "--checkpoint is for --config here"),
         (("quantize", "--checkpoint", "b.pth"), "--checkpoint is for --config here"),

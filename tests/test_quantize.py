@@ -323,7 +323,7 @@ def test_segment_takes_the_int8_ir_or_says_how_to_make_it(
 def test_too_little_agreement_fails(cli: Cli, small: ModelCard, copied: Path) -> None:
     result = cli("quantize", small.folder, "-o", copied, "--min-agreement", 1)
     assert result.exit_code == 9
-    assert "of the pixels, 100.00% wanted" in result.error
+    assert "of the pixels, 100.00% required" in result.error
     assert "IR INT8" in result.stdout
 
 
@@ -360,7 +360,7 @@ def test_another_models_answers_fail(small: ModelCard, copied: Path) -> None:
     openvino.save_model(model, str(found["INT8"]), compress_to_fp16=False)
     result = check(found, small, images)
     assert result["verdict"] == "mismatch"
-    assert "of the pixels, 95.00% wanted" in result["faults"][0]
+    assert "of the pixels, 95.00% required" in result["faults"][0]
 
 
 def test_an_ir_of_another_size_breaks_the_contract(small: ModelCard, quantized: Path) -> None:
@@ -449,7 +449,7 @@ def test_an_int8_ir_that_saw_pictures_of_another_kind_fails(cli: Cli, demo: Path
     common = ("quantize", "demo", "-o", folder, "--calibration", black)
     result = cli(*common)
     assert result.exit_code == 9
-    assert "of the pixels, 95.00% wanted" in result.error
+    assert "of the pixels, 95.00% required" in result.error
     result = cli(*common, "--min-agreement", 0, "--max-drop", 1, "--dataset", find_card("demo").folder / "voc")
     assert result.exit_code == 16
     assert "points below IR FP32, 1 allowed" in result.error

@@ -51,6 +51,7 @@ def check_comparable(options: EvaluateOptions, card: ModelCard, subjects: Sequen
     has_reference = stated_figure(card, options.protocol) is not None or subjects[0].name == PYTORCH
     if options.max_drop is not None and not has_reference:
         raise CardError(
-            f"{card.name}: --max-drop has nothing to compare with: the card has no figure for {options.protocol}",
+            f"{card.name}: --max-drop has nothing to compare with: "
+            f"the card has no figure for protocol {options.protocol}",
             "Evaluate PyTorch in the same pass (--backend PyTorch).",
         )
