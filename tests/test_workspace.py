@@ -195,7 +195,7 @@ def test_a_second_process_says_that_it_waits_and_then_goes_on(small: ModelCard, 
         assert not (folder / "standin.pth").exists()
         holder.communicate("")
         assert holder.returncode == 0
-        assert second.wait(timeout=60) == 0
+        assert second.wait(timeout=600) == 0
     finally:
         for process in (holder, second):
             process.kill()
