@@ -36,7 +36,7 @@ class Browser:
         self._session = session
 
     def _call(self, method: str, path: str, data: dict[str, Any] | None = None) -> Any:
-        answer = requests.request(method, f"{self._session}/{path}", json=data, timeout=60)
+        answer = requests.request(method, f"{self._session}/{path}", json=data, timeout=600)
         value = answer.json()["value"]
         assert answer.ok, value
         return value
@@ -98,14 +98,14 @@ def browser() -> Iterator[Browser]:
                 "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
             }
             server = f"http://127.0.0.1:{port}/session"
-            answer = requests.post(server, json={"capabilities": {"alwaysMatch": wanted}}, timeout=60)
+            answer = requests.post(server, json={"capabilities": {"alwaysMatch": wanted}}, timeout=600)
             assert answer.ok, answer.text
             session = f"{server}/{answer.json()['value']['sessionId']}"
             window = Browser(session)
             window.open("about:blank")  # away from the browser's own first page, which asks for things
             window.requested()
             yield window
-            requests.delete(session, timeout=60)
+            requests.delete(session, timeout=600)
         finally:
             process.terminate()
             process.wait()

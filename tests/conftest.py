@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import yaml
 from bundles import unpacked
@@ -57,6 +58,9 @@ if (_worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_set
     _processors = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {_processors[int(_worker.removeprefix("gw")) % len(_processors)]})
 _left_out = 0  # how many slow tests
+# No property fails because the machine is busy.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

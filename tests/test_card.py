@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import Cli
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pspnet_convert.cards.card import ModelCard, load_card
@@ -453,13 +453,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cards")
 
 
-@settings(deadline=None)
 @given(data=VALUES)
 def test_any_data_gives_a_card_or_a_card_error(folder: Path, data: object) -> None:
     card_or_error(folder, yaml.safe_dump(data, allow_unicode=True).encode("utf-8", "surrogatepass"))
 
 
-@settings(deadline=None)
 @given(place=st.sampled_from(places(GOOD)), value=VALUES)
 def test_any_value_in_a_good_card_gives_a_card_or_a_card_error(
     folder: Path, place: tuple[Any, ...], value: object
@@ -498,7 +496,6 @@ TAGGED = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(content=st.binary(max_size=60) | YAMLISH.map(str.encode) | TAGGED.map(str.encode))
 def test_any_bytes_give_a_card_or_a_card_error(folder: Path, content: bytes) -> None:
     card_or_error(folder, content)

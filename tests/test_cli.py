@@ -56,7 +56,7 @@ SAMPLES = Path(__file__).parent.parent / "pspnet_convert" / "data" / "samples"
 def program(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """The program in a process of its own."""
     command = [sys.executable, "-m", "pspnet_convert", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, **options)
 
 
 # Help
@@ -72,7 +72,7 @@ def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
         "finally:\n"
         "    print(*sys.modules, file=sys.stderr)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0
     assert done.stdout
     loaded = set(done.stderr.split())
@@ -335,7 +335,7 @@ def test_an_interrupt_is_one_line_and_exit_130_or_143(
     tmp_path: Path, number: signal.Signals, code: int, options: list[str]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.settimeout(60)
+        silent.settimeout(600)
         card = write_small_card(tmp_path / "card")
         source = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         command = [sys.executable, "-m", "pspnet_convert", "download", str(card), "--source", source]
@@ -350,7 +350,7 @@ def test_an_interrupt_is_one_line_and_exit_130_or_143(
         try:
             connection, _ = silent.accept()  # it waits for an answer now
             process.send_signal(number)
-            stdout, stderr = process.communicate(timeout=60)
+            stdout, stderr = process.communicate(timeout=600)
             connection.close()
         finally:
             process.kill()

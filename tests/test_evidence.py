@@ -55,19 +55,24 @@ def test_two_images_of_one_name_are_told_apart(cli: Cli, small: ModelCard, works
     assert result.json()["stages"][0]["result"]["inputs"] == ["sheet", "photo.png", "photo.png-2"]
 
 
-@pytest.fixture
-def elsewhere(small: ModelCard, workspace: Path) -> Path:
-    """A folder with right and wrong models of the small network: right.onnx, right.xml, half.xml, swapped.xml."""
-    folder = workspace / "elsewhere"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def right_and_wrong(small: ModelCard, small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with models of the small network: right.onnx, right.xml, half.xml, swapped.xml. Read only."""
+    folder = tmp_path_factory.mktemp("elsewhere")
     right = folder / "right.onnx"
-    shutil.copy(workspace / "public" / "small-standin" / "small-standin.onnx", right)
+    shutil.copy(small_run / "public" / "small-standin" / "small-standin.onnx", right)
     swapped = Fault("swapped", "IR FP32", preprocessing={"color_order": "BGR"})
     for name, fault in [("right", Fault("none", "IR FP32")), ("half", Fault("none", "IR FP16")), ("swapped", swapped)]:
         made = make(fault, small, right, folder)
         for suffix in (".xml", ".bin"):
             made.with_suffix(suffix).rename(folder / f"{name}{suffix}")
     return folder
+
+
+@pytest.fixture
+def elsewhere(right_and_wrong: Path, workspace: Path) -> Path:
+    """A copy of these models, to break."""
+    return shutil.copytree(right_and_wrong, workspace / "elsewhere")
 
 
 def test_files_from_elsewhere_are_compared_and_the_manifest_stays(

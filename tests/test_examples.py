@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import Cli
+from conftest import Cli, slow
 from PIL import Image
 
 from pspnet_convert.cards.catalog import find_card
@@ -76,8 +76,8 @@ def test_a_job_keeps_what_its_commands_write(path: Path) -> None:
     "options",
     [
         [],
-        ["--batch", "2", "--input-type", "u8", "--input-layout", "NHWC"],
-        ["--batch", "dynamic", "--input-type", "u8"],
+        slow(["--batch", "2", "--input-type", "u8", "--input-layout", "NHWC"]),
+        slow(["--batch", "dynamic", "--input-type", "u8"]),
     ],
     ids=" ".join,
 )

@@ -682,7 +682,7 @@ def test_interrupted_run_keeps_what_it_has(server, target, progress):
 # For any size, any leftover, any breaks
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(size=st.integers(1, 300_000), fractions=st.lists(st.floats(0, 1), max_size=6), has_part=st.booleans())
 def test_each_byte_comes_once_and_the_file_is_right(server, size, fractions, has_part):
     body = random.Random(size).randbytes(size)
@@ -699,7 +699,7 @@ def test_each_byte_comes_once_and_the_file_is_right(server, size, fractions, has
     assert len(server.seen) == len(cuts) + 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     script=st.lists(
         st.builds(

@@ -338,7 +338,7 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
             _use_new_zipfile_serialization=False,
         ),
     ]
-    done = subprocess.run([sys.executable, "-c", MEASURE, *files], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", MEASURE, *files], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     outcomes = [line.split() for line in done.stdout.splitlines()]
     assert [outcome for outcome, _ in outcomes] == ["refused"] * len(files)

@@ -127,7 +127,7 @@ def test_the_bomb_is_refused_for_its_size_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow's, on damaged EXIF
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     form=st.sampled_from(["PNG", "JPEG", "TIFF", "WEBP"]),
     changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=8),
@@ -171,7 +171,6 @@ def test_exif_that_pillow_cannot_write_again_is_an_image_error(tmp_path: Path) -
 # Fitting
 
 
-@settings(deadline=None)
 @given(rows=SIDES, columns=SIDES, height=MODEL_SIDES, width=MODEL_SIDES)
 def test_a_picture_of_any_size_fills_the_model_one_way_and_keeps_its_aspect(
     card_input: Input, rows: int, columns: int, height: int, width: int
@@ -193,7 +192,6 @@ def test_a_picture_of_any_size_fills_the_model_one_way_and_keeps_its_aspect(
     assert (fitted.image[~inside] == MEAN).all()
 
 
-@settings(deadline=None)
 @given(rows=SIDES, columns=SIDES, height=MODEL_SIDES, width=MODEL_SIDES)
 def test_crop_gives_just_what_the_picture_covers(
     card_input: Input, rows: int, columns: int, height: int, width: int

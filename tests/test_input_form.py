@@ -195,7 +195,7 @@ def network(small: ModelCard) -> PSPNet:
     return build_network(small, load_checkpoint(small.folder / small.checkpoint.name, small))
 
 
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=8)
 @given(
     batch=st.sampled_from([DYNAMIC, 1, 2, 3, 4]),
     count=st.integers(1, 4),

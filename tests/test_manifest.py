@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from conftest import Cli, Result, needs_mo
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -257,7 +257,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(stages=JSON, number=st.just(MANIFEST_VERSION) | JSON)
 def test_any_json_is_stages_or_none(
     tmp_path_factory: pytest.TempPathFactory, small: ModelCard, stages: object, number: object

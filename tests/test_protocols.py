@@ -172,7 +172,7 @@ def test_the_mean_iou_is_that_of_the_second_computation(
 
 
 @pytest.mark.slow
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(height=st.integers(20, 150), width=st.integers(20, 150))
 def test_whole_is_what_mmsegmentation_does(small: ModelCard, height: int, width: int) -> None:
     """Its own image rescaling, its own network in its own test mode, its own way back to the original size."""

@@ -45,7 +45,6 @@ def test_pooling_rows_average_and_every_cell_is_used(cells: int, bins: int) -> N
     assert (matrix.sum(axis=0) > 0).all()
 
 
-@settings(deadline=None)
 @given(height=st.integers(1, 40), width=st.integers(1, 40), bins=st.integers(1, 8), seed=seeds)
 def test_matrix_pools_equal_torchs_adaptive_pool(height: int, width: int, bins: int, seed: int) -> None:
     values = random(seed, 2, 3, height, width)
@@ -82,7 +81,7 @@ def of_type(kind: str | None) -> dict[str, Any] | None:
     return None if kind is None else {"type": kind}
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     height=sides,
     width=sides,

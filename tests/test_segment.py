@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Cli
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as Pillow
@@ -228,7 +228,6 @@ def test_the_legend_lists_every_class_that_occurs_in_its_colour(small: ModelCard
     assert len(one.shares) == 5
 
 
-@settings(deadline=None)
 @given(width=st.integers(1, 160), height=st.integers(1, 160))
 def test_padding_never_shows(
     small: ModelCard, tmp_path_factory: pytest.TempPathFactory, width: int, height: int
@@ -244,7 +243,6 @@ def test_padding_never_shows(
     assert read(one.labels).shape == (height, width)
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 1000), rows=st.integers(1, 40), columns=st.integers(1, 40))
 def test_a_palette_picture_keeps_the_numbers_and_shows_the_colours(
     small: ModelCard, seed: int, rows: int, columns: int
