@@ -128,7 +128,7 @@ def verification_table(result: VerifyResult) -> Table:
 
 
 def int8_table(result: VerifyInt8Result) -> Table:
-    """Answers, size and speed of the INT8 IR beside the FP32 one's; `result` as int8_check.check_int8 gives it."""
+    """Answers, size and speed of the INT8 IR next to the FP32 IR's."""
     from rich.table import Table
 
     table = Table("model", "precision", title=f"On: {', '.join(result.inputs)}", title_justify="left")
@@ -152,7 +152,7 @@ def int8_table(result: VerifyInt8Result) -> Table:
 
 
 def evaluation_table(result: EvaluateResult) -> Table:
-    """`result` as evaluate.Evaluation gives it."""
+    """The figures of an evaluation, a row a model."""
     from rich.table import Table
 
     seen = f"{result.images} of {result.listed} images"
@@ -173,7 +173,7 @@ def evaluation_table(result: EvaluateResult) -> Table:
 
 
 def class_table(result: EvaluateResult) -> Table:
-    """The IoU of each class, a column a model; `result` as evaluate.Evaluation gives it."""
+    """The IoU of each class, a column a model."""
     from rich.table import Table
 
     table = Table("class")

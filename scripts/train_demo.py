@@ -30,8 +30,9 @@ from pspnet_convert.cards.card import Input, load_card
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.commands.evaluate.chunks import Chunk, ChunkSettings, Tally, run_locally
 from pspnet_convert.commands.evaluate.dataset import read_split
-from pspnet_convert.commands.evaluate.figures import Score, evaluation
+from pspnet_convert.commands.evaluate.figures import evaluation
 from pspnet_convert.commands.evaluate.labelling import PYTORCH
+from pspnet_convert.manifest_fields import Score
 from pspnet_convert.pytorch.network import PSPNet, build_segmentor
 from pspnet_convert.runtimes.model_file import ModelFile
 

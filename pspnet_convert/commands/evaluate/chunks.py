@@ -18,6 +18,7 @@ from pspnet_convert.commands.evaluate.labelling import Labeller, Labels, open_la
 from pspnet_convert.commands.evaluate.miou import Confusion, confusion
 from pspnet_convert.commands.evaluate.protocols import PROTOCOLS, Sample
 from pspnet_convert.errors import ArtifactError, ConvertError, DatasetError, ImageError
+from pspnet_convert.manifest_fields import Protocol
 from pspnet_convert.runtimes.images import mean_colour
 from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.runtimes.model_file import ModelFile
@@ -31,7 +32,7 @@ class ChunkSettings:
 
     card: ModelCard
     shape: ImageShape
-    protocol: str
+    protocol: Protocol
     skip_bad: bool
     form: InputForm = PLAIN
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -15,44 +13,10 @@ from pspnet_convert.commands.evaluate.labelling import PYTORCH
 from pspnet_convert.commands.evaluate.miou import ious, mean_iou, pixel_accuracy
 from pspnet_convert.commands.evaluate.partials import Partials
 from pspnet_convert.errors import DatasetError
+from pspnet_convert.manifest_fields import EvaluateResult, Score
 from pspnet_convert.runtimes.model_file import ModelFile
 
 CHUNK = 32  # images: half a minute for a full-size model, which is all that an interrupt can lose
-
-
-@dataclass(frozen=True)
-class Score:
-    """One model's figures, in per cent. `ious`: by class; None for a class that does not occur.
-
-    `drop`: points of mean IoU below the evaluation's reference; None without a reference.
-    """
-
-    backend: str
-    mean_iou: float
-    pixel_accuracy: float
-    ious: Mapping[str, float | None]
-    drop: float | None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """`images`: the number counted, of `listed` in the split. `stated`: the card's figure for this protocol, if any.
-
-    `reference`: what drops are measured against: PyTorch if it was in the same pass, else the card's figure, if any.
-    """
-
-    protocol: str
-    listed: int
-    images: int
-    skipped: Mapping[str, str]
-    unknown: Mapping[str, int]
-    stated: float | None
-    reference: str | None
-    scores: Sequence[Score]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
 
 
 def count(
@@ -94,7 +58,7 @@ def count(
     return total
 
 
-def evaluation(settings: ChunkSettings, listed: int, entries: int, total: Tally) -> Evaluation:
+def evaluation(settings: ChunkSettings, listed: int, entries: int, total: Tally) -> EvaluateResult:
     """The figures of `entries` images, of the `listed` in the split; DatasetError if no pixel counts."""
     if not all(counts.any() for counts in total.confusions.values()):
         first = next(iter(total.skipped.values()), "all pixels are labelled 255")
@@ -106,16 +70,25 @@ def evaluation(settings: ChunkSettings, listed: int, entries: int, total: Tally)
     against = PYTORCH if PYTORCH in means else "the card" if stated is not None else None
     scores = [
         Score(
-            name,
-            means[name],
-            pixel_accuracy(counts),
-            {label: None if np.isnan(iou) else float(iou) for label, iou in zip(names, ious(counts))},
-            None if reference is None else reference - means[name],
+            backend=name,
+            mean_iou=means[name],
+            pixel_accuracy=pixel_accuracy(counts),
+            ious={label: None if np.isnan(iou) else float(iou) for label, iou in zip(names, ious(counts))},
+            drop=None if reference is None else reference - means[name],
         )
         for name, counts in total.confusions.items()
     ]
     images = entries - len(total.skipped)
-    return Evaluation(settings.protocol, listed, images, total.skipped, total.unknown, stated, against, scores)
+    return EvaluateResult(
+        protocol=settings.protocol,
+        listed=listed,
+        images=images,
+        skipped=total.skipped,
+        unknown=total.unknown,
+        stated=stated,
+        reference=against,
+        scores=scores,
+    )
 
 
 def _means_so_far(total: Tally, chunk: Tally) -> str:

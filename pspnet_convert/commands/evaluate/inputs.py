@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.commands.evaluate.dataset import Entry
@@ -12,15 +13,16 @@ from pspnet_convert.commands.evaluate.labelling import PYTORCH
 from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.commands.evaluate.protocols import PROTOCOLS
 from pspnet_convert.errors import CardError, DatasetError
+from pspnet_convert.manifest_fields import Protocol
 from pspnet_convert.runtimes.model_file import ModelFile
 
 log = logging.getLogger(__name__)
 
 
-def find_protocol(options: EvaluateOptions, card: ModelCard) -> str:
+def find_protocol(options: EvaluateOptions, card: ModelCard) -> Protocol:
     """The user's protocol; else that of the card's first figure with one of PROTOCOLS; else `crop`."""
     known = (figure.protocol for figure in card.accuracy if figure.protocol in PROTOCOLS)
-    return options.protocol or next(known, "crop")
+    return cast(Protocol, options.protocol or next(known, "crop"))
 
 
 def find_dataset(options: EvaluateOptions, card: ModelCard) -> Path:

@@ -92,11 +92,12 @@ def _records(job: Job, subject: ModelFile) -> list[dict[str, Any]]:
 def _measure(
     job: Job, asked: EvaluateOptions, subjects: Sequence[ModelFile], listed: Sequence[Entry], partials: Partials
 ) -> dict[str, Any]:
-    settings = ChunkSettings(job.card, job.exported_shape(), asked.protocol or "", asked.skip_bad, job.input_form())
+    protocol = inputs.find_protocol(asked, job.card)
+    settings = ChunkSettings(job.card, job.exported_shape(), protocol, asked.skip_bad, job.input_form())
     entries = listed[: asked.limit]
     over = run_locally if asked.ray is None else run_on_ray(asked.ray)
     with steps(job.progress, len(entries), "evaluating", stage="evaluate"):
         total = count(settings, subjects, entries, partials, over, job.progress.advance)
     result = evaluation(settings, len(listed), len(entries), total)
     partials.remove()
-    return result.as_dict()
+    return result.model_dump(mode="json")
