@@ -195,6 +195,7 @@ def network(small: ModelCard) -> PSPNet:
     return build_network(small, load_checkpoint(small.folder / small.checkpoint.name, small))
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(
     batch=st.sampled_from([DYNAMIC, 1, 2, 3, 4]),
