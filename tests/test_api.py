@@ -41,7 +41,7 @@ def test_each_command_is_a_function_with_the_options_of_the_command_line(name: s
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_an_option_is_called_as_on_the_command_line(name: str) -> None:
+def test_an_option_has_the_name_that_the_command_line_gives_it(name: str) -> None:
     for parameter in COMMANDS[name].params:
         if isinstance(parameter, click.Option) and parameter.name not in ("as_json", "debug"):
             flags = {flag.lstrip("-").replace("-", "_") for flag in parameter.opts}
@@ -64,7 +64,7 @@ def test_run_gives_the_verdict_the_stages_and_their_files(small: ModelCard, tmp_
     assert [row.backend for row in result.stages["verify"].result.comparisons] == ["ONNX", "IR FP16"]
 
 
-def test_what_the_command_line_did_is_done_for_the_api_too(small: ModelCard, workspace: Path) -> None:
+def test_the_api_skips_what_the_command_line_did(small: ModelCard, workspace: Path) -> None:
     result = pc.run(small.folder, output_dir=str(workspace))
     assert [outcome.skipped for outcome in result.outcomes] == [True] * 4
     assert pc.report(small, output_dir=workspace) == result.paths.report

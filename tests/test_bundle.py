@@ -32,14 +32,14 @@ def folder(workspace: Path) -> Path:
 # The archive
 
 
-def test_it_holds_the_irs_and_all_that_tells_of_them(small_bundle: Mapping[str, bytes], small_run: Path) -> None:
+def test_it_holds_the_irs_and_the_files_that_describe_them(small_bundle: Mapping[str, bytes], small_run: Path) -> None:
     assert list(small_bundle) == sorted([*IRS, *TEXTS, LICENCE])
     for name in [*IRS, "manifest.json", "report.html"]:
         assert small_bundle[name] == (small_run / "public" / "small-standin" / name).read_bytes()
     assert small_bundle[LICENCE] == (shipped("licenses") / LICENCE).read_bytes()
 
 
-def test_the_same_files_are_the_same_bytes_wherever_they_lie(
+def test_the_same_files_give_the_same_archive_from_any_folder(
     cli: Cli, small: ModelCard, workspace: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ["bundle", small.folder, "--output-dir"]
@@ -60,7 +60,7 @@ def test_the_same_files_are_the_same_bytes_wherever_they_lie(
     assert Path("first.tar.gz").read_bytes()[3:8] == bytes(5)  # gzip: no flags, hence no name, and no time
 
 
-def test_json_tells_what_was_packed(cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path) -> None:
+def test_json_lists_what_was_packed(cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path) -> None:
     target = tmp_path / "new" / "m.tar.gz"
     result = cli("bundle", small.folder, "--output-dir", workspace, "-o", target, "--json", "--progress", "none")
     packed = target.read_bytes()
@@ -98,7 +98,7 @@ def let_out(cli: Cli, small: ModelCard, workspace: Path) -> dict[str, bytes]:
     return unpacked(target)
 
 
-def test_what_was_never_verified_needs_to_be_asked_for(
+def test_unverified_models_are_packed_only_on_request(
     cli: Cli, small: ModelCard, workspace: Path, folder: Path
 ) -> None:
     with manifests.changed(folder) as data:
@@ -108,7 +108,7 @@ def test_what_was_never_verified_needs_to_be_asked_for(
 
 
 @pytest.mark.parametrize(("verdict", "words"), [("mismatch", "Do not ship it"), ("inconclusive", "prove little")])
-def test_a_verification_that_was_no_pass_is_told(
+def test_models_that_did_not_pass_are_packed_only_on_request(
     cli: Cli, small: ModelCard, workspace: Path, folder: Path, verdict: str, words: str
 ) -> None:
     with manifests.changed(folder) as data:
@@ -128,7 +128,7 @@ def test_a_verification_of_other_files_counts_for_nothing(
 
 @pytest.mark.parametrize("damage", ["changed", "deleted"])
 @pytest.mark.parametrize("option", [[], ["--allow-unverified"]])
-def test_an_ir_that_is_not_the_manifests_never_goes_out(
+def test_an_ir_that_is_not_the_manifests_is_never_packed(
     cli: Cli, small: ModelCard, workspace: Path, folder: Path, damage: str, option: list[str]
 ) -> None:
     if damage == "deleted":
@@ -146,7 +146,7 @@ def with_int8(quantized: Path, tmp_path: Path) -> Path:
     return shutil.copytree(quantized, tmp_path / "with_int8")
 
 
-def test_an_int8_ir_goes_out_with_the_others(cli: Cli, small: ModelCard, with_int8: Path) -> None:
+def test_an_int8_ir_is_packed_with_the_others(cli: Cli, small: ModelCard, with_int8: Path) -> None:
     target = with_int8 / "m.tar.gz"
     result = cli("bundle", small.folder, "--output-dir", with_int8, "-o", target)
     assert result.exit_code == 0, result.stderr
@@ -173,7 +173,7 @@ def test_an_int8_ir_goes_out_with_the_others(cli: Cli, small: ModelCard, with_in
         (lambda stages: stages.pop("verify"), "The converted models were not compared"),
     ],
 )
-def test_an_int8_ir_that_is_not_verified_holds_all_back(
+def test_an_unverified_int8_ir_stops_the_bundle(
     cli: Cli, small: ModelCard, with_int8: Path, change: Callable[[Any], object], words: str
 ) -> None:
     with manifests.changed(with_int8 / "public" / "small-standin") as data:
@@ -197,7 +197,7 @@ def test_an_int8_ir_of_an_earlier_checkpoint_is_not_verified(
 
 
 @pytest.mark.slow
-def test_a_card_that_has_changed_since_the_conversion_does_not_go_out(
+def test_a_card_that_has_changed_since_the_conversion_is_not_packed(
     cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path
 ) -> None:
     data = small.model_dump(mode="json", exclude_none=True)
@@ -284,7 +284,7 @@ def test_a_pipe_is_not_replaced_by_a_plot(cli: Cli, small: ModelCard, workspace:
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm here")
-def test_a_file_system_below_the_devices_is_one_as_any(cli: Cli, small: ModelCard, workspace: Path) -> None:
+def test_a_file_system_under_dev_can_be_written(cli: Cli, small: ModelCard, workspace: Path) -> None:
     with TemporaryDirectory(dir="/dev/shm") as folder:
         target = Path(folder) / "m.tar.gz"
         result = cli("bundle", small.folder, "--output-dir", workspace, "-o", target)
@@ -292,7 +292,7 @@ def test_a_file_system_below_the_devices_is_one_as_any(cli: Cli, small: ModelCar
         assert sorted(unpacked(target)) == sorted([*IRS, *TEXTS, LICENCE])
 
 
-def test_a_licence_text_that_is_nowhere_is_asked_for(
+def test_a_missing_licence_text_is_asked_for(
     cli: Cli, small: ModelCard, workspace: Path, folder: Path, tmp_path: Path
 ) -> None:
     own = {"name": "Own", "file": "OWN.txt"}
@@ -308,7 +308,7 @@ def test_a_licence_text_that_is_nowhere_is_asked_for(
     assert unpacked(tmp_path / "own.tar.gz")["OWN.txt"] == b"Do as you like."
 
 
-def test_a_place_that_cannot_be_written_is_told(cli: Cli, small: ModelCard, workspace: Path) -> None:
+def test_a_place_that_cannot_be_written_is_an_error(cli: Cli, small: ModelCard, workspace: Path) -> None:
     (workspace / "file").touch()
     result = cli("bundle", small.folder, "--output-dir", workspace, "-o", workspace / "file" / "m.tar.gz")
     assert result.exit_code == 12

@@ -152,7 +152,7 @@ def put(data: Any, place: str, value: Any) -> None:
         data[last] = value
 
 
-def test_the_card_that_the_faults_are_put_into_is_good(cli: Cli, data: dict[str, Any], tmp_path: Path) -> None:
+def test_the_card_without_a_fault_is_accepted(cli: Cli, data: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "model.yml"
     path.write_text(yaml.safe_dump(data), encoding="utf-8")
     result = cli("info", path, "--json")
@@ -297,7 +297,7 @@ def test_each_fault_is_named_with_its_place(
     assert words in refused(data)
 
 
-def test_a_misspelt_key_is_told_as_such_and_not_as_a_missing_one(
+def test_a_misspelt_key_is_reported_as_unknown_and_not_as_missing(
     refused: Callable[[Any], str], data: dict[str, Any]
 ) -> None:
     data["input"]["colour_order"] = data["input"].pop("color_order")
@@ -345,7 +345,7 @@ def test_further_faults_are_counted(refused: Callable[[Any], str], data: dict[st
         ("#" * (MAX_CARD_BYTES + 1), f"is too large for a card (more than {MAX_CARD_BYTES} bytes)"),
     ],
 )
-def test_a_file_that_is_no_card_is_called_what_it_is(
+def test_a_file_that_is_no_card_is_refused_with_the_reason(
     refused: Callable[[Any], str], content: object, words: str
 ) -> None:
     assert words in refused(content)
@@ -384,7 +384,7 @@ def test_a_card_without_an_end(cli: Cli) -> None:
     assert "/dev/zero: is too large for a card" in result.error
 
 
-def test_texts_of_any_language_are_texts(cli: Cli, data: dict[str, Any], tmp_path: Path) -> None:
+def test_texts_may_be_in_any_language(cli: Cli, data: dict[str, Any], tmp_path: Path) -> None:
     data["description"] = "Größe, 写真\u3000と\u00a0🐈,\nin\ttwo lines"
     path = tmp_path / "model.yml"
     path.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
@@ -398,7 +398,7 @@ def test_a_card_that_is_a_folder(cli: Cli, tmp_path: Path) -> None:
     assert "cannot be read: [Errno 21] Is a directory" in result.error
 
 
-def test_what_a_card_says_is_printed_as_it_stands(cli: Cli, data: dict[str, Any], tmp_path: Path) -> None:
+def test_a_cards_texts_are_printed_unchanged(cli: Cli, data: dict[str, Any], tmp_path: Path) -> None:
     # Rich would take these for markup and emoji, and choke on the first.
     data["description"] = "[/red] [bold]fast[/bold] :cat:"
     path = tmp_path / "model.yml"

@@ -70,7 +70,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest(cli: Cli, typed: str, mean
     )
 
 
-def test_a_name_like_none_gets_the_way_to_the_names_alone(cli: Cli) -> None:
+def test_a_name_unlike_any_other_gets_no_suggestion(cli: Cli) -> None:
     result = cli("info", "xyz")
     assert result.exit_code == 3
     assert (
@@ -139,7 +139,7 @@ def test_list_is_filtered(cli: Cli, filters: list[str], count: int) -> None:
         assert all(value.casefold() in text for text in texts)
 
 
-def test_list_says_where_nothing_fits(cli: Cli) -> None:
+def test_list_says_that_nothing_fits(cli: Cli) -> None:
     result = cli("list", "--search", "segformer", "--json")
     assert (result.exit_code, result.json()) == (0, [])
     assert result.stderr == "no model fits; list without filters shows all\n"
@@ -155,7 +155,7 @@ def test_list_needs_neither_torch_nor_mmsegmentation(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-def test_a_misspelt_path_is_called_a_path(cli: Cli, tmp_path: Path) -> None:
+def test_a_misspelt_path_is_taken_for_a_path(cli: Cli, tmp_path: Path) -> None:
     result = cli("info", tmp_path / "modle.yml")
     assert result.exit_code == 3
     assert f"{tmp_path / 'modle.yml'}: cannot be read" in result.error

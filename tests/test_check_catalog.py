@@ -49,7 +49,7 @@ def test_one_model_of_each_kind_converts_and_verifies(results: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_has_passed_is_not_done_again_and_the_page_has_it(results: Path, tmp_path: Path) -> None:
+def test_a_model_that_passed_is_not_checked_again_and_is_on_the_page(results: Path, tmp_path: Path) -> None:
     kept = Path(shutil.copy(results, tmp_path))
     page = tmp_path / "page.md"
     # Were one of them done again, it would fail: there is no such folder.
@@ -66,7 +66,7 @@ def test_what_has_passed_is_not_done_again_and_the_page_has_it(results: Path, tm
     assert "of other tools" in run("--small", "--json", kept).stderr
 
 
-def test_a_model_that_fails_is_told_and_the_next_one_is_checked(tmp_path: Path) -> None:
+def test_a_model_that_fails_is_reported_and_the_next_one_is_checked(tmp_path: Path) -> None:
     names = ["mobilenet-v2-d8_pspnet_4xb2-80k_cityscapes-512x1024", "pspnet_r18-d8_4xb2-80k_cityscapes-769x769"]
     done = run(*names, "-o", tmp_path / "no such folder")
     assert done.returncode == 1

@@ -64,7 +64,7 @@ def test_a_pickle_that_calls_os_system_is_refused_by_name_and_not_run(
     assert not marker.exists()
 
 
-def test_getattr_in_a_log_buffer_is_no_way_out(export: Callable[[Path], Any], tmp_path: Path) -> None:
+def test_getattr_in_a_log_buffer_is_not_called(export: Callable[[Path], Any], tmp_path: Path) -> None:
     class Sneaky:
         def __reduce__(self) -> Any:
             return getattr, (OrderedDict, "fromkeys")
@@ -85,7 +85,7 @@ def test_getattr_in_a_log_buffer_is_no_way_out(export: Callable[[Path], Any], tm
         (b"\x80\x02}q\x00.", "damaged"),
     ],
 )
-def test_what_is_no_checkpoint_is_called_what_it_is(
+def test_a_file_that_is_no_checkpoint_is_refused_with_the_reason(
     export: Callable[[Path], Any], tmp_path: Path, data: bytes, words: str
 ) -> None:
     path = tmp_path / "other.pth"

@@ -385,13 +385,13 @@ def test_the_interrupt_of_any_stage_is_exit_130(cli: Cli, monkeypatch: pytest.Mo
 # Workspaces that earlier runs left
 
 
-def test_an_ir_that_an_earlier_run_left_is_not_this_runs(cli: Cli, small: ModelCard, workspace: Path) -> None:
+def test_an_ir_of_an_earlier_run_is_not_taken_for_this_runs(cli: Cli, small: ModelCard, workspace: Path) -> None:
     arguments = ["--input-shape", "1,3,40,48", "--precision", "FP16"]
     result = cli("run", small.folder, "-o", workspace, *arguments)
     assert result.exit_code == 0, result.stderr
 
 
-def test_force_where_a_folder_lies_under_the_checkpoints_name(cli: Cli, small: ModelCard, tmp_path: Path) -> None:
+def test_force_does_not_replace_a_folder_with_the_checkpoints_name(cli: Cli, small: ModelCard, tmp_path: Path) -> None:
     (tmp_path / "public" / small.name / small.checkpoint.name).mkdir(parents=True)
     result = cli("download", small.folder, "-o", tmp_path, "--force")
     assert result.exit_code == 12
@@ -405,7 +405,7 @@ def test_the_module_runs_as_the_program_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["\x1b[2J.yml", "a\nb.yml", "\udcff.yml", "\u202e.yml"])
-def test_what_rules_a_terminal_is_escaped_in_errors(cli: Cli, name: str) -> None:
+def test_control_characters_are_escaped_in_errors(cli: Cli, name: str) -> None:
     result = cli("info", name, "--json")
     assert result.exit_code == 3
     assert result.error.isprintable()

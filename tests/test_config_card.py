@@ -46,14 +46,14 @@ def test_the_input_is_the_crop_normalised_as_the_preprocessor_does_it() -> None:
         ({"rgb_to_bgr": True}, "RGB", (0, 0, 0), (1, 1, 1)),
     ],
 )
-def test_channels_are_turned_only_where_the_preprocessor_turns_them(
+def test_channels_are_reversed_only_if_the_preprocessor_reverses_them(
     preprocessor: dict[str, Any], order: str, mean: tuple[int, ...], scale: tuple[int, ...]
 ) -> None:
     found = config_card.input_of(config(model={"data_preprocessor": preprocessor}))
     assert (found.color_order, found.mean, found.scale) == (order, mean, scale)
 
 
-def test_one_side_stands_for_both_and_the_preprocessors_size_for_a_missing_crop_size() -> None:
+def test_one_side_means_a_square_and_the_preprocessors_size_replaces_a_missing_crop_size() -> None:
     assert config_card.input_of(config(crop_size=64)).shape == (1, 3, 64, 64)
     preprocessor = {"data_preprocessor": {**PREPROCESSOR, "size": (16, 24)}}
     assert config_card.input_of(config(crop_size=None, model=preprocessor)).shape == (1, 3, 16, 24)
@@ -134,7 +134,7 @@ def test_names_and_colours_that_do_not_fit(names: list[str], palette: list[list[
     assert words in caught.value.what
 
 
-def test_a_config_that_does_not_run_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_config_that_does_not_run_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "broken.py"
     path.write_text("model = dict(\n", encoding="utf-8")
     with pytest.raises(CardError, match=r"broken\.py: cannot be read as a config"):

@@ -89,9 +89,7 @@ def test_a_palette_in_another_order_is_read_by_colour(
     assert unknown == 0
 
 
-def test_255_does_not_count_though_the_palette_has_it_black(
-    small: ModelCard, tmp_path: Path, labels: voc.Bytes
-) -> None:
+def test_255_is_left_out_though_it_is_black_in_the_palette(small: ModelCard, tmp_path: Path, labels: voc.Bytes) -> None:
     picture = Pillow.fromarray(labels)
     palette = np.zeros((256, 3), np.uint8)
     palette[:5] = small.palette
@@ -255,7 +253,7 @@ def test_the_table_names_what_was_skipped_and_left_out(
         (b"000\n001\n000\n", "val.txt: lists '000' more than once"),
     ],
 )
-def test_a_list_that_is_none(
+def test_an_unusable_list_of_images(
     cli: Cli, small: ModelCard, workspace: Path, folder: Path, content: bytes | None, words: str
 ) -> None:
     if content is None:
@@ -273,7 +271,7 @@ def test_another_split(cli: Cli, small: ModelCard, workspace: Path, folder: Path
     assert cli("evaluate", small.folder, "-o", workspace, *arguments).json()["result"]["images"] == 1
 
 
-def test_a_model_without_a_dataset_wants_one(cli: Cli, small: ModelCard, workspace: Path) -> None:
+def test_a_model_without_a_dataset_asks_for_one(cli: Cli, small: ModelCard, workspace: Path) -> None:
     result = cli("evaluate", small.folder, "-o", workspace)
     assert result.exit_code == 15
     assert "small-standin comes with no data set. Give one with --dataset" in result.error

@@ -71,7 +71,7 @@ def test_the_checkpoint_agrees_with_the_card_and_holds_nothing_else(card: ModelC
         assert tensor.dtype in (torch.float32, torch.int64)  # int64: BatchNorm's num_batches_tracked
 
 
-def test_every_listed_image_has_its_two_files_and_no_other_lies_there(card: ModelCard) -> None:
+def test_every_listed_image_has_its_two_files_and_there_are_no_others(card: ModelCard) -> None:
     names = names_of(card)
     folder = card.folder / str(card.dataset)
     assert len(names) == len(set(names)) >= 24

@@ -115,7 +115,7 @@ def test_a_file_list_that_is_missing_provides_nothing(site: Path) -> None:
     assert providers("mmsegmentation") == ("mmsegmentation",)
 
 
-def test_here_packages_give_what_their_distributions_names_give() -> None:
+def test_in_this_environment_packages_and_their_distributions_names_give_the_same() -> None:
     named = ("torch", "mmsegmentation", "mmengine", "mmcv", "mmcv-lite", "onedl-mmsegmentation", "onedl-mmengine")
     named += ("onedl-mmcv", "numpy", "openvino", "pillow", "opencv-python", "opencv-python-headless", "onnx-ir")
     by_name = {}

@@ -129,7 +129,7 @@ def test_what_has_not_changed_is_not_measured_again(cli: Cli, small: ModelCard, 
     assert changed["skipped"] is False
 
 
-def test_another_figure_of_the_card_is_measured_from(
+def test_a_changed_figure_of_the_card_is_used(
     cli: Cli, small: ModelCard, workspace: Path, dataset: Path, tmp_path: Path
 ) -> None:
     data = yaml.safe_load((small.folder / "model.yml").read_text())
@@ -162,7 +162,9 @@ def test_without_a_protocol_it_is_what_the_help_says(
     assert "that of the card's first figure taken by one of these, else crop" in told
 
 
-def test_a_list_that_has_grown_is_told_of(cli: Cli, small: ModelCard, workspace: Path, dataset: Path) -> None:
+def test_a_longer_list_is_noticed_in_a_limited_evaluation(
+    cli: Cli, small: ModelCard, workspace: Path, dataset: Path
+) -> None:
     copy = shutil.copytree(dataset, workspace / "voc")
     arguments = ["--dataset", copy, "--backend", "ONNX", "--limit", 2, "--json"]
     assert cli("evaluate", small.folder, "-o", workspace, *arguments).json()["result"]["listed"] == 4
@@ -225,7 +227,9 @@ def test_without_pytorch_the_drop_is_from_the_cards_figure(
     assert cli(*arguments).exit_code == 0
 
 
-def test_a_drop_from_nothing_is_refused(cli: Cli, small: ModelCard, workspace: Path, dataset: Path) -> None:
+def test_a_drop_without_a_figure_to_compare_with_is_refused(
+    cli: Cli, small: ModelCard, workspace: Path, dataset: Path
+) -> None:
     arguments = ["--dataset", dataset, "--backend", "FP32", "--max-drop", 1]
     result = cli("evaluate", small.folder, "-o", workspace, *arguments)
     assert result.exit_code == 3
@@ -370,7 +374,7 @@ def test_without_resume_it_starts_again(small: ModelCard, workspace: Path, many:
 
 
 @pytest.mark.parametrize("what", ["protocol", "model", "image", "chunk", "backend"])
-def test_nothing_is_found_of_other_work(
+def test_partial_results_of_other_work_are_not_used(
     small: ModelCard, workspace: Path, many: Path, tmp_path: Path, what: str
 ) -> None:
     entries, (onnx, fp32, _) = read_split(many, "val"), subjects_in(workspace)
@@ -389,7 +393,7 @@ def test_nothing_is_found_of_other_work(
     assert again.find(entries[:-1] if what == "chunk" else entries, fp32 if what == "backend" else onnx) is None
 
 
-def test_a_complete_evaluation_leaves_what_another_may_go_on_from(
+def test_a_complete_evaluation_keeps_the_partial_results_of_others(
     cli: Cli, small: ModelCard, workspace: Path, many: Path
 ) -> None:
     interrupt(small, workspace, many, CHUNK + 5)

@@ -44,7 +44,7 @@ def test_pictures_of_another_set_do_not_stay(cli: Cli, small: ModelCard, workspa
     assert "photo.png.reference.png" not in pictures(folder)
 
 
-def test_two_images_of_one_name_are_told_apart(cli: Cli, small: ModelCard, workspace: Path) -> None:
+def test_two_images_with_the_same_name_get_different_names(cli: Cli, small: ModelCard, workspace: Path) -> None:
     places = [workspace / "a" / "photo.png", workspace / "b" / "photo.png"]
     for place, colour in zip(places, ("red", "green")):
         place.parent.mkdir()
@@ -174,7 +174,9 @@ def test_an_ir_that_openvino_does_not_compile(cli: Cli, small: ModelCard, worksp
     assert "small-standin.xml: " in result.error
 
 
-def test_the_row_at_the_default_precision_is_informative(cli: Cli, small: ModelCard, workspace: Path) -> None:
+def test_the_row_at_the_default_precision_does_not_affect_the_verdict(
+    cli: Cli, small: ModelCard, workspace: Path
+) -> None:
     result = cli("verify", small.folder, "-o", workspace, "--at-default-precision", "--json")
     assert result.exit_code == 0
     rows = {row["backend"]: row for row in result.json()["stages"][0]["result"]["comparisons"]}
@@ -189,7 +191,7 @@ def test_the_row_at_the_default_precision_is_informative(cli: Cli, small: ModelC
     assert "(pass)" in table.stdout
 
 
-def test_what_does_not_compile_at_the_default_precision_is_told_and_decides_nothing(
+def test_a_failure_to_compile_at_the_default_precision_is_reported_and_does_not_affect_the_verdict(
     cli: Cli, small: ModelCard, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compile_model = openvino.Core.compile_model
@@ -211,7 +213,7 @@ def test_what_does_not_compile_at_the_default_precision_is_told_and_decides_noth
     assert report.is_file()
 
 
-def test_a_graph_in_a_circle_is_no_endless_search(cli: Cli, small: ModelCard, workspace: Path) -> None:
+def test_a_graph_with_a_cycle_causes_no_endless_search(cli: Cli, small: ModelCard, workspace: Path) -> None:
     path = workspace / "public" / "small-standin" / "small-standin.onnx"
     model = onnx.load(str(path))
     (argmax,) = [node for node in model.graph.node if node.op_type == "ArgMax"]

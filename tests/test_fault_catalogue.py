@@ -23,7 +23,7 @@ def test_every_fault_is_caught(caught: list[Caught]) -> None:
     assert [f"{one.fault.file}: {one.fault.name}" for one in caught if not one.by] == []
 
 
-def test_each_check_sees_some(caught: list[Caught]) -> None:
+def test_each_check_finds_some_faults(caught: list[Caught]) -> None:
     """The last two see wrong labels from two sides: by a model's own logits, and by the reference's."""
     seen = [list(one.by) for one in caught]
     assert {checks[0] for checks in seen} == {"contract", "argmax", "logits"}

@@ -189,7 +189,7 @@ def test_download_that_always_breaks_is_kept_for_the_next_run(server, target, pr
     assert (server.ranges, server.sent) == (["bytes=150000-"], len(BODY) - 150_000)
 
 
-def test_source_that_brings_a_mebibyte_a_round_is_borne_with(server, target, progress):
+def test_source_that_sends_a_mebibyte_per_attempt_is_not_given_up(server, target, progress):
     body = random.Random(3).randbytes(5 << 20)
     get(server, target, progress, *[Reply(cut=600_000)] * 8, body=body, wanted=body)
     assert len(server.seen) == 9 > 2 * QUICK.attempts
@@ -326,7 +326,7 @@ def test_wrong_file_in_pieces_is_fetched_twice_at_most(server, target, progress)
 
 
 @pytest.mark.parametrize("left", [OTHER[:1000], OTHER, BODY + b"x", b""])
-def test_bad_leftovers_are_not_believed(server, target, progress, left):
+def test_bad_leftovers_are_not_used(server, target, progress, left):
     leave(target, left)
     get(server, target, progress)
     assert is_right(target)
@@ -395,7 +395,7 @@ def test_wrong_length_is_refused_before_the_body(server, target, progress):
     assert len(server.seen) == 1
 
 
-def test_length_that_is_a_lie_is_refused(server, target, progress):
+def test_false_length_is_refused(server, target, progress):
     assert "400001 bytes instead" in refusal(DigestError, server, target, progress, Reply(claim=400_001))
 
 
@@ -413,7 +413,7 @@ def test_endless_body_is_stopped(server, target, progress, prefix):
 
 
 @pytest.mark.parametrize("no_length", [False, True])
-def test_html_page_is_called_one(server, target, progress, no_length):
+def test_html_page_is_reported_as_one(server, target, progress, no_length):
     page = Reply(body=b"<html>log in</html>", headers={"Content-Type": "text/html; charset=utf-8"})
     page.no_length = no_length
     text = refusal(DigestError, server, target, progress, page)
@@ -542,7 +542,7 @@ def test_untrusted_certificate_is_not_tried_again(server, target, progress, cert
 # Secrets
 
 
-def test_password_is_sent_and_not_told(server, target, progress, caplog):
+def test_password_is_sent_and_not_shown(server, target, progress, caplog):
     caplog.set_level(logging.DEBUG, logger="pspnet_convert")
     url = server.url("/a?token=hush").replace("://", "://me:s3cret@")
     text = refusal(DownloadError, server, target, progress, *[Reply(500)] * 3, sources=[url])
@@ -632,7 +632,7 @@ def test_own_sources_come_before_the_cards():
     assert sources_of(card, ["https://mirror/", theirs[1]]) == ["https://mirror/", theirs[1], theirs[0]]
 
 
-def test_bare_name_in_a_card_lies_beside_it(tmp_path):
+def test_bare_name_in_a_card_is_a_file_next_to_it(tmp_path):
     text = Path(find_card().folder / "model.yml").read_text(encoding="utf-8")
     first = find_card().checkpoint.sources[0]
     (tmp_path / "model.yml").write_text(text.replace(first, "local.pth"), encoding="utf-8")
@@ -748,7 +748,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_json_events_tell_the_start_the_retries_and_the_end(server, target):
+def test_json_events_report_the_start_the_retries_and_the_end(server, target):
     out = io.StringIO()
     get(server, target, make_progress("json", io.StringIO(), out), Reply(cut=1000), Reply(500))
     events = [json.loads(line) for line in out.getvalue().splitlines()]

@@ -55,7 +55,7 @@ def test_each_damage_makes_other_bytes_and_the_same_ones_again(seeds: list[Seed]
         (SystemExit(0), "none", "SystemExit"),
     ],
 )
-def test_what_is_no_good_message_is_a_fault(
+def test_a_bad_message_is_a_fault(
     monkeypatch: pytest.MonkeyPatch, error: BaseException, outcome: str, fault: str
 ) -> None:
     def load(kind: str, path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_crash_and_a_hang_are_faults(
     worker.stop()
 
 
-def test_run_code_is_a_fault(seeds: list[Seed], tmp_path: Path) -> None:
+def test_code_that_runs_is_a_fault(seeds: list[Seed], tmp_path: Path) -> None:
     canary = tmp_path / "canary"
 
     def touch(_: Any, data: bytes) -> bytes:

@@ -181,7 +181,7 @@ def test_overlapping_weights_become_their_values(small: ModelCard, content: Cont
     assert bias.tolist() == [1.0] * 5
 
 
-def test_a_sign_to_be_turned_is_refused(export: Callable[..., Result], content: Content) -> None:
+def test_a_negative_view_is_refused(export: Callable[..., Result], content: Content) -> None:
     content["state_dict"]["decode_head.conv_seg.bias"] = torch.zeros(5, dtype=torch.complex64).conj().imag
     assert "conv_seg.bias is stored as a negative view" in export(content).error
 
@@ -259,7 +259,7 @@ def test_strange_metadata_is_no_metadata(small: ModelCard, content: Content, tmp
     json.dumps([metadata.config, metadata.mmseg_version], ensure_ascii=False).encode("utf-8")
 
 
-def test_metadata_that_utf8_cannot_say_reaches_the_manifest(
+def test_metadata_that_utf8_cannot_encode_reaches_the_manifest(
     export: Callable[..., Result], content: Content, tmp_path: Path
 ) -> None:
     content["meta"]["config"] = "model = '\ud800'"

@@ -241,7 +241,7 @@ def test_what_is_no_ir_is_refused(small: ModelCard, xml: Path, data: bytes) -> N
         OpenVinoBackend(xml, small, SHAPE)
 
 
-def test_an_onnx_by_the_name_of_an_ir_is_not_read(small: ModelCard, onnx_path: Path, xml: Path) -> None:
+def test_an_onnx_with_the_file_name_of_an_ir_is_not_read(small: ModelCard, onnx_path: Path, xml: Path) -> None:
     xml.write_bytes(onnx_path.read_bytes())
     assert openvino.Core().read_model(str(onnx_path)).outputs  # which OpenVINO would do
     with pytest.raises(ArtifactError, match="is not an IR that OpenVINO reads"):

@@ -63,7 +63,7 @@ def test_every_colour_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     assert image.min() >= 253
 
 
-def test_bgr_is_rgb_the_other_way_round() -> None:
+def test_bgr_is_rgb_reversed() -> None:
     assert np.array_equal(to_bgr(PICTURE)[:, :, [2, 1, 0]], PICTURE)
     assert to_bgr(PICTURE).flags["C_CONTIGUOUS"]
 
@@ -134,7 +134,7 @@ def test_the_bomb_is_refused_for_its_size_alone(tmp_path: Path) -> None:
     cut=st.none() | st.integers(0, 10**6),
     head=st.booleans(),
 )
-def test_a_damaged_picture_is_a_picture_or_an_image_error(
+def test_a_damaged_picture_is_read_or_is_an_image_error(
     tmp_path_factory: pytest.TempPathFactory, form: str, changes: list[tuple[int, int]], cut: int | None, head: bool
 ) -> None:
     content = bytearray(saved(form))

@@ -147,7 +147,7 @@ def test_verification_has_another_image_for_each_slot(small: ModelCard, batch: i
 # The files are what was asked for, and each slot has its own answer
 
 
-def test_the_ports_are_what_was_asked_for(made: tuple[Path, int, InputForm]) -> None:
+def test_inputs_and_outputs_are_as_requested(made: tuple[Path, int, InputForm]) -> None:
     folder, batch, form = made
     model = onnx.load(str(onnx_of(folder)))
     onnx.checker.check_model(str(onnx_of(folder)), full_check=True)
@@ -166,7 +166,7 @@ def test_the_ports_are_what_was_asked_for(made: tuple[Path, int, InputForm]) -> 
         assert ir.outputs[0].get_partial_shape() == openvino.PartialShape([batch, 1, *SIZE[1:]])
 
 
-def test_the_manifest_has_what_was_asked_for(made: tuple[Path, int, InputForm]) -> None:
+def test_the_manifest_has_the_requested_options(made: tuple[Path, int, InputForm]) -> None:
     folder, batch, form = made
     stages = read_manifest(folder)["stages"]
     assert stages["export-onnx"]["options"]["input_shape"] == [batch, *SIZE]
@@ -277,7 +277,7 @@ def test_files_from_elsewhere_may_be_of_another_size(
     assert cli(*arguments, *shape).exit_code == 0
 
 
-def test_a_broken_contract_is_told_once_however_many_images_there_are(
+def test_a_broken_contract_is_reported_once_for_any_number_of_images(
     cli: Cli, small: ModelCard, three: Path, tmp_path: Path
 ) -> None:
     photos = [photo(tmp_path / f"{number}.png", number, 50, 80) for number in range(9)]
@@ -393,7 +393,7 @@ def test_segment_sees_the_same_in_each_slot(
 
 
 @pytest.mark.parametrize("name", ["three", "any"])
-def test_labels_come_in_order_however_many_are_waited_for(
+def test_labels_come_in_order_for_any_number_of_images(
     small: ModelCard, small_run: Path, runs: Callable[[str], Path], name: str
 ) -> None:
     _, batch, form = RUNS[name]
@@ -469,7 +469,7 @@ def test_stages_are_done_again_when_their_options_change(
         assert [stage["stage"] for stage in result.json()["stages"] if not stage["skipped"]] == expected
 
 
-def test_the_default_is_what_is_written_out(cli: Cli, small: ModelCard, workspace: Path) -> None:
+def test_the_defaults_written_out_change_nothing(cli: Cli, small: ModelCard, workspace: Path) -> None:
     options = ["--batch", 1, "--input-type", "f32", "--input-layout", "NCHW", "--input-shape", "1,3,72,64"]
     result = cli("run", small.folder, "-o", workspace, *options, "--json")
     assert all(stage["skipped"] for stage in result.json()["stages"])
@@ -483,9 +483,7 @@ def test_onnx_runtime_takes_any_number_of_images(runs: Callable[[str], Path]) ->
         assert labels.shape == (count, 1, *SIZE[1:])
 
 
-def test_irs_of_another_card_are_not_taken_for_this_ones(
-    cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path
-) -> None:
+def test_irs_of_another_card_are_refused(cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path) -> None:
     """The mean is in the IR, the names of its classes are the card's."""
     data = yaml.safe_load((small.folder / "model.yml").read_text())
     data["input"]["mean"][0] += 1
@@ -508,7 +506,7 @@ def test_irs_of_another_card_are_not_taken_for_this_ones(
     ("name", "options"),
     [slow("three", ["--batch", "3", "--opset", "19"]), slow("three", ["--batch", "2"]), (None, ["--opset", "19"])],
 )
-def test_irs_of_an_earlier_onnx_are_not_taken_for_this_ones(
+def test_irs_of_an_earlier_onnx_are_refused(
     cli: Cli,
     small: ModelCard,
     runs: Callable[[str], Path],

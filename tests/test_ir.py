@@ -146,7 +146,7 @@ def test_only_the_precision_asked_for(cli: Cli, small: ModelCard, folder: Path, 
     assert (folder / "FP16" / "small-standin.xml").exists()
 
 
-def test_chatter_is_for_the_debug_log(cli: Cli, small: ModelCard, workspace: Path) -> None:
+def test_the_front_ends_output_goes_to_the_debug_log(cli: Cli, small: ModelCard, workspace: Path) -> None:
     quiet = cli("to-ir", small.folder, "-o", workspace, "--force")
     assert quiet.stderr.splitlines() == ["to-ir: small-standin", quiet.stderr.splitlines()[-1]]
     loud = cli("to-ir", small.folder, "-o", workspace, "--force", "--debug")
@@ -206,7 +206,7 @@ def test_an_onnx_without_the_cards_names(
 
 @pytest.mark.parametrize("command", ["to-ir", "verify"])
 @pytest.mark.parametrize("data", [b"", b"no protobuf at all", bytes(range(256))])
-def test_an_onnx_that_is_none(
+def test_a_file_that_is_no_onnx(
     cli: Cli, small: ModelCard, workspace: Path, folder: Path, command: str, data: bytes
 ) -> None:
     (folder / "small-standin.onnx").write_bytes(data)
@@ -240,7 +240,7 @@ def test_a_broken_ir(cli: Cli, small: ModelCard, workspace: Path, folder: Path) 
     assert "is not there yet" in cli("verify", small.folder, "-o", workspace).error
 
 
-def test_a_folder_that_was_swept_away_is_not_made_anew(small: ModelCard, folder: Path, tmp_path: Path) -> None:
+def test_a_removed_folder_is_not_made_again(small: ModelCard, folder: Path, tmp_path: Path) -> None:
     """As by a front-end whose parent was killed, and whose folder the next run has cleared away."""
     with pytest.raises(FileNotFoundError):
         convert_to_ir(

@@ -82,7 +82,7 @@ def test_a_doubt_fails_the_inputs_and_a_fault_that_is_only_reported_is_skipped()
 
 
 @given(st.text(), st.text())
-def test_any_words_make_good_xml(backend: str, words: str) -> None:
+def test_any_text_makes_valid_xml(backend: str, words: str) -> None:
     comparison = Comparison(backend, "f32")
     comparison.add_fault("contract", words)
     verification = Verification([comparison], [], [0, 1], {}, {})

@@ -72,7 +72,7 @@ def test_a_second_run_does_nothing_and_touches_no_file(
     ("file", "stage"),
     [("standin.pth", "download"), ("FP16/small-standin.xml", "to-ir"), ("FP32/small-standin.bin", "to-ir")],
 )
-def test_a_stage_whose_output_was_damaged_is_done_again_and_no_other(
+def test_only_the_stage_with_damaged_output_is_done_again(
     cli: Cli, small: ModelCard, workspace: Path, folder: Path, file: str, stage: str, damage: str
 ) -> None:
     good = (folder / file).read_bytes()
@@ -158,7 +158,7 @@ def changed_card(small: ModelCard, tmp_path: Path) -> Iterator[Path]:
     return folder / "model.yml"
 
 
-def test_only_what_of_the_card_shapes_the_files_is_a_reason_to_convert_again(
+def test_only_card_fields_that_affect_the_files_are_a_reason_to_convert_again(
     cli: Cli, workspace: Path, changed_card: Path
 ) -> None:
     data = yaml.safe_load(changed_card.read_text())
@@ -238,9 +238,7 @@ def test_after_a_lost_manifest_the_stages_run_again(cli: Cli, small: ModelCard, 
     assert list(read_manifest(folder)["stages"]) == ["to-ir"]
 
 
-def test_a_manifest_of_another_version_is_not_believed(
-    cli: Cli, small: ModelCard, workspace: Path, folder: Path
-) -> None:
+def test_a_manifest_of_another_version_is_ignored(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
     data = read_manifest(folder)
     data["manifest_version"] = MANIFEST_VERSION + 1
     (folder / "manifest.json").write_text(json.dumps(data))
@@ -278,7 +276,7 @@ def test_any_json_is_stages_or_none(
         ("another", STAGES),
     ],
 )
-def test_a_file_about_to_be_replaced_is_vouched_for_no_longer(
+def test_a_file_about_to_be_replaced_is_dropped_from_the_manifest(
     small: ModelCard, folder: Path, file: str, left: list[str]
 ) -> None:
     manifest = Manifest(folder / "manifest.json", small)
@@ -287,7 +285,7 @@ def test_a_file_about_to_be_replaced_is_vouched_for_no_longer(
     assert list(read_manifest(folder)["stages"]) == left
 
 
-def test_a_file_about_to_be_replaced_by_its_equal_stays_vouched_for(small: ModelCard, folder: Path) -> None:
+def test_a_file_about_to_be_replaced_by_the_same_bytes_stays_in_the_manifest(small: ModelCard, folder: Path) -> None:
     before = content(folder)
     manifest = Manifest(folder / "manifest.json", small)
     for stage in read_manifest(folder)["stages"].values():
@@ -303,7 +301,7 @@ def test_a_file_about_to_be_replaced_by_its_equal_stays_vouched_for(small: Model
         pytest.param("to-ir --mo-arg static_shape", STAGES[:2], marks=needs_mo),
     ],
 )
-def test_what_is_replaced_is_not_vouched_for_before_it_is_there(
+def test_a_new_file_is_in_the_manifest_only_after_it_is_in_place(
     cli: Cli,
     small: ModelCard,
     workspace: Path,

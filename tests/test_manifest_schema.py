@@ -174,7 +174,7 @@ def test_a_mutated_one_is_refused_by_schema_and_reader(
         (b'{"manifest_version": 1}', "manifest.json: is no manifest of this release: manifest_version: "),
     ],
 )
-def test_what_is_no_manifest_is_one_line(
+def test_a_file_that_is_no_manifest_is_refused_in_one_line(
     cli: Cli, small: ModelCard, workspace: Path, folder: Path, command: list[str], content: Any, message: str
 ) -> None:
     path = folder / "manifest.json"

@@ -70,7 +70,7 @@ def test_a_config_that_the_index_names_twice_is_found_by_the_weights_name(models
         assert (package_folder() / "configs" / models[name].config).is_file()
 
 
-def test_no_host_but_the_usual_one_is_asked(models: dict[str, Published], caplog: pytest.LogCaptureFixture) -> None:
+def test_only_the_usual_host_is_asked(models: dict[str, Published], caplog: pytest.LogCaptureFixture) -> None:
     assert all(model.url.startswith(f"{HOST}/mmsegmentation/") for model in models.values())
     (odd,) = [model for model in models.values() if model.url != model.stated_url]
     assert odd.name == "pspnet_r101-d8_4xb2-80k_cityscapes-769x769"
@@ -106,7 +106,7 @@ def entry(config: str, weights: str, collection: str = "PSPNet", host: str = "a.
 PSP = "crop_size = (8, 16)\nmodel = dict(decode_head=dict(type='PSPHead'))\n"
 
 
-def test_an_index_of_another_making_is_read_by_the_same_rules(tmp_path: Path) -> None:
+def test_a_made_up_index_is_read_by_the_same_rules(tmp_path: Path) -> None:
     configs = {
         "base.py": PSP,
         "p_a_4xb2.py": "_base_ = 'base.py'\n",
@@ -149,7 +149,7 @@ def test_the_derived_card_of_pspnet_pytorchs_network_says_what_its_own_card_says
     assert (derived.accuracy[0].value, derived.accuracy[0].protocol) in [(a.value, a.protocol) for a in own.accuracy]
 
 
-def test_every_card_takes_its_crop_size_and_is_known_by_eight_digits(
+def test_every_card_has_its_crop_size_and_eight_digits_of_its_digest(
     models: dict[str, Published], cards: dict[str, ModelCard]
 ) -> None:
     for name, card in cards.items():

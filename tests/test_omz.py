@@ -38,7 +38,7 @@ def test_the_keys_are_those_of_omz_info_dumper_and_so_are_the_values(cli: Cli, t
 
 
 @pytest.mark.parametrize("model", ["pspnet-pytorch", "demo"])
-def test_it_names_the_card_and_where_the_irs_lie(cli: Cli, model: str) -> None:
+def test_it_names_the_card_and_the_folder_of_the_irs(cli: Cli, model: str) -> None:
     (told,) = cli("info", model, "--omz-json").json()
     card = find_card(model)
     assert Path(told["model_config"]).samefile(card.path)

@@ -151,7 +151,7 @@ def test_the_same_checkpoint_gives_the_same_bytes(cli: Cli, small: ModelCard, ex
 
 
 @pytest.mark.slow
-def test_unet_takes_its_multiples_and_is_told_of_other_sizes(cli: Cli, tmp_path: Path) -> None:
+def test_unet_takes_multiples_of_16_and_refuses_other_sizes(cli: Cli, tmp_path: Path) -> None:
     from make_standin_checkpoint import make_standin
 
     overrides = {

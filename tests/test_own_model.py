@@ -183,7 +183,7 @@ def test_each_backbone_and_neck_is_built_from_the_lists_of_a_card(
     assert ours.eval()(torch.empty(1, 3, 64, 64, device="meta")).shape == (1, 5, 64, 64)
 
 
-def test_a_config_on_mmsegmentations_own_is_read_and_what_it_prints_is_kept_apart(
+def test_a_config_based_on_mmsegmentations_is_read_and_its_prints_go_to_stderr(
     offline: Run, weights: Path, write: Callable[[str], Path], tmp_path: Path
 ) -> None:
     config = write(
@@ -211,7 +211,7 @@ def nested(dotted: dict[str, Any]) -> dict[str, Any]:
     return config.to_dict()
 
 
-def test_no_backbone_or_neck_is_left_untried() -> None:
+def test_every_backbone_and_neck_is_tried() -> None:
     from mmengine.config import Config
 
     models = [Config.fromfile(SHIPPED / name).model for name in KINDS]
@@ -290,7 +290,7 @@ def test_other_layers_and_inputs_verify(
     assert ("not folded" in done.stderr) == ("reflect" in head or "deconv" in head)
 
 
-def test_a_head_that_takes_a_list_of_maps_is_told(
+def test_a_head_that_takes_a_list_of_maps_is_refused(
     cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path
 ) -> None:
     head = "in_channels=[32, 64], in_index=[2, 3], input_transform='multiple_select'"
@@ -350,7 +350,7 @@ def test_what_the_user_has_added_to_the_card_stays(cli: Cli, licensed: tuple[lis
     assert "model.yml: not valid YAML" in broken.error
 
 
-def test_what_was_said_of_another_checkpoint_does_not_stay(
+def test_the_card_of_another_checkpoint_is_replaced(
     cli: Cli, weights: Path, licensed: tuple[list[object], Path]
 ) -> None:
     own, path = licensed
@@ -380,7 +380,7 @@ def test_vocs_palette_is_vocs() -> None:
     assert len(set(voc_palette(255))) == 255
 
 
-def test_mmengines_metadata_serves(weights: Path, write: Callable[[str], Path]) -> None:
+def test_mmengines_metadata_is_used(weights: Path, write: Callable[[str], Path]) -> None:
     names = ["a", "b", "c", "d", "e"]
     dataset = {"classes": names, "palette": [[one, one, one] for one in range(5)]}
     card = card_of(write(OLD), changed(weights, CLASSES=None, PALETTE=None, dataset_meta=dataset))
@@ -388,7 +388,7 @@ def test_mmengines_metadata_serves(weights: Path, write: Callable[[str], Path]) 
     assert card.palette[4] == (4, 4, 4)
 
 
-def test_names_that_cannot_be_printed_are_made_so_and_the_others_stay(
+def test_unprintable_names_become_printable_and_the_others_stay(
     cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path
 ) -> None:
     changed(weights, CLASSES=["a\tb", "\x1b[31m", "\t", "bed ", "\ud800"])
@@ -407,7 +407,7 @@ def test_names_that_cannot_be_printed_are_made_so_and_the_others_stay(
         ({"PALETTE": [[0, 0, 256]] * 5}, "a class's color is (0, 0, 256)"),
     ],
 )
-def test_classes_that_do_not_serve_are_the_checkpoints(
+def test_unusable_classes_are_an_error_of_the_checkpoint(
     cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path, meta: dict[str, Any], words: str
 ) -> None:
     done = cli("run", "--config", write(OLD), "--checkpoint", changed(weights, **meta), "-o", tmp_path / "out")
@@ -416,7 +416,7 @@ def test_classes_that_do_not_serve_are_the_checkpoints(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_checkpoint_of_an_older_pytorch_serves(
+def test_a_checkpoint_of_an_older_pytorch_is_accepted(
     cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """Its BatchNorms have no count of batches."""
@@ -428,7 +428,9 @@ def test_a_checkpoint_of_an_older_pytorch_serves(
     assert done.exit_code == 0, done.stderr
 
 
-def test_no_crop_size_is_512_and_said(cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path) -> None:
+def test_without_a_crop_size_the_input_is_512x512_and_a_line_says_so(
+    cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path
+) -> None:
     config = write(OLD.replace("crop_size = (72, 64)", ""))
     done = cli("export-onnx", "--config", config, "--checkpoint", weights, "-o", tmp_path / "out")
     assert done.exit_code == 0, done.stderr
@@ -461,7 +463,7 @@ def test_bgr_of_a_config_is_bgr_of_the_card(weights: Path, write: Callable[[str]
         (OLD.replace("depth=18", "depth=17"), "does not build"),
     ],
 )
-def test_a_config_that_does_not_serve_is_told_in_one_line(
+def test_an_unusable_config_is_refused_in_one_line(
     cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path, text: str, words: str
 ) -> None:
     done = cli("run", "--config", write(text), "--checkpoint", weights, "-o", tmp_path / "out")
@@ -480,7 +482,7 @@ def test_a_name_of_the_catalog_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_config_that_is_not_there_is_told(cli: Cli, weights: Path, tmp_path: Path) -> None:
+def test_a_missing_config_is_an_error(cli: Cli, weights: Path, tmp_path: Path) -> None:
     done = cli("run", "--config", tmp_path / "none.py", "--checkpoint", weights, "-o", tmp_path / "out")
     assert done.exit_code == 3
     assert "none.py" in done.error
@@ -503,19 +505,19 @@ def test_a_config_that_is_not_there_is_told(cli: Cli, weights: Path, tmp_path: P
         (("benchmark", *OWN, "--allow-unknown-checkpoint"), "--allow-unknown-checkpoint is not for --config"),
     ],
 )
-def test_options_that_do_not_go_together_are_told(cli: Cli, arguments: tuple[str, ...], words: str) -> None:
+def test_options_that_do_not_go_together_are_refused(cli: Cli, arguments: tuple[str, ...], words: str) -> None:
     done = cli(*arguments)
     assert done.exit_code == 2
     assert words in done.stderr
 
 
-def test_no_checkpoint_is_told(cli: Cli, write: Callable[[str], Path], tmp_path: Path) -> None:
+def test_a_missing_checkpoint_is_an_error(cli: Cli, write: Callable[[str], Path], tmp_path: Path) -> None:
     done = cli("run", "--config", write(OLD), "--checkpoint", tmp_path / "none.pth", "-o", tmp_path)
     assert done.exit_code == 6
     assert "none.pth: there is no such checkpoint. Give the model's checkpoint with --checkpoint" in done.error
 
 
-def test_a_checkpoint_of_other_classes_is_told(cli: Cli, weights: Path, write: Callable[[str], Path]) -> None:
+def test_a_checkpoint_of_other_classes_is_refused(cli: Cli, weights: Path, write: Callable[[str], Path]) -> None:
     changed(weights, CLASSES=["a", "b"])
     done = cli("run", "--config", write(OLD), "--checkpoint", weights, "-o", weights.parent / "out")
     assert done.exit_code == 6
@@ -523,7 +525,7 @@ def test_a_checkpoint_of_other_classes_is_told(cli: Cli, weights: Path, write: C
     assert "trained with this config" in done.error
 
 
-def test_a_checkpoint_of_another_network_is_told(cli: Cli, weights: Path, write: Callable[[str], Path]) -> None:
+def test_a_checkpoint_of_another_network_is_refused(cli: Cli, weights: Path, write: Callable[[str], Path]) -> None:
     config = write(OLD.replace("channels=16", "channels=24"))
     done = cli("run", "--config", config, "--checkpoint", weights, "-o", weights.parent / "out")
     assert done.exit_code == 6
@@ -640,7 +642,7 @@ class _NoAliases(yaml.SafeDumper):
         ([("decode_head.num_classes", 6)], "has 6 classes"),
     ],
 )
-def test_a_network_that_does_not_build_or_asks_for_too_much_is_told_in_one_line(
+def test_a_network_that_does_not_build_or_asks_for_too_much_is_refused_in_one_line(
     cli: Cli, small: ModelCard, tmp_path: Path, places: list[tuple[str, Any]], words: str
 ) -> None:
     path = with_network(small, tmp_path / "card", *places)
@@ -669,7 +671,7 @@ def test_a_hostile_network_of_a_manifest_is_refused(cli: Cli, workspace: Path, s
     assert "is no plain name" in done.error
 
 
-def test_what_may_be_named_is_there_and_is_no_reader_of_files() -> None:
+def test_every_allowed_name_is_in_the_registry() -> None:
     """Each name is in the registry; a misspelt one would only ever fail."""
     from mmengine.registry import DefaultScope
 
@@ -688,5 +690,5 @@ def test_what_may_be_named_is_there_and_is_no_reader_of_files() -> None:
 
 
 @pytest.mark.parametrize("name", ["ResNet", "mypackage.ResNet", "mmsegx.ResNet", "a b.c"])
-def test_names_of_others_stay_as_they_are(name: str) -> None:
+def test_names_of_other_packages_stay_as_they_are(name: str) -> None:
     assert registered(name) == name

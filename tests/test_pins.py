@@ -82,7 +82,9 @@ def test_the_first_download_pins(cli: Cli, card: Path, out: Path) -> None:
     assert {path.name for path in out.iterdir()} == {"public", LOCK_FILE}
 
 
-def test_a_second_run_finds_all_as_the_first_left_it(cli: Cli, card: Path, server: FaultServer, out: Path) -> None:
+def test_a_second_run_downloads_nothing_and_changes_nothing(
+    cli: Cli, card: Path, server: FaultServer, out: Path
+) -> None:
     cli("download", card, "-o", out)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     server.play(BODY)
@@ -91,7 +93,7 @@ def test_a_second_run_finds_all_as_the_first_left_it(cli: Cli, card: Path, serve
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
-def test_the_same_lock_file_comes_in_any_order(cli: Cli, tmp_path: Path, server: FaultServer) -> None:
+def test_the_lock_file_is_the_same_for_any_order_of_downloads(cli: Cli, tmp_path: Path, server: FaultServer) -> None:
     cards = [unpinned(tmp_path / name, BODY, server.url(), name=name) for name in ("beta", "alpha")]
     for number, order in enumerate((cards, cards[::-1])):
         for one in order:
@@ -120,7 +122,7 @@ def test_a_file_of_another_digest_alone_is_refused(cli: Cli, card: Path, server:
     assert not (out / "public" / "small" / "model.pth").exists()
 
 
-def test_nothing_at_all_is_no_checkpoint(cli: Cli, tmp_path: Path, server: FaultServer, out: Path) -> None:
+def test_an_empty_file_is_no_checkpoint(cli: Cli, tmp_path: Path, server: FaultServer, out: Path) -> None:
     card = unpinned(tmp_path / "card", b"", server.url())
     server.play(b"")
     done = cli("download", card, "-o", out)
@@ -149,7 +151,9 @@ def test_a_broken_download_goes_on_where_it_broke_off(
     assert lock_of(out)["checkpoints"] == {"small": pin_of(BODY)}
 
 
-def test_what_changed_between_two_tries_is_fetched_anew(cli: Cli, card: Path, server: FaultServer, out: Path) -> None:
+def test_a_file_that_changes_between_two_tries_is_fetched_from_the_start(
+    cli: Cli, card: Path, server: FaultServer, out: Path
+) -> None:
     server.play(BODY, [Reply(body=OTHER, cut=1_000_000)])
     done = cli("download", card, "-o", out)
     assert done.exit_code == 0, done.stderr
@@ -158,7 +162,9 @@ def test_what_changed_between_two_tries_is_fetched_anew(cli: Cli, card: Path, se
 
 
 @pytest.mark.parametrize("left", [len(BODY), len(BODY) + 5], ids=["all of it", "more than all"])
-def test_what_an_earlier_run_left_is_looked_at(cli: Cli, card: Path, server: FaultServer, out: Path, left: int) -> None:
+def test_the_leftover_of_an_earlier_run_is_checked(
+    cli: Cli, card: Path, server: FaultServer, out: Path, left: int
+) -> None:
     folder = out / "public" / "small"
     folder.mkdir(parents=True)
     (folder / "model.pth.part").write_bytes((BODY + bytes(5))[:left])
@@ -168,7 +174,7 @@ def test_what_an_earlier_run_left_is_looked_at(cli: Cli, card: Path, server: Fau
     (folder / "model.pth").unlink()
 
 
-def test_more_left_than_a_local_source_has_is_begun_anew(cli: Cli, card: Path, tmp_path: Path, out: Path) -> None:
+def test_a_leftover_larger_than_the_local_source_is_dropped(cli: Cli, card: Path, tmp_path: Path, out: Path) -> None:
     folder = out / "public" / "small"
     folder.mkdir(parents=True)
     (folder / "model.pth.part").write_bytes(BODY + bytes(5))
@@ -182,7 +188,7 @@ def events(stdout: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stdout.splitlines() if '"event": "download"' in line]
 
 
-def test_the_server_tells_how_much_there_is_to_come(cli: Cli, card: Path, out: Path) -> None:
+def test_the_total_is_the_length_that_the_server_states(cli: Cli, card: Path, out: Path) -> None:
     done = cli("download", card, "-o", out, "--progress", "json")
     assert [event["total"] for event in events(done.stdout)][:2] == [None, len(BODY)]
     assert events(done.stdout)[-1] == {
@@ -190,7 +196,7 @@ def test_the_server_tells_how_much_there_is_to_come(cli: Cli, card: Path, out: P
     }  # fmt: skip
 
 
-def test_where_nobody_tells_the_total_stays_unknown(cli: Cli, card: Path, server: FaultServer, out: Path) -> None:
+def test_without_a_stated_length_the_total_stays_unknown(cli: Cli, card: Path, server: FaultServer, out: Path) -> None:
     server.play(BODY, [Reply(no_length=True)])
     done = cli("download", card, "-o", out, "--progress", "json")
     assert done.exit_code == 0, done.stderr
@@ -272,7 +278,7 @@ def test_a_pinned_file_that_was_changed_is_not_exported(cli: Cli, card: Path, ou
     ],
 )
 @pytest.mark.parametrize("command", ["download", "to-ir"])
-def test_a_lock_file_that_does_not_serve_is_told_in_one_line(
+def test_an_unusable_lock_file_is_refused_in_one_line(
     cli: Cli, card: Path, out: Path, content: bytes, code: int, words: str, command: str
 ) -> None:
     out.mkdir()
@@ -283,7 +289,7 @@ def test_a_lock_file_that_does_not_serve_is_told_in_one_line(
     assert (out / LOCK_FILE).read_bytes() == content
 
 
-def test_a_pipe_in_its_place_is_told(cli: Cli, card: Path, out: Path) -> None:
+def test_a_pipe_in_place_of_the_lock_file_is_refused(cli: Cli, card: Path, out: Path) -> None:
     """Which else would be waited for without end."""
     out.mkdir(parents=True, exist_ok=True)
     os.mkfifo(out / LOCK_FILE)
@@ -292,14 +298,14 @@ def test_a_pipe_in_its_place_is_told(cli: Cli, card: Path, out: Path) -> None:
     assert "pspnet-convert.lock: is no file" in done.error
 
 
-def test_a_folder_in_its_place_is_told(cli: Cli, card: Path, out: Path) -> None:
+def test_a_folder_in_place_of_the_lock_file_is_refused(cli: Cli, card: Path, out: Path) -> None:
     (out / LOCK_FILE).mkdir(parents=True)
     done = cli("download", card, "-o", out)
     assert done.exit_code == 3
     assert "is no file" in done.error
 
 
-def test_a_lock_file_that_contradicts_the_cards_own_digest_is_told(cli: Cli, small: ModelCard, out: Path) -> None:
+def test_a_lock_file_that_contradicts_the_cards_own_digest_is_refused(cli: Cli, small: ModelCard, out: Path) -> None:
     out.mkdir()
     pin = {"file": small.checkpoint.name, "sha256": digest_of(OTHER), "size": len(OTHER)}
     (out / LOCK_FILE).write_text(json.dumps({"checkpoints": {small.name: pin}}))
@@ -331,13 +337,13 @@ def pinning(card: Path, out: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
-def test_two_at_once_lose_none(tmp_path: Path, out: Path) -> None:
+def test_two_processes_at_once_lose_no_pin(tmp_path: Path, out: Path) -> None:
     runs = [pinning(unpinned(tmp_path / name, BODY, "x.pth", name=name), out) for name in ("a", "b")]
     assert [run.wait(600) for run in runs] == [0, 0]
     assert set(lock_of(out)["checkpoints"]) == {f"{name}{number}" for name in "ab" for number in range(40)}
 
 
-def test_one_that_is_killed_leaves_a_whole_lock_file(tmp_path: Path, out: Path) -> None:
+def test_a_killed_process_leaves_a_whole_lock_file(tmp_path: Path, out: Path) -> None:
     card = unpinned(tmp_path / "card", BODY, "x.pth", name="a")
     for wait_s in (0.0, 0.005, 0.01, 0.02, 0.04):
         with pinning(card, out) as run:
@@ -351,7 +357,7 @@ def test_one_that_is_killed_leaves_a_whole_lock_file(tmp_path: Path, out: Path) 
     assert {path.name for path in out.iterdir()} == {"public", LOCK_FILE}
 
 
-def test_what_another_process_has_pinned_in_the_meantime_holds(tmp_path: Path, out: Path) -> None:
+def test_a_pin_that_another_process_has_written_meanwhile_is_kept(tmp_path: Path, out: Path) -> None:
     card = load_card(unpinned(tmp_path / "card", BODY, "x.pth"))
     write_pin(card, out, digest_of(BODY), len(BODY))
     with pytest.raises(Exception, match="was pinned to"):
@@ -416,7 +422,7 @@ def test_an_unknown_checkpoint_is_taken_and_pins_nothing(cli: Cli, small: ModelC
     assert not manifests.read(out / "public" / "small")["stages"]["export-onnx"]["inputs"]["checkpoint"]["is_the_cards"]
 
 
-def test_the_whole_chain_and_what_hands_it_on_do_with_a_pinned_card(
+def test_the_whole_chain_rebuild_and_bundle_work_with_a_pinned_card(
     cli: Cli, small: ModelCard, derived: Path, out: Path, tmp_path: Path
 ) -> None:
     source = ("--source", small.folder / small.checkpoint.name)

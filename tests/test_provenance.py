@@ -78,7 +78,7 @@ def test_a_tool_of_two_versions_is_there_twice(cli: Cli, small: ModelCard, works
     ("source", "location"),
     [("https://mirror.example/m.pth", True), ("https://mirror.example/m.pth?...", None), ("folder", None)],
 )
-def test_it_tells_the_builder_the_checkpoints_address_and_no_time(
+def test_it_has_the_builder_the_checkpoints_address_and_no_time(
     cli: Cli,
     small: ModelCard,
     workspace: Path,

@@ -218,7 +218,7 @@ def test_every_layer_that_a_card_may_name_exports_as_the_reference(caplog: pytes
 
 
 @pytest.mark.parametrize("name", AS_WRITTEN)
-def test_what_cannot_be_folded_stays_as_written_and_is_told(caplog: pytest.LogCaptureFixture, name: str) -> None:
+def test_what_cannot_be_folded_stays_as_written_and_is_logged(caplog: pytest.LogCaptureFixture, name: str) -> None:
     head, words = AS_WRITTEN[name]
     network = network_of(RESNET, {**HEAD, **head})
     image = random(1, 2, 3, 64, 64)

@@ -91,7 +91,7 @@ def test_the_file_is_a_third_of_the_fp32_ir_at_most(quantized: Path) -> None:
     assert int8 < fp32 / 3
 
 
-def test_the_manifest_tells_of_both_stages(quantized: Path, small: ModelCard) -> None:
+def test_the_manifest_records_both_stages(quantized: Path, small: ModelCard) -> None:
     made, checked = stages(quantized)["quantize"], stages(quantized)["verify-int8"]
     assert [record["file"] for record in made["inputs"]["models"]] == [
         "FP32/small-standin.bin",
@@ -178,7 +178,7 @@ def test_it_is_quiet_and_shows_its_progress(offline: Run, small: ModelCard, work
 
 
 @pytest.mark.slow
-def test_it_goes_where_nothing_but_ascii_can_be_printed(
+def test_it_works_where_only_ascii_can_be_printed(
     small: ModelCard, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """NNCF prints a table of its own; and a picture's name may be no text at all."""
@@ -216,7 +216,7 @@ def test_the_cards_dataset_comes_first_and_then_the_samples(small: ModelCard) ->
     ("name", "message"),
     [("none", "cannot be read as a folder: No such file"), ("empty", "has no pictures"), ("bad", "is not an image")],
 )
-def test_a_folder_that_does_not_serve_is_named(
+def test_an_unusable_folder_is_named(
     cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path, name: str, message: str
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -237,9 +237,7 @@ def test_without_an_fp32_ir_it_says_what_to_run(cli: Cli, small: ModelCard, tmp_
     assert "Run `pspnet-convert to-ir` first" in result.error
 
 
-def test_an_fp32_ir_that_the_last_conversion_did_not_make_is_not_taken(
-    cli: Cli, small: ModelCard, workspace: Path
-) -> None:
+def test_an_fp32_ir_of_an_earlier_conversion_is_refused(cli: Cli, small: ModelCard, workspace: Path) -> None:
     assert cli("to-ir", small.folder, "-o", workspace, "--precision", "FP16").exit_code == 0
     result = cli("quantize", small.folder, "-o", workspace)
     assert result.exit_code == 11
@@ -250,9 +248,7 @@ def test_an_fp32_ir_that_the_last_conversion_did_not_make_is_not_taken(
 
 
 @pytest.mark.slow
-def test_an_int8_ir_of_another_checkpoint_is_not_taken(
-    cli: Cli, small: ModelCard, copied: Path, tmp_path: Path
-) -> None:
+def test_an_int8_ir_of_another_checkpoint_is_refused(cli: Cli, small: ModelCard, copied: Path, tmp_path: Path) -> None:
     other = make_standin(small, tmp_path, seed=1).with_name("standin.pth")
     assert cli("run", small.folder, "-o", copied, "--checkpoint", other, "--allow-unknown-checkpoint").exit_code == 0
     picture = calibration_images(small, None, 1)[0]
@@ -282,7 +278,7 @@ def test_without_nncf_it_says_what_to_install(
     assert "pip install 'pspnet-convert[int8]'" in result.error
 
 
-def test_an_nncf_that_fails_is_told_of_in_its_words(
+def test_a_failure_of_nncf_is_reported_in_its_words(
     cli: Cli, small: ModelCard, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is installed but broken; with --debug, all that it says."""
@@ -455,7 +451,7 @@ def test_an_int8_ir_that_saw_pictures_of_another_kind_fails(cli: Cli, demo: Path
     assert "points below IR FP32, 1 allowed" in result.error
 
 
-def test_a_data_set_that_is_none_is_named(cli: Cli, small: ModelCard, copied: Path, tmp_path: Path) -> None:
+def test_a_missing_data_set_is_an_error(cli: Cli, small: ModelCard, copied: Path, tmp_path: Path) -> None:
     common = ("quantize", small.folder, "-o", copied, *LENIENT)
     assert cli(*common, "--dataset", tmp_path).exit_code == 15
     result = cli(*common, "--max-drop", 1)

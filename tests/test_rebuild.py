@@ -82,7 +82,7 @@ def test_other_files_are_an_error_and_other_tools_a_warning(cli: Cli, quantized:
     assert ["DIFFERENT" in row for row in rows] == ["FP16/small-standin.bin" in row for row in rows]
 
 
-def test_files_of_another_option_are_other_files(cli: Cli, folder: Path, manifest: Path) -> None:
+def test_files_made_with_another_option_differ(cli: Cli, folder: Path, manifest: Path) -> None:
     with manifests.changed(folder) as data:
         del data["stages"]["to-ir"]
         data["stages"]["export-onnx"]["options"]["fold_pyramid"] = False
@@ -94,7 +94,7 @@ def test_files_of_another_option_are_other_files(cli: Cli, folder: Path, manifes
     assert "these files differ: small-standin.onnx. The tools are the same" in result.error
 
 
-def test_a_manifest_of_files_that_no_conversion_makes_is_another(cli: Cli, folder: Path, manifest: Path) -> None:
+def test_files_that_no_conversion_makes_differ(cli: Cli, folder: Path, manifest: Path) -> None:
     with manifests.changed(folder) as data:
         del data["stages"]["to-ir"]
         data["stages"]["export-onnx"]["outputs"][0]["file"] = "another.onnx"
@@ -107,7 +107,7 @@ def test_a_manifest_of_files_that_no_conversion_makes_is_another(cli: Cli, folde
     ("name", "value"),
     [("extensions", "x.so"), ("transformations_config", "x.json"), ("silent", "--transformations_config=x.json")],
 )
-def test_a_manifest_does_not_have_model_optimizer_read_files(
+def test_a_manifest_cannot_make_model_optimizer_read_files(
     cli: Cli, folder: Path, manifest: Path, name: str, value: str
 ) -> None:
     with manifests.changed(folder) as data:

@@ -65,7 +65,7 @@ def test_the_command_prints_its_path(cli: Cli, small: ModelCard, workspace: Path
     assert cli("report", small.folder, "-o", workspace, "--json").json() == {"report": str(folder / "report.html")}
 
 
-def test_without_a_run_there_is_nothing_to_tell(cli: Cli, small: ModelCard, tmp_path: Path) -> None:
+def test_without_a_run_there_is_nothing_to_report(cli: Cli, small: ModelCard, tmp_path: Path) -> None:
     result = cli("report", small.folder, "-o", tmp_path)
     assert result.exit_code == 11
     assert "manifest.json: has no stage yet. Run `pspnet-convert run` first." in result.error
@@ -376,18 +376,18 @@ def test_no_share_below_one_is_shown_as_a_hundred(share: float) -> None:
 
 
 @given(share=st.floats(0, 1, exclude_min=True))
-def test_no_part_is_shown_as_nothing(share: float) -> None:
+def test_no_part_above_zero_is_shown_as_zero(share: float) -> None:
     assert words.part(share) != "0.0 %"
 
 
 @given(count=st.integers(0, 10**12 - 1))
-def test_bytes_are_told_to_a_tenth_of_their_unit(count: int) -> None:
+def test_sizes_are_shown_to_a_tenth_of_their_unit(count: int) -> None:
     number, unit = words.in_bytes(count).split()
     factor = {"bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
     assert float(number) * factor == pytest.approx(count, abs=factor / 20 + 1)
 
 
-def test_marks_lie_on_every_pixel_that_differs() -> None:
+def test_every_pixel_that_differs_is_marked() -> None:
     differs = np.zeros((40, 50), bool)
     differs[10, 20] = differs[39, 0] = True
     marks = np.asarray(marks_picture(differs))

@@ -176,7 +176,7 @@ def test_another_picture_is_another_picture(page: Browser) -> None:
     assert len(set(seen)) == 5
 
 
-def test_differing_pixels_are_marked_until_one_says_no(page: Browser) -> None:
+def test_differing_pixels_are_marked_until_the_user_turns_it_off(page: Browser) -> None:
     sample, layer = page.run(
         "const mark = document.querySelector('.marks'); return [mark.parentElement.dataset.sample, mark.dataset.layer]"
     )

@@ -51,7 +51,7 @@ def test_the_sbom_lists_files_checkpoint_and_tools(
     assert set(uses[small.name]) == {one["bom-ref"] for one in document["components"]}
 
 
-def test_a_licence_that_spdx_does_not_know_is_told_by_its_name(
+def test_a_licence_that_spdx_does_not_know_is_listed_by_its_name(
     cli: Cli, small: ModelCard, workspace: Path, folder: Path
 ) -> None:
     with manifests.changed(folder) as data:

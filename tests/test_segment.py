@@ -144,7 +144,7 @@ def test_the_table_names_each_overlay_and_its_classes_in_full(
     assert all(small.class_names[number] in shares.replace(" ", "") for number in occurring)
 
 
-def test_a_file_that_is_no_picture_stops_it_after_those_before(
+def test_a_file_that_is_no_picture_stops_it_after_the_pictures_before(
     cli: Cli, small: ModelCard, workspace: Path, folder: Path, tmp_path: Path
 ) -> None:
     good, bad, late = photo(tmp_path / "a.png", 9, 9), tmp_path / "b.png", photo(tmp_path / "c.png", 9, 9)
@@ -166,7 +166,7 @@ def test_without_an_ir_it_says_which_stage_makes_it(
     assert not (folder / "segmented").exists()
 
 
-def test_an_ir_that_is_none(cli: Cli, small: ModelCard, workspace: Path, folder: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_no_ir(cli: Cli, small: ModelCard, workspace: Path, folder: Path, tmp_path: Path) -> None:
     (folder / "FP16" / "small-standin.xml").write_text("<html/>")
     picture = photo(tmp_path / "a.png", 9, 9)
     result = cli("segment", picture, "--model", small.folder, "-o", workspace, "--precision", "FP16")

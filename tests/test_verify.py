@@ -199,7 +199,7 @@ def test_a_users_own_images_are_compared_as_well(cli: Cli, small: ModelCard, wor
     assert "text.jpg: is not an image" in broken.error
 
 
-def test_a_wrong_argmax_is_told_once_however_many_images_there_are(
+def test_a_wrong_argmax_is_reported_once_for_any_number_of_images(
     cli: Cli, small: ModelCard, workspace: Path, folder: Path
 ) -> None:
     path = folder / "small-standin.onnx"
@@ -218,7 +218,7 @@ def test_a_wrong_argmax_is_told_once_however_many_images_there_are(
     assert len(check["faults"]) == 1
 
 
-def test_images_of_the_cards_dataset_are_taken_whatever_they_end_in(small: ModelCard, tmp_path: Path) -> None:
+def test_images_of_the_cards_dataset_are_taken_with_any_extension(small: ModelCard, tmp_path: Path) -> None:
     folder = tmp_path / "voc" / "JPEGImages"
     folder.mkdir(parents=True)
     for name in ("a.jpg", "b.png", "c.jpeg"):
@@ -295,7 +295,7 @@ def test_a_set_that_would_not_show_a_fault_is_inconclusive() -> None:
     assert blind.doubts == ["test: no input would show this fault: off by one"]
 
 
-def test_a_fine_fault_is_for_an_f32_ir_to_show() -> None:
+def test_a_fine_fault_must_show_in_an_f32_ir() -> None:
     """Weights rounded to FP16 may move the logits as far by themselves. The ONNX has no preprocessing to be wrong."""
     wide, narrow = Error(4e-3, 1e-2), Error(1e-5, 3e-5)
     onnx = Comparison("ONNX", "f32", pixels=1, allowed=narrow)
@@ -309,7 +309,7 @@ def test_a_fine_fault_is_for_an_f32_ir_to_show() -> None:
     assert alone.doubts == [f"IR FP16: no input would show this fault: {fine}"]
 
 
-def test_what_is_only_reported_decides_nothing() -> None:
+def test_a_report_only_comparison_does_not_affect_the_verdict() -> None:
     right, wrong = Comparison("right", "f32", pixels=1), Comparison("wrong", "bf16", report_only=True, pixels=1)
     wrong.add_fault("logits", "far off")
     assert Verification([right, wrong], [], [0, 1], {}, {}).verdict == "pass"
@@ -333,7 +333,9 @@ def test_the_margin_is_best_minus_second(seed: int, classes: int) -> None:
     np.testing.assert_array_equal(margin(logits), ordered[-1] - ordered[-2])
 
 
-def test_a_picture_whose_name_is_no_text_is_shown(cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path) -> None:
+def test_a_picture_with_an_undecodable_name_is_shown(
+    cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path
+) -> None:
     picture = tmp_path / os.fsdecode(b"b\xff.png")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 60, 3), np.uint8)).save(picture)
     result = cli("verify", small.folder, "-o", workspace, "--images", picture, "--json")

@@ -85,7 +85,7 @@ def test_a_block_that_makes_one_file_of_two_replaces_none(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("moves", "left"), [(0, {"a": "old"}), (1, {"a": "new"}), (2, {"a": "new", "b": "new"})])
-def test_old_and_new_files_never_lie_side_by_side(
+def test_old_and_new_files_are_never_mixed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int, left: dict[str, str]
 ) -> None:
     targets = [tmp_path / name for name in "abc"]
@@ -124,7 +124,7 @@ def test_a_full_disk_is_a_workspace_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc here")
-def test_a_power_cut_takes_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_power_cut_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All bytes are on the disk before the first name is, and the names are before the block is over."""
     flushed: list[tuple[str, bool]] = []
     targets = [tmp_path / "a", tmp_path / "folder" / "b"]
@@ -204,7 +204,9 @@ def test_a_second_process_says_that_it_waits_and_then_goes_on(small: ModelCard, 
     assert (folder / "standin.pth").stat().st_size == small.checkpoint.size
 
 
-def test_what_a_killed_process_left_is_swept_and_its_lock_is_free(cli: Cli, small: ModelCard, tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed_and_its_lock_is_free(
+    cli: Cli, small: ModelCard, tmp_path: Path
+) -> None:
     holder = hold(tmp_path, small.name)
     holder.send_signal(signal.SIGKILL)
     holder.communicate()

@@ -22,7 +22,7 @@ def folder(offline: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_both_precisions_pass_and_the_manifest_says_what_lies_there(folder: Path) -> None:
+def test_both_precisions_pass_and_the_manifest_lists_the_files(folder: Path) -> None:
     made = folder / "public" / "demo"
     manifest = json.loads((made / "manifest.json").read_text())
     stages = manifest["stages"]

@@ -57,7 +57,7 @@ def folder(workspace: Path, small: ModelCard) -> Path:
         ("benchmark --rounds 1", "", 500_000, ""),
     ],
 )
-def test_a_stage_that_cannot_write_a_file_leaves_the_others_and_is_made_good(
+def test_a_stage_that_cannot_write_a_file_leaves_the_others_and_can_be_repeated(
     cli: Cli,
     small: ModelCard,
     small_run: Path,

@@ -45,7 +45,7 @@ def done(
     return result, server
 
 
-def test_ends_in_a_pass_within_the_bars(done: tuple[subprocess.CompletedProcess[str], FaultServer]) -> None:
+def test_ends_in_a_pass_within_the_limits(done: tuple[subprocess.CompletedProcess[str], FaultServer]) -> None:
     result, _ = done
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)

@@ -102,7 +102,7 @@ def killed_after(seconds: float, arguments: list[str], *, with_children: bool) -
         return True
 
 
-def test_a_run_killed_at_any_moment_is_made_good_by_the_next(
+def test_the_next_run_completes_one_that_was_killed_at_any_moment(
     cli: Cli,
     small: ModelCard,
     small_run: Path,
@@ -138,7 +138,7 @@ def test_a_run_killed_at_any_moment_is_made_good_by_the_next(
     assert_undisturbed(folder, small_run / "public" / small.name)
 
 
-def test_an_ir_never_is_of_two_conversions(
+def test_an_ir_is_never_of_two_conversions(
     cli: Cli, small: ModelCard, small_run: Path, starts: dict[str, list[Path]], tmp_path: Path
 ) -> None:
     """to-ir, killed before each of its moves in turn: `verify` takes none that no manifest tells of, `run` mends it."""

@@ -100,7 +100,7 @@ def test_body_without_end(cli: Cli, card: Path, server: FaultServer, tmp_path: P
     assert server.sent < ENDLESS / 2
 
 
-def test_troubles_that_pass_cost_time_and_no_byte_twice(
+def test_temporary_errors_cost_time_and_no_byte_is_sent_twice(
     cli: Cli, card: Path, small: ModelCard, server: FaultServer, tmp_path: Path
 ) -> None:
     troubles = [Reply(500), Reply(429, {"Retry-After": "1"}), Reply(cut=100_000)]
