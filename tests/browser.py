@@ -1,6 +1,6 @@
 """Headless Chromium, driven over WebDriver's HTTP (https://www.w3.org/TR/webdriver2/) by chromedriver.
 
-Knows a page's pixels, console and requests; what is right is the tests' business.
+Gives a page's pixels, console and requests. The tests decide what is right.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def browser() -> Iterator[Browser]:
             assert answer.ok, answer.text
             session = f"{server}/{answer.json()['value']['sessionId']}"
             window = Browser(session)
-            window.open("about:blank")  # away from the browser's own first page, which asks for things
+            window.open("about:blank")  # the browser's own first page sends requests
             window.requested()
             yield window
             requests.delete(session, timeout=600)

@@ -11,7 +11,7 @@ LICENCE = "APACHE-2.0-MMSegmentation-Models.txt"
 
 
 def unpacked(archive: Path) -> dict[str, bytes]:
-    """By name below the model's folder."""
+    """The files' contents by path below the model's folder."""
     contents = {}
     with tarfile.open(archive) as opened:
         for member in opened:

@@ -1,7 +1,7 @@
 """What the tests share: a small PSPNet with random weights, its whole chain run once, and the CLI.
 
-`cli` runs a command in this process, `offline` runs it in one of its own that cannot leave the machine.
-A test marked `slow` runs with `--all`. Each of pytest-xdist's workers keeps to one processor.
+`cli` runs a command in this process. `offline` runs it in another process, which has no network.
+A test marked `slow` runs with `--all`. Each worker of pytest-xdist uses one processor.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ def slow(*values: object) -> Any:
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
-# Its weights are random: its pixels are less decided than a trained one's.
+# The small model's weights are random: its pixels are less certain than a trained model's.
 LENIENT = ("--min-agreement", 0.5)
 
 
-# Of PyTorch, OpenMP, OpenVINO and child processes, all take as many threads as they may use processors.
+# PyTorch, OpenMP, OpenVINO and child processes all start a thread for each processor that they may use.
 if (_worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
     _processors = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {_processors[int(_worker.removeprefix("gw")) % len(_processors)]})
 _left_out = 0  # how many slow tests
-# No property fails because the machine is busy.
+# No property test may fail because the machine is busy.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")
 
@@ -85,7 +85,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Called where the workers are pytest-xdist's: each has seen all tests."""
+    """Called with pytest-xdist, where each worker has collected all tests."""
     global _left_out
     _left_out = getattr(node, "workeroutput", {}).get("left_out", 0)
 
@@ -156,7 +156,7 @@ def write_small_card(folder: Path, **changes: Any) -> Path:
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> ModelCard:
-    """The small model: a card with its checkpoint (legacy format, auxiliary head and all) beside it."""
+    """The small model: a card with its checkpoint (legacy format, with an auxiliary head) next to it."""
     from make_standin_checkpoint import make_standin
 
     folder = tmp_path_factory.mktemp("small")
@@ -194,7 +194,7 @@ def quantized(small: ModelCard, small_run: Path, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="session")
 def small_bundle(small: ModelCard, small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
-    """What is in the small model's bundle, by name below the model's."""
+    """The contents of the small model's bundle, by path below the model's folder."""
     target = tmp_path_factory.mktemp("bundle") / "small.tar.gz"
     command = ["bundle", str(small.folder), "--output-dir", str(small_run), "-o", str(target)]
     done = CliRunner().invoke(command_line, command)
@@ -208,7 +208,7 @@ def workspace(small_run: Path, tmp_path: Path) -> Path:
     return shutil.copytree(small_run, tmp_path / "workspace")
 
 
-# Put on the process's path as sitecustomize: any connection that leaves the machine fails.
+# A sitecustomize for the process: any connection that leaves the machine fails.
 OFFLINE = """
 import socket
 _connect = socket.socket.connect

@@ -1,6 +1,6 @@
-"""An HTTP server on the loopback that misbehaves to order, and remembers what it was asked and what it sent.
+"""An HTTP server on the loopback that misbehaves on request, and records its requests and what it sent.
 
-It knows nothing of what it serves or to whom; a test gives it a body and a script, one `Reply` a request.
+A test gives it a body and a script: one `Reply` for each request.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 _BLOCK = 64 * 1024
-ENDLESS = 64 << 20  # bytes; a client that takes them all has not noticed
+ENDLESS = 64 << 20  # bytes; a client that reads them all has not noticed the fault
 
 
 @dataclass
@@ -27,23 +27,23 @@ class Reply:
 
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
-    body: bytes | None = None  # in place of the server's
+    body: bytes | None = None  # replaces the server's body
     delay_s: float = 0  # before the first byte
     cut: int | None = None  # bytes of this answer's body after which the connection closes
     stall_s: float = 0  # between the cut and the close
-    drip: int = 1  # bytes at a time
-    drip_s: float = 0  # between one time and the next
-    claim: int | None = None  # a Content-Length that is a lie
+    drip: int = 1  # bytes in one piece
+    drip_s: float = 0  # between two pieces
+    claim: int | None = None  # a false Content-Length
     no_length: bool = False
     endless: bool = False
     ignore_range: bool = False
-    range_start: int | None = None  # the answer's Content-Range begins here, whatever was asked
+    range_start: int | None = None  # the answer's Content-Range begins here, for any request
     unknown_total: bool = False  # Content-Range: bytes a-b/*
 
 
 @dataclass
 class Seen:
-    """One request as it came, and how many bytes of body went out."""
+    """One request, and how many bytes of body were sent in answer."""
 
     path: str
     headers: dict[str, str]
@@ -64,7 +64,7 @@ class FaultServer:
         self.scheme = "http"
 
     def play(self, body: bytes, script: Sequence[Reply] = ()) -> None:
-        """Begin anew: after the script's last reply, every answer is honest."""
+        """Start again: after the script's last reply, every answer is honest."""
         self.body, self._script, self.seen = body, list(script), []
 
     def next_reply(self) -> Reply:
@@ -106,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
     scene: FaultServer
 
     def handle(self) -> None:
-        # A client that hung up is what some tests are about.
+        # In some tests the client hangs up.
         with contextlib.suppress(ConnectionError):
             super().handle()
 

@@ -1,4 +1,4 @@
-"""Two IRs of one ONNX, by one front-end and the other: the same from outside, and the same answers."""
+"""The IRs that both front-ends make of one ONNX: the same inputs and outputs, and the same answers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def by_both(
 def assert_equal_from_outside(one: Path, other: Path) -> None:
     assert _described(one) == _described(other)
     sizes = [path.with_suffix(".bin").stat().st_size for path in (one, other)]
-    assert abs(sizes[0] - sizes[1]) < 200  # the constants before the network are folded by one, and not by the other
+    assert abs(sizes[0] - sizes[1]) < 200  # one front-end folds the constants before the network, the other does not
 
 
 def assert_equal_label_maps(

@@ -15,7 +15,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def changed(folder: Path) -> Iterator[dict[str, Any]]:
-    """The manifest in `folder` as plain values; what is done to them is written back."""
+    """The manifest in `folder` as plain values; changes to them are written back."""
     data = read(folder)
     yield data
     (folder / "manifest.json").write_text(json.dumps(data), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""OpenCV's bilinear resize of 8-bit images (INTER_LINEAR), written anew in NumPy from its rules.
+"""OpenCV's bilinear resize of 8-bit images (INTER_LINEAR), written in NumPy from its rules.
 
 Weights are 11-bit fixed-point numbers, rounded to even; rows are blended first, then columns, of which 4 and 16
 bits are dropped on the way and 2 rounded in the end (modules/imgproc/src/resize.cpp: HResizeLinear, VResizeLinear).

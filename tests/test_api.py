@@ -25,7 +25,7 @@ COMMANDS = {name.replace("-", "_"): command for name, command in command_line.co
 
 @pytest.fixture(autouse=True)
 def silent(capfd: pytest.CaptureFixture[str]) -> object:
-    """Nothing that these tests call prints."""
+    """A test fails if a function that it calls prints something."""
     yield
     printed = capfd.readouterr()
     assert printed.out == ""

@@ -50,7 +50,7 @@ def test_a_convolutions_operations(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["pspnet-pytorch", "demo"])
 def test_the_plain_graph_has_the_cards_gflops(name: str, tmp_path: Path) -> None:
-    """And the folded graph of the full size a fifth less: at most 285."""
+    """The folded graph of the full-size model has a fifth less: at most 285."""
     import torch
 
     from pspnet_convert.commands.export_onnx.options import ExportOptions

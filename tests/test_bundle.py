@@ -1,4 +1,4 @@
-"""`bundle`: what goes out is verified, complete and always the same bytes; what is in it says what it is."""
+"""`bundle`: the archive is verified, complete and always the same bytes, and describes its contents."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_same_files_give_the_same_archive_from_any_folder(
         names = [one.name for one in opened]
     assert told == {(0, 0, 0, "", "", 0o644, tarfile.REGTYPE)}
     assert names == sorted(names)
-    assert Path("first.tar.gz").read_bytes()[3:8] == bytes(5)  # gzip: no flags, hence no name, and no time
+    assert Path("first.tar.gz").read_bytes()[3:8] == bytes(5)  # gzip: no flags, so no name; and no time
 
 
 def test_json_lists_what_was_packed(cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_the_card_in_it_is_the_one_that_was_converted(
     assert load_card(tmp_path / "model.yml").model_dump() == small.model_dump()
 
 
-# What does not go out
+# What is not packed
 
 
 def refused(cli: Cli, small: ModelCard, workspace: Path, code: int, *options: str) -> str:
@@ -211,7 +211,7 @@ def test_a_card_that_has_changed_since_the_conversion_is_not_packed(
         "is of an earlier conversion. It was converted with another card. Run `pspnet-convert run` again"
         in refused_too.error
     )
-    # What it measures needs no IR, and the manifest has the new card from then on.
+    # `evaluate` needs no IR here, and from then on the manifest has the new card.
     dataset = ["--dataset", voc.write(tmp_path / "voc", small, [(72, 64)]), "--backend", "PyTorch"]
     shutil.copy(small.folder / small.checkpoint.name, renamed.parent)
     measured = cli("evaluate", renamed, "-o", workspace, *dataset)
@@ -231,7 +231,7 @@ def test_without_an_ir_there_is_nothing_to_pack(cli: Cli, small: ModelCard, work
 def test_without_the_checkpoints_digest_nothing_is_packed(
     cli: Cli, small: ModelCard, workspace: Path, folder: Path
 ) -> None:
-    """As after to-ir and verify of an ONNX from elsewhere."""
+    """As after `to-ir` and `verify` of an ONNX that another tool made."""
     with manifests.changed(folder) as data:
         del data["stages"]["export-onnx"]
     told = refused(cli, small, workspace, 11, "--allow-unverified")

@@ -1,4 +1,4 @@
-"""The card: what the top-level one says, and that a `model.yml` with a fault is refused by the fault's name."""
+"""The top-level card's content; and a `model.yml` with a fault is refused, with the fault's name."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_the_licence_is_there_to_read(card: ModelCard) -> None:
     assert "END OF TERMS AND CONDITIONS" in text
 
 
-# Its faults, one by one, through `info`
+# Faults, one by one, through `info`
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def refused(cli: Cli, tmp_path: Path) -> Callable[[Any], str]:
 
 
 def put(data: Any, place: str, value: Any) -> None:
-    """Set `a.0.b` to `value`; ABSENT takes it away."""
+    """Set `a.0.b` to `value`; ABSENT removes it."""
     *path, last = [int(part) if part.isdigit() else part for part in place.split("/")]
     for part in path:
         data = data[part]
@@ -408,7 +408,7 @@ def test_a_cards_texts_are_printed_unchanged(cli: Cli, data: dict[str, Any], tmp
     assert data["description"] in result.stdout
 
 
-# Whatever is in it
+# Any content
 
 
 KEYS = st.sampled_from([*ModelCard.model_fields, "shape", "sources", "color", "type", "0"]) | st.text(max_size=8)
@@ -429,7 +429,7 @@ GOOD = yaml.safe_load(TOP_LEVEL.read_text(encoding="utf-8"))
 
 
 def places(data: Any, prefix: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The paths of all that is in `data`."""
+    """The paths of all values in `data`."""
     inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
     return [path for key, value in inner for path in [(*prefix, key), *places(value, (*prefix, key))]]
 

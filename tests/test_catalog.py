@@ -1,4 +1,4 @@
-"""Which card a name on the command line means, and that what belongs to it comes along in a wheel."""
+"""Which card a name on the command line means, and that a wheel contains the card's files."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_list_has_every_model_once_and_its_name_in_one_piece(cli: Cli) -> None:
     table = cli("list").stdout
     assert [name for name in names if f" {name} " not in table] == []
     assert [row["digest_prefix"] for row in rows if f" {row['digest_prefix']} " not in table] == []
-    # The same figure of the same network stands twice: on its own card, and in the index.
+    # One figure of one network is listed twice: on its own card, and in the index.
     (own, index) = (row for row in rows if row["digest_prefix"] == "ed5dfbd9")
     assert (own["metrics"]["mIoU"], own["backbone"]) == (index["metrics"]["mIoU"], index["backbone"])
 
@@ -176,7 +176,7 @@ def forced_in() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as an installed wheel would fill it, made by hand from pyproject.toml."""
+    """A folder with the files of an installed wheel, copied by the rules in pyproject.toml."""
     folder = tmp_path_factory.mktemp("site")
     shutil.copytree(ROOT / "pspnet_convert", folder / "pspnet_convert", ignore=shutil.ignore_patterns("__pycache__"))
     for source, target in forced_in().items():
@@ -185,7 +185,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# What a model is verified on, as digests: made of the samples and of the card's dataset.
+# The digests of a model's verification inputs, which come from the samples and the card's dataset.
 INPUTS = """
 import hashlib, json
 from pspnet_convert.cards import catalog

@@ -1,4 +1,4 @@
-"""scripts/check_catalog.py: one model of each kind goes through the whole chain, and what fails is told."""
+"""scripts/check_catalog.py: one model of each kind goes through the whole chain, and failures are reported."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_one_model_of_each_kind_converts_and_verifies(results: Path) -> None:
 def test_a_model_that_passed_is_not_checked_again_and_is_on_the_page(results: Path, tmp_path: Path) -> None:
     kept = Path(shutil.copy(results, tmp_path))
     page = tmp_path / "page.md"
-    # Were one of them done again, it would fail: there is no such folder.
+    # A model that is done again fails: there is no such folder.
     done = run(*KINDS, "--small", "--json", kept, "--markdown", page, "-o", tmp_path / "no such folder")
     assert (done.returncode, done.stderr) == (0, "")
     text = page.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A checkpoint is read as tensors and nothing else, and must be this network's. Each refusal goes through the CLI."""
+"""A checkpoint is read only as tensors, and must fit this network. Refusals are tested through the CLI."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_a_checkpoint_of_mmengine_with_its_log_buffers_is_read(
     meta = {"dataset_meta": {"classes": tuple(small.class_names), "palette": [list(c) for c in small.palette]}}
     torch.save({"meta": meta, "message_hub": hub.state_dict(), "state_dict": content["state_dict"]}, path)
     with pytest.raises(pickle.UnpicklingError):
-        torch.load(path, weights_only=True)  # it does hold what plain weights_only refuses
+        torch.load(path, weights_only=True)  # it contains objects that plain weights_only refuses
     checkpoint = load_checkpoint(path, small)
     assert checkpoint.metadata.classes == small.class_names
     assert checkpoint.warnings == ()
@@ -240,7 +240,7 @@ def test_half_precision_weights_become_float32(small: ModelCard, content: Conten
 def test_counts_of_batches_may_be_missing_and_change_nothing(
     small: ModelCard, content: Content, tmp_path: Path
 ) -> None:
-    """PyTorch had none before 0.4.1. No other buffer of a BatchNorm may be."""
+    """PyTorch had no such count before 0.4.1. Every other buffer of a BatchNorm is required."""
     from pspnet_convert.pytorch.network import build_network
 
     image = torch.rand(small.input.shape)

@@ -113,7 +113,7 @@ def test_every_option_says_what_it_is_for(name: str) -> None:
     options = [param for param in command_line.commands[name].params if isinstance(param, click.Option)]
     assert {"--json", "--debug"} <= {option.opts[0] for option in options}
     told = [option.opts[0] for option in options if option.help]
-    # segment's --precision speaks for itself: its choices and its default are shown.
+    # segment's --precision needs no words: its choices and its default are shown.
     assert {option.opts[0] for option in options} - set(told) <= {"--precision"}
 
 
@@ -282,7 +282,7 @@ def test_a_reader_that_goes_away_is_no_bug() -> None:
 
 
 def broken(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    """What no user can provoke, by the nature of the thing."""
+    """Cause an exception that no user can cause."""
 
     def find_card(model: str) -> ModelCard:
         raise error
@@ -344,7 +344,7 @@ def test_an_interrupt_is_one_line_and_exit_130_or_143(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # Under nohup or in a script's background it is ignored, and what is ignored is inherited.
+            # A child process inherits that SIGINT is ignored, as under nohup or in a script's background.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         try:
@@ -364,7 +364,7 @@ def test_an_interrupt_is_one_line_and_exit_130_or_143(
 
 @pytest.mark.slow
 def test_mmsegmentations_advice_to_trainers_is_not_shown(offline: Run, tmp_path: Path) -> None:
-    """On sizes for align_corners, which it gives for every image that such a network sees."""
+    """It gives advice on sizes for align_corners with every image that such a network takes."""
     from make_standin_checkpoint import make_standin
 
     config = "pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-769x769.py"
@@ -382,7 +382,7 @@ def test_the_interrupt_of_any_stage_is_exit_130(cli: Cli, monkeypatch: pytest.Mo
         assert "interrupted" in result.error
 
 
-# Workspaces that earlier runs left
+# Workspaces of earlier runs
 
 
 def test_an_ir_of_an_earlier_run_is_not_taken_for_this_runs(cli: Cli, small: ModelCard, workspace: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a config says of a card's parts, and that it is told where it does not say it."""
+"""The parts of a card that come from a config, and the errors if the config lacks one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set's files: what of them is read, and what is wrong with them, named."""
+"""A data set's files: what is read from them, and errors that name what is wrong with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shipped demo model: its card, its checkpoint, its validation set, and that the figures in the card are true."""
+"""The shipped demo model: its card, its checkpoint, its validation set, and the figures in the card."""
 
 from __future__ import annotations
 

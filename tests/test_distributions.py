@@ -1,4 +1,4 @@
-"""Which distributions a package comes from: of folders laid out as pip leaves them, and of this environment."""
+"""Which distributions a package comes from, in folders as pip makes them and in this environment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def install(
     site: Path, name: str, version: str, package: str, requires: Sequence[str] = (), top_level: bool = True
 ) -> None:
-    """A distribution with one package, as pip leaves it; some build tools write no top_level.txt."""
+    """A distribution with one package, as pip installs it; some build tools write no top_level.txt."""
     info = site / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
     needs = "".join(f"Requires-Dist: {one}\n" for one in requires)

@@ -148,7 +148,7 @@ def test_nothing_is_left_to_be_filled_in(path: Path) -> None:
 
 @all_pages
 def test_pages_are_in_plain_english(path: Path) -> None:
-    """Words that docs/contributing.md's style does without; some others depend on the sentence."""
+    """Words that the style in docs/contributing.md avoids in every sentence."""
     assert re.findall(r"(?i)'s business|\b(?:told|tells?|mends?)\b|\bbut for\b", read(path)) == []
 
 

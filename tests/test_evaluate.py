@@ -1,4 +1,4 @@
-"""`evaluate`: what the models score, resumed or in one go, here or on a cluster; and when it is an error."""
+"""`evaluate`: the models' scores, resumed or in one go, on this machine or on a cluster; and its errors."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_every_model_of_the_workspace_scores_what_the_reference_does(
     assert list(scores) == ["PyTorch", "ONNX", "IR FP32", "IR FP16"]
     for score in scores.values():
         assert score["drop"] == pytest.approx(scores["PyTorch"]["mean_iou"] - score["mean_iou"])
-    # The crop is from 72x72, to which the picture is enlarged.
+    # The picture is enlarged to 72x72 and then cropped.
     best = 100.0 if protocol != "crop" else scores["PyTorch"]["mean_iou"]
     assert scores["PyTorch"]["mean_iou"] == scores["ONNX"]["mean_iou"] == best
     assert scores["IR FP32"]["mean_iou"] == pytest.approx(best, abs=0.02)
@@ -191,7 +191,7 @@ def test_the_progress_says_what_the_mean_iou_is_so_far(
 
 @pytest.fixture
 def spoilt(workspace: Path) -> Path:
-    """The workspace, with an FP16 IR whose weights are halved in part."""
+    """The workspace, with an FP16 IR in which some of the weights are changed."""
     path = folder_of(workspace) / "FP16" / "small-standin.bin"
     weights = np.frombuffer(path.read_bytes(), np.uint8).copy()
     weights[: len(weights) // 2 : 16] ^= 0x40
@@ -217,13 +217,13 @@ def test_without_pytorch_the_drop_is_from_the_cards_figure(
     figure = {"metric": "mean_iou", "value": 90.0, "dataset": "x", "protocol": "pad", "measured_by": "x"}
     card = tmp_path / "model.yml"
     card.write_text(yaml.safe_dump({**data, "accuracy": [figure]}))
-    voc_folder = voc.write(tmp_path / "voc", small, [(72, 64)] * 2)  # annotations that have nothing to do with it
+    voc_folder = voc.write(tmp_path / "voc", small, [(72, 64)] * 2)  # annotations that do not match the images
     arguments = ("evaluate", card, "-o", workspace, "--dataset", voc_folder, "--max-drop", 20)
     result = cli(*arguments, "--backend", "FP32")
     assert result.exit_code == 16
     assert "points below the card, 20 allowed" in result.error
-    assert "protocol pad" in result.stdout  # that of the card's figure
-    # PyTorch is as bad on these, and then it is what the others are compared with.
+    assert "protocol pad" in result.stdout  # the protocol of the card's figure
+    # PyTorch is as bad on these. If it is evaluated, the other models are compared with it.
     assert cli(*arguments).exit_code == 0
 
 
@@ -294,7 +294,7 @@ def test_a_model_of_more_classes_than_the_card(small: ModelCard, dataset: Path) 
 
 
 class InterruptedAt(Silent):
-    """As if the user had pressed Ctrl-C when so many images were done."""
+    """As if the user had pressed Ctrl-C after this number of images."""
 
     def __init__(self, images: int) -> None:
         self.left = images
@@ -306,7 +306,7 @@ class InterruptedAt(Silent):
 
 
 class Counter(Silent):
-    """Keeps the steps in which the images were done."""
+    """Records the number of images in each step."""
 
     def __init__(self) -> None:
         self.steps: list[int] = []
@@ -479,7 +479,7 @@ def test_a_local_cluster_through_the_command_line(cli: Cli, small: ModelCard, wo
 def test_a_bad_image_is_the_same_error_on_a_cluster(
     cli: Cli, small: ModelCard, workspace: Path, many: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(workspace)  # its workers run elsewhere, and relative paths must mean the same to them
+    monkeypatch.chdir(workspace)  # the workers run in another folder, where a relative path must mean the same
     copy = shutil.copytree(many, "voc")
     voc.image_of(Path(copy), "040").unlink()
     arguments = ["--dataset", copy, "--backend", "ONNX", "--ray", cluster.address]

@@ -1,4 +1,4 @@
-"""Pictures of what each model saw, and of what differs."""
+"""Pictures of each model's labels, and of the pixels that differ."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_models_of_almost_one_name_do_not_share_a_picture(
 def test_a_last_step_that_takes_other_logits_is_a_fault(
     cli: Cli, small: ModelCard, workspace: Path, elsewhere: Path
 ) -> None:
-    """Channels last before the argmax: the same labels, but not by a step that can be tried by itself."""
+    """Channels last before the argmax: the labels are the same, but the last step cannot be tested by itself."""
     model = openvino.Core().read_model(str(elsewhere / "right.xml"))
     topk = next(node for node in model.get_ops() if node.get_type_name() == "TopK")
     ops = operations()
@@ -166,7 +166,7 @@ def test_a_file_from_elsewhere_that_is_not_there(cli: Cli, small: ModelCard, wor
 
 
 def test_an_ir_that_openvino_does_not_compile(cli: Cli, small: ModelCard, workspace: Path) -> None:
-    """A resize by a rule that the CPU plugin does not know."""
+    """A resize with a rule that the CPU plugin does not know."""
     path = workspace / "public" / "small-standin" / "FP32" / "small-standin.xml"
     path.write_text(path.read_text().replace('mode="linear_onnx"', 'mode="linear_nonsense"'))
     result = cli("verify", small.folder, "-o", workspace)

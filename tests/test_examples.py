@@ -1,4 +1,4 @@
-"""The examples do what they say: their command lines are ones that the program takes, and serve.py runs."""
+"""The examples work: the program takes their command lines, and serve.py runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def texts(data: Any) -> Iterator[str]:
 
 
 def commands(path: Path) -> list[list[str]]:
-    """Their variables with what such a service has in them: the address of something."""
+    """The command lines of the job, with an address for each variable of the CI service."""
     lines = [re.sub(r"\$\w+", "https://ci.example/1", line) for text in texts(read(path)) for line in text.splitlines()]
     split = [shlex.split(line, comments=True) for line in lines if line.lstrip().startswith("pspnet-convert ")]
     return [words[1:] for words in split]
@@ -95,7 +95,7 @@ def test_serve_sees_what_the_ir_sees(cli: Cli, demo_run: Path, tmp_path: Path, o
     labels = np.asarray(Image.open(target))
     size = (card.input.width, card.input.height)
     rgb = np.asarray(Image.open(photo).convert("RGB").resize(size, Image.Resampling.BILINEAR))
-    # The program runs at the processor's own precision, this at f32.
+    # The program runs at the processor's own precision, this test at f32.
     assert (labels == next(OpenVinoBackend(xml, card).run([rgb[:, :, ::-1]])).labels).mean() > 0.99
     shares = dict(re.findall(r"^(\S+) ([\d.]+)%$", done.stdout, flags=re.MULTILINE))
     seen = {card.class_names[number]: f"{(labels == number).mean():.1%}".rstrip("%") for number in np.unique(labels)}

@@ -24,7 +24,7 @@ def test_every_fault_is_caught(caught: list[Caught]) -> None:
 
 
 def test_each_check_finds_some_faults(caught: list[Caught]) -> None:
-    """The last two see wrong labels from two sides: by a model's own logits, and by the reference's."""
+    """The last two find wrong labels in two ways: with the model's own logits, and with the reference's."""
     seen = [list(one.by) for one in caught]
     assert {checks[0] for checks in seen} == {"contract", "argmax", "logits"}
     assert any("labels" in checks and "pixels" in checks for checks in seen)

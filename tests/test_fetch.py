@@ -39,12 +39,12 @@ NAME = "model.pth"
 BODY = random.Random(1).randbytes(400_000)
 OTHER = random.Random(2).randbytes(400_000)
 QUICK = Patience(attempts=3, first_wait_s=0.01, longest_wait_s=0.05)
-HASTY = replace(QUICK, read_s=10)  # for servers that never answer; no shorter, or a busy machine seems one of them
+HASTY = replace(QUICK, read_s=10)  # for servers that never answer; with less, a busy machine looks like one
 LONG = 3600  # seconds
 
 
 class Recorder:
-    """A Progress that keeps what it is told."""
+    """A Progress that records its calls."""
 
     def __init__(self):
         self.position, self.total, self.notes, self.starts, self.ends = 0, 0, [], 0, 0
@@ -96,7 +96,7 @@ def get(server, target, progress, *script, body=BODY, wanted=BODY, sources=None,
 
 
 def refusal(kind, server, target, progress, *script, **options):
-    """The message of the one error that comes, with nothing under the final name."""
+    """The message of the one error; there is no file with the final name."""
     with pytest.raises(ConvertError) as caught:
         get(server, target, progress, *script, **options)
     assert type(caught.value) is kind, caught.value
@@ -109,7 +109,7 @@ def refusal(kind, server, target, progress, *script, **options):
 
 
 def leave(target, part):
-    """What an earlier run, broken off, would have left."""
+    """Write the file that an interrupted earlier run leaves."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part_of(target).write_bytes(part)
 
@@ -205,7 +205,7 @@ def test_stalled_connection_is_resumed(server, target, progress):
 
 @pytest.mark.skipif(not hasattr(urllib3.HTTPResponse, "read1"), reason="urllib3 1 cannot tell a drip")
 def test_dripping_server_is_given_up(server, target, progress, monkeypatch):
-    """By a clock that goes on by a second whenever it is read."""
+    """The clock advances by a second each time it is read."""
     monkeypatch.setattr(http_source, "time", SimpleNamespace(monotonic=itertools.count().__next__))
     text = refusal(DownloadError, server, target, progress, *[Reply(drip_s=0.001)] * 3)
     assert "sends fewer than 1024 bytes a second" in text
@@ -496,7 +496,7 @@ def test_password_goes_to_its_own_host_only(server, target, progress):
 
 @pytest.fixture
 def certificate(tmp_path):
-    """A self-signed one for 127.0.0.1, and its key."""
+    """A self-signed certificate for 127.0.0.1, and its key."""
     if not shutil.which("openssl"):
         pytest.skip("openssl makes the certificate, and is not installed")
     paths = tmp_path / "cert.pem", tmp_path / "key.pem"
@@ -740,7 +740,7 @@ def test_no_mix_of_faults_gives_a_wrong_file(server, script, left):
         assert not target.exists()
 
 
-# What is told on the way
+# Progress
 
 
 class Terminal(io.StringIO):

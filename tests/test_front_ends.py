@@ -1,4 +1,4 @@
-"""Model Optimizer and ovc: the same from both, whichever runtime reads it; and what is said where one is missing."""
+"""Model Optimizer and ovc: the same result from both in either runtime; and the messages if one is missing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pspnet_convert.pytorch.network import build_network
 from pspnet_convert.runtimes.input_form import InputForm
 from pspnet_convert.runtimes.openvino_install import has_model_optimizer
 
-# The first environment, which scripts/test makes: with Model Optimizer, where the Python is one that has it.
+# The first environment that scripts/test makes. It has Model Optimizer, if that exists for this Python.
 FIRST = Path(__file__).parent.parent / ".venv" / "bin" / "python"
 without_mo = pytest.mark.skipif(
     has_model_optimizer() or (FIRST.is_file() and not FIRST.with_name("mo").is_file()),
@@ -84,7 +84,7 @@ def test_both_give_the_same_in_another_form(cli: Cli, small: ModelCard, tmp_path
 @pytest.mark.slow
 @needs_mo
 def test_both_give_the_same_at_769_with_align_corners(tmp_path: Path) -> None:
-    """A size that no bin of the pyramid divides, and mmsegmentation's own config for it."""
+    """No bin of the pyramid divides this size, and mmsegmentation has a config for it."""
     plan = load_card(
         write_small_card(tmp_path / "card", name="at769", config="pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-769x769.py")
     )
@@ -100,7 +100,7 @@ def test_both_give_the_same_at_769_with_align_corners(tmp_path: Path) -> None:
     assert_equal_label_maps(made["mo"]["FP32"], made["ovc"]["FP32"], card, PHOTO)
 
 
-# Either is read by either runtime
+# Each runtime reads both
 
 
 def first(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -151,7 +151,7 @@ def test_the_manifest_names_the_one_that_was_used(cli: Cli, small: ModelCard, wo
 
 
 def test_ovc_logs_no_traceback(cli: Cli, small: ModelCard, workspace: Path) -> None:
-    """As it does where it is given a path, and torch is installed."""
+    """It does so if it gets a path and torch is installed."""
     result = cli("to-ir", small.folder, "-o", workspace, "--front-end", "ovc", "--force", "--debug")
     assert result.exit_code == 0
     assert "Traceback" not in result.stderr
@@ -163,7 +163,7 @@ def test_ovc_takes_no_argument_of_model_optimizer(cli: Cli, small: ModelCard, tm
     result = cli(command, small.folder, "-o", tmp_path, *arguments)
     assert result.exit_code == 8
     assert "--mo-arg static_shape: is for Model Optimizer, but the front-end is ovc" in result.error
-    assert not list(tmp_path.rglob("*.pth"))  # it was said before all work
+    assert not list(tmp_path.rglob("*.pth"))  # the error came before any work
 
 
 @pytest.mark.parametrize("name", [pytest.param("mo", marks=needs_mo), "ovc"])
@@ -181,18 +181,18 @@ def test_an_onnx_that_a_front_end_refuses(cli: Cli, small: ModelCard, workspace:
     assert {path: path.read_bytes() for path in folder.glob("FP*/*")} == before
 
 
-# Where one is missing, or both
+# If one or both are missing
 
 
 def program(site: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """pspnet-convert in a process of its own, whose path begins with `site`."""
+    """pspnet-convert in a process of its own, with `site` first on its path."""
     command = [sys.executable, "-m", "pspnet_convert", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(site)})
 
 
 @pytest.fixture
 def without_openvino(tmp_path: Path) -> Path:
-    """A sitecustomize that hides it, as if it were not installed."""
+    """A folder with a sitecustomize that hides OpenVINO, as if it were not installed."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(
         "import sys\n"
@@ -272,7 +272,7 @@ def test_an_onnx_is_compared_without_openvino(small: ModelCard, workspace: Path,
 def test_model_optimizer_is_asked_for_and_not_installed(
     small: ModelCard, workspace: Path, folder: Path, tmp_path: Path, command: str
 ) -> None:
-    """Beside an OpenVINO without it: an empty one, which comes first on the path."""
+    """OpenVINO is there without it: an empty package comes first on the path."""
     (tmp_path / "openvino").mkdir()
     (tmp_path / "openvino" / "__init__.py").touch()
     with manifests.changed(folder) as data:

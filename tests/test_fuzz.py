@@ -1,4 +1,4 @@
-"""A few of the cases of scripts/fuzz.py, and that it sees what it is there to see."""
+"""A few cases of scripts/fuzz.py, and that it detects faults."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_bad_message_is_a_fault(
 
 
 class Misbehaving(fuzz.Worker):
-    """A worker whose cases are Python, run in the worker's process instead of loaded."""
+    """A worker that runs its cases as Python code instead of loading them."""
 
     def _start(self) -> None:
         self._connection, theirs = fuzz._SPAWN.Pipe()

@@ -1,4 +1,4 @@
-"""A checkpoint made to do harm: no code of it runs, memory stays bounded, and what is wrong is told in one line."""
+"""A checkpoint made to do harm: none of its code runs, memory stays bounded, and the error is one line."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_half_and_bfloat_and_parameters_are_plain_tensors(small: ModelCard, tmp_
     assert set(load_checkpoint(path, small).state_dict) == {*map(str, kinds), "parameter"}
 
 
-# What it may say of its tensors
+# What it may claim about its tensors
 
 
 @pytest.mark.parametrize("shape", [(10**8,), (2**31, 2**20)])
@@ -209,7 +209,7 @@ def test_a_tensors_name_is_a_name(export: Callable[..., Result], content: Conten
     assert result.error.isprintable()
 
 
-# What it may say of itself
+# What its metadata may be
 
 
 def bomb(depth: int = 60) -> Any:
@@ -269,7 +269,7 @@ def test_metadata_that_utf8_cannot_encode_reaches_the_manifest(
     assert stage["result"]["checkpoint"]["metadata"]["config"] == "model = '?'"
 
 
-# How much it may take
+# How much memory it may take
 
 
 def in_zip(pickled: bytes, path: Path) -> Path:
@@ -377,7 +377,7 @@ def test_a_zip_in_a_legacy_file_and_two_pickles_in_a_zip(
 ) -> None:
     path = tmp_path / "odd.pth"
     path.write_bytes(both[False] + both[True])
-    assert load_checkpoint(path, small).state_dict  # by its first bytes it is legacy, and read as such
+    assert load_checkpoint(path, small).state_dict  # its first bytes are those of a legacy file, and it is read as one
     path.write_bytes(both[True])
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("other/data.pkl", b"\x80\x02N.")

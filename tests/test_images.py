@@ -1,4 +1,4 @@
-"""Pictures in: turned as they should be, fitted with their aspect kept, and no file that is none crashes."""
+"""Reading pictures: turned by their EXIF, fitted with their aspect kept; any other file is an error."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_bgr_is_rgb_reversed() -> None:
 
 
 def png(width: int, height: int) -> bytes:
-    """A black-and-white PNG that says it has so many pixels; it is small all the same."""
+    """A black-and-white PNG that claims this size; the file itself is small."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -126,7 +126,7 @@ def test_the_bomb_is_refused_for_its_size_alone(tmp_path: Path) -> None:
     assert "too many pixels" not in str(caught.value)
 
 
-@pytest.mark.filterwarnings("ignore")  # Pillow's, on damaged EXIF
+@pytest.mark.filterwarnings("ignore")  # of Pillow, about damaged EXIF
 @settings(max_examples=200)
 @given(
     form=st.sampled_from(["PNG", "JPEG", "TIFF", "WEBP"]),
@@ -155,7 +155,7 @@ def test_a_damaged_picture_is_read_or_is_an_image_error(
 
 
 def test_exif_that_pillow_cannot_write_again_is_an_image_error(tmp_path: Path) -> None:
-    # To turn a picture is to write its EXIF anew: Pillow's TypeError, where a resolution was kept as text.
+    # Turning a picture writes its EXIF again: Pillow raises a TypeError if a resolution is stored as text.
     exif = Pillow.Exif()
     exif[0x0112] = 6
     exif[0x011A] = 72.0
@@ -181,7 +181,7 @@ def test_a_picture_of_any_size_fills_the_model_one_way_and_keeps_its_aspect(
     assert fitted.image.dtype == np.uint8
     assert 1 <= fitted.height <= height
     assert 1 <= fitted.width <= width
-    # A side is cut down to whole pixels, and at least one is left: less than one pixel from the exact aspect.
+    # A side is rounded down to whole pixels, and is at least one: less than one pixel from the exact aspect.
     assert height - fitted.height <= 1 or width - fitted.width <= 1
     scale = min(height / rows, width / columns)
     assert fitted.height == 1 or rows * scale - 1 - 1e-6 < fitted.height <= rows * scale + 1e-6

@@ -40,7 +40,7 @@ from pspnet_convert.runtimes.model_file import ModelFile
 
 SIZE = (3, 72, 64)
 BYTES_LAST = InputForm("u8", "NHWC")
-# The options of a run; the shape and the form that its IR takes.
+# The options of a run; the batch and the input form of its IR.
 RUNS: dict[str, tuple[list[str], int, InputForm]] = {
     "three": (["--batch", "3", "--input-type", "u8", "--input-layout", "NHWC"], 3, BYTES_LAST),
     "any": (["--batch", "dynamic", "--input-type", "u8"], DYNAMIC, InputForm("u8")),
@@ -91,7 +91,7 @@ def ir_of(folder: Path, precision: str = "FP32") -> Path:
     return folder / precision / "small-standin.xml"
 
 
-# Images in a tensor, and in groups
+# Images in a tensor, and in batches
 
 
 @given(form=forms, count=st.integers(1, 4), height=st.integers(1, 5), width=st.integers(1, 5), seed=st.integers(0, 99))
@@ -140,11 +140,11 @@ def test_verification_has_another_image_for_each_slot(small: ModelCard, batch: i
     assert len({entry.name for entry in inputs}) == slots
     assert inputs[0].name == "sheet"
     assert np.array_equal(inputs[0].image[:, :, ::-1], sheet(height, width, small.input))
-    if (height, width) != (8, 8):  # whose sheet has flat parts
+    if (height, width) != (8, 8):  # at 8x8 the sheet has flat parts
         assert len({entry.image.tobytes() for entry in inputs}) == slots
 
 
-# The files are what was asked for, and each slot has its own answer
+# The files are as requested, and each slot has its own answer
 
 
 def test_inputs_and_outputs_are_as_requested(made: tuple[Path, int, InputForm]) -> None:
@@ -225,7 +225,7 @@ def test_each_slot_of_a_folded_network_has_the_references_logits(
         assert np.abs(prediction.logits - expected).max() <= 3e-5 * np.abs(expected).max()
 
 
-# A file that is not what was asked for
+# A file that is not as requested
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_a_broken_contract_is_reported_once_for_any_number_of_images(
 def test_an_ir_that_is_replaced_by_one_of_another_form_fails(
     cli: Cli, small: ModelCard, small_run: Path, three: Path
 ) -> None:
-    """As by a deployment script that puts the default IR where the service's lies."""
+    """As if a deployment script replaced the service's IR with the default one."""
     folder = three / "public" / "small-standin"
     for part in (ir_of(folder), ir_of(folder).with_suffix(".bin")):
         shutil.copy(small_run / "public" / "small-standin" / "FP32" / part.name, part)
@@ -335,7 +335,7 @@ def test_slots_that_answer_for_one_another_fail(cli: Cli, small: ModelCard, thre
 def test_a_dynamic_model_that_gives_one_answer_for_all_is_caught(
     cli: Cli, small: ModelCard, runs: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    """Its ports say nothing of it; that it takes one image at a time rightly, neither."""
+    """Neither its inputs and outputs nor a run with one image shows the fault."""
     output = shutil.copytree(runs("any"), tmp_path / "any")
     path = onnx_of(output / "public" / "small-standin")
     with_gathered_input(path, [0])
@@ -404,7 +404,7 @@ def test_labels_come_in_order_for_any_number_of_images(
     ]
     for file in (ModelFile("IR FP32", ir_of(folder)), ModelFile("ONNX", onnx_of(folder))):
         labeller = open_labeller(file, small, shape, form)
-        for count in (1, 2, 7, 8):  # a group that is not full is run as well, and the next one begins anew
+        for count in (1, 2, 7, 8):  # a batch that is not full is run too, and the next one starts empty
             waiting: list[Any] = []
             found = []
             for image in pictures(count):
@@ -484,7 +484,7 @@ def test_onnx_runtime_takes_any_number_of_images(runs: Callable[[str], Path]) ->
 
 
 def test_irs_of_another_card_are_refused(cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path) -> None:
-    """The mean is in the IR, the names of its classes are the card's."""
+    """The IR contains the mean; the names of the classes come from the card."""
     data = yaml.safe_load((small.folder / "model.yml").read_text())
     data["input"]["mean"][0] += 1
     model = [tmp_path / "model.yml", "-o", workspace]

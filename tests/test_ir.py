@@ -1,4 +1,4 @@
-"""The IR: plain BGR in, the ONNX's names, two precisions; and the front-end's words where it refuses."""
+"""The IR: plain BGR in, the ONNX's names, two precisions; and the front-end's words if it fails."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_no_path_of_the_machine_is_in_the_ir(folder: Path) -> None:
 
 
 def in_model_api(path: Path) -> SegmentationModel:
-    """As Model API opens an IR by itself, but for the precision, which is this test's."""
+    """The IR as Model API opens it by itself, except that the precision is set to f32."""
     f32 = {"INFERENCE_PRECISION_HINT": "f32"}
     model = Model.create_model(OpenvinoAdapter(create_core(), str(path), device="CPU", plugin_config=f32))
     assert type(model) is SegmentationModel
@@ -107,7 +107,7 @@ def test_model_api_opens_other_forms_too(
 
 
 def test_model_api_takes_no_fixed_batch_of_several(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
-    """Which the README warns of: when this fails, the warning can go."""
+    """docs/open-model-zoo.md warns of it: when this test fails, the warning can go."""
     assert cli("run", small.folder, "-o", workspace, "--batch", 2).exit_code == 0
     with pytest.raises(RuntimeError, match="is not aligned with original parameter's shape"):
         in_model_api(folder / "FP32" / "small-standin.xml")
@@ -126,7 +126,7 @@ def test_model_api_scales_any_picture(demo_run: Path) -> None:
 
 
 def test_model_api_takes_the_argmax_of_a_label_map_once_more(demo_run: Path) -> None:
-    """Which the README warns of: when this fails, the warning can go."""
+    """docs/open-model-zoo.md warns of it: when this test fails, the warning can go."""
     model = in_model_api(demo_run / "public" / "demo" / "FP32" / "demo.xml")
     with pytest.raises(ValueError, match="axis 2 is out of bounds"):
         model(np.zeros((200, 200, 3), np.uint8))
@@ -241,7 +241,7 @@ def test_a_broken_ir(cli: Cli, small: ModelCard, workspace: Path, folder: Path) 
 
 
 def test_a_removed_folder_is_not_made_again(small: ModelCard, folder: Path, tmp_path: Path) -> None:
-    """As by a front-end whose parent was killed, and whose folder the next run has cleared away."""
+    """As if the front-end's parent was killed and the next run has removed its folder."""
     with pytest.raises(FileNotFoundError):
         convert_to_ir(
             folder / "small-standin.onnx", small, {"FP32": tmp_path / "swept" / "small.xml"}, find_front_end("auto", {})

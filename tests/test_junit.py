@@ -19,7 +19,7 @@ from pspnet_convert.manifest_fields import VerifyResult
 
 
 def cases(path: Path) -> dict[str, dict[str, str]]:
-    """By suite and case, what stands in a case: failure, skipped or nothing."""
+    """By suite and case, the element in the case: failure, skipped or nothing."""
     return {
         suite.attrib["name"]: {
             case.attrib["name"]: "".join(child.tag for child in case) for case in suite.iter("testcase")

@@ -1,4 +1,4 @@
-"""The manifest: what is not done again and what is, and that it says what was made."""
+"""The manifest: which stages run again and which are skipped, and that it records what was made."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def folder(workspace: Path) -> Path:
 
 
 def skipped(result: Result) -> dict[str, bool]:
-    """By stage: was it left as it was?"""
+    """By stage: was it skipped?"""
     assert result.exit_code == 0, result.stderr
     printed = result.json()
     stages = printed["stages"] if isinstance(printed, dict) else printed
@@ -81,7 +81,7 @@ def test_only_the_stage_with_damaged_output_is_done_again(
     else:
         (folder / file).write_bytes(bytes([good[0] ^ 1]) + good[1:])
     result = cli("run", small.folder, "-o", workspace, "--json")
-    # The stages after it find the very bytes that they had before.
+    # The stages after it find the same bytes as before.
     assert skipped(result) == {name: name != stage for name in STAGES}
     assert (folder / file).read_bytes() == good
 
@@ -180,7 +180,7 @@ def test_a_stage_made_with_another_release_is_done_again(
     assert skipped(cli("to-ir", small.folder, "-o", workspace, "--json")) == {"to-ir": False}
 
 
-# A manifest that is none
+# A file that is no manifest
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_a_damaged_record_is_ignored_and_the_stages_run_again(
         data["stages"][stage].update(change)
     picture = workspace / "picture.png"
     Image.new("RGB", (64, 72), (9, 99, 200)).save(picture)
-    result = cli("segment", picture, "--model", small.folder, "-o", workspace)  # an IR of which nothing is told
+    result = cli("segment", picture, "--model", small.folder, "-o", workspace)  # an IR without a record
     assert result.exit_code == 0, result.stderr
     assert f"{folder / 'manifest.json'}: is no manifest of this release: stages.{stage}." in result.stderr
     assert RUN_AGAIN in result.stderr
@@ -264,7 +264,7 @@ def test_any_json_is_stages_or_none(
     assert set(Manifest(path, small).stages) <= set(stages if isinstance(stages, dict) else [])
 
 
-# What it no longer says
+# What is removed from it
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The published schema is that of the manifests that there are, and of no others."""
+"""The published schema accepts the manifests that the tool writes, and no others."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def assert_valid(folder: Path) -> None:
     data = manifests.read(folder)
     Draft202012Validator(SCHEMA).validate(data)
     document = read_manifest(folder / "manifest.json")
-    # Nothing is lost on the way in.
+    # Reading loses nothing.
     assert document.model_dump(mode="json", exclude_none=True)["model"] == data["model"]
     assert document.model_dump(mode="json", exclude_unset=True)["stages"] == data["stages"]
 
@@ -98,7 +98,7 @@ def test_one_of_an_int8_model_is_valid(cli: Cli, small: ModelCard, quantized: Pa
 
 
 def put(*path: Any) -> Callable[[Any], None]:
-    """Replace what lies at `path` but for its last part, which is the new value."""
+    """Set the value at a path; the last argument is the new value."""
     *way, last, value = path
 
     def change(data: Any) -> None:

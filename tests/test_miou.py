@@ -1,4 +1,4 @@
-"""The confusion matrix and what is read off it, against counting pixel by pixel."""
+"""The confusion matrix and the figures from it, compared with counting pixel by pixel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What mmsegmentation publishes is read right, its index's slips included; and each card derived from it is sound."""
+"""mmsegmentation's index is read correctly, in spite of its mistakes, and each card derived from it is valid."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_every_card_has_its_crop_size_and_eight_digits_of_its_digest(
     for name, card in cards.items():
         assert card.name == name
         assert card.input.shape[2:] == models[name].crop_size
-        # The name ends with the size, as every name in the index does: another witness for it.
+        # Every name in the index ends with the size: a second source for it.
         height, width = map(int, name.replace("cityscapes512", "cityscapes-512").rpartition("-")[2].split("x"))
         assert (card.input.height, card.input.width) == (height, width)
         assert (card.gflops, card.mparams, card.checkpoint.size, card.checkpoint.sha256) == (None,) * 4

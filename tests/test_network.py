@@ -1,4 +1,4 @@
-"""The reference is mmsegmentation's own network, and gives its own answer."""
+"""The reference is mmsegmentation's own network, and gives the same answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_logits_are_those_of_mmsegmentation_in_test_mode_whole(small: ModelCard)
     shape = {"ori_shape": (72, 64), "img_shape": (72, 64), "pad_shape": (72, 64), "padding_size": [0, 0, 0, 0]}
     with torch.no_grad():
         expected = theirs.inference(image, [shape])
-        # `inference` gives logits at the image's size, as ours does.
+        # `inference` gives logits at the image's size, as our network does.
         assert torch.equal(build_network(small, checkpoint)(image), expected)
 
 

@@ -1,4 +1,4 @@
-"""What Open Model Zoo's tools would say of a model, this tool says as well; they come with openvino-dev."""
+"""This tool describes a model as Open Model Zoo's tools do, which come with openvino-dev."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_keys_are_those_of_omz_info_dumper_and_so_are_the_values(cli: Cli, t
     assert result.exit_code == 0, result.stderr
     (ours,) = result.json()
     assert list(ours) == list(theirs)
-    # Theirs is described in other words, and comes with a file for their accuracy checker.
+    # Their model has another description, and a file for their accuracy checker.
     differing = {key for key in ours if ours[key] != theirs[key]}
     assert differing == {"description", "accuracy_config", "model_config"}
     assert {key: type(value) for key, value in ours.items() if key != "accuracy_config"} == {

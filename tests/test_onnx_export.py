@@ -81,7 +81,7 @@ def test_provenance_is_in_the_file_and_no_path_is(exported: Path, small: ModelCa
     assert properties["classes"] == "background,aeroplane,bicycle,bird,boat"
     assert properties["tool"].startswith("pspnet-convert ")
     assert b"site-packages" not in exported.read_bytes()
-    assert model.producer_version == torch.__version__.partition("+")[0]  # not of which build it is
+    assert model.producer_version == torch.__version__.partition("+")[0]  # without the build
     assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
 
 
@@ -171,7 +171,7 @@ def test_unet_takes_multiples_of_16_and_refuses_other_sizes(cli: Cli, tmp_path: 
         output={**find_card().output.model_dump(mode="json"), "shape": [1, 1, 64, 64], "values": [0, 4]},
     )
     standin = make_standin(load_card(card), tmp_path / "standin")
-    # The smaller pictures on which verification measures are of sides that it takes, too.
+    # Verification also runs smaller pictures. Their sides are multiples of 16 too.
     done = cli("run", standin, "-o", tmp_path, "--input-shape", "1,3,176,208")
     assert done.exit_code == 0, done.stderr
     result = cli("export-onnx", standin, "-o", tmp_path, "--input-shape", "1,3,100,96")

@@ -1,4 +1,4 @@
-"""A user's own model: its card comes of its config and its checkpoint, and then does without the config."""
+"""A user's own model: its card is made from its config and checkpoint, and then needs no config."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ crop_size = (72, 64)
 """
 
 
-# mmengine's newer style, in which a type is a class.
+# mmengine's newer style: a type is a class.
 CLASSES = """
 from mmseg.models.backbones import ResNetV1c
 from mmseg.models.decode_heads import PSPHead
@@ -68,7 +68,7 @@ def config_of(release: str, small: ModelCard) -> str:
 
 
 def new_config(small: ModelCard) -> str:
-    """One of mmsegmentation's own, as mmengine writes it out, cut down to the small model."""
+    """A config of mmsegmentation's, as mmengine writes it, reduced to the small model."""
     from mmengine.config import Config
 
     config = Config.fromfile(SHIPPED / str(small.config))
@@ -93,7 +93,7 @@ def write(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def changed(weights: Path, **meta: Any) -> Path:
-    """The checkpoint with another meta; None takes a key out."""
+    """The checkpoint with a changed meta; None removes a key."""
     content = torch.load(weights, weights_only=True)
     content["meta"] = {key: value for key, value in {**content["meta"], **meta}.items() if value is not None}
     torch.save(content, weights)
@@ -125,7 +125,7 @@ KINDS = [
 
 
 def structure(network: torch.nn.Module) -> list[tuple[str, str, str]]:
-    """Name, class and arguments of each layer but the losses."""
+    """Name, class and arguments of each layer except the losses."""
     modules = [(name, type(module).__name__, module.extra_repr()) for name, module in network.named_modules()]
     return [one for one in modules if "loss_decode" not in one[0]]
 
@@ -149,7 +149,7 @@ RESNET = "pspnet_r50-d8.py"
 PYRAMID = {"type": "MultiLevelNeck", "in_channels": [256, 512, 1024, 2048], "out_channels": 64, "scales": [4, 2, 1, 1]}
 FEATURES = {"type": "Feature2Pyramid", "embed_dim": 18, "rescales": [4, 2, 1, 0.5]}
 EQUAL = {"extra": {f"stage{number}": {"num_channels": (18,) * number} for number in (2, 3, 4)}}  # as FEATURES needs
-# Of what no config with this head has: a model that mmsegmentation does have, the changes, and the head's input.
+# For parts that no config with this head has: a model of mmsegmentation's, the changes, and the head's input.
 MADE_UP: list[tuple[str, dict[str, Any], int, int]] = [
     ("cgnet.py", {}, 256, 2),
     ("fast_scnn.py", {}, 128, 2),
@@ -167,7 +167,7 @@ MADE_UP: list[tuple[str, dict[str, Any], int, int]] = [
 def test_each_backbone_and_neck_is_built_from_the_lists_of_a_card(
     base: str, changes: dict[str, Any], channels: int, index: int, weights: Path, write: Callable[[str], Path]
 ) -> None:
-    """Some take nothing but tuples, some nothing but lists."""
+    """Some of them take only tuples, some only lists."""
     head = {"type": "PSPHead", "in_channels": channels, "in_index": index, "channels": 16, "num_classes": 5}
     changes = {**changes, "decode_head": {"_delete_": True, **head}}
     path = SHIPPED / "_base_" / "models" / base
@@ -250,7 +250,7 @@ def test_the_whole_chain_and_afterwards_without_the_config(
 
 
 def trained(config: Path, weights: Path) -> Path:
-    """The checkpoint with weights that fit the config's network, as those of a trained one."""
+    """The checkpoint with weights that fit the config's network, as if it was trained."""
     from make_standin_checkpoint import blobs, calibrate
 
     card = card_of(config, weights)
@@ -331,7 +331,7 @@ def test_the_card_loads_back_equal(weights: Path, write: Callable[[str], Path], 
 
 @pytest.fixture
 def licensed(cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path) -> tuple[list[object], Path]:
-    """A model's options, and its card that is kept, into which its user has written a licence."""
+    """A model's options, and its kept card with a licence that the user has added."""
     own = ["--config", write(OLD), "--checkpoint", weights, "-o", tmp_path]
     assert cli("export-onnx", *own).exit_code == 0
     path = tmp_path / "public" / "my-config" / "model.yml"
@@ -360,7 +360,7 @@ def test_the_card_of_another_checkpoint_is_replaced(
     assert load_card(path).license.name == "not stated"
 
 
-# What is not said
+# What the config or the checkpoint leaves out
 
 
 def test_classes_without_names_are_numbered_and_get_vocs_colours(
@@ -443,7 +443,7 @@ def test_bgr_of_a_config_is_bgr_of_the_card(weights: Path, write: Callable[[str]
     assert card_of(write(OLD.replace(", to_rgb=True", "")), weights).input.color_order == "RGB"
 
 
-# What does not serve
+# What is refused
 
 
 @pytest.mark.parametrize(
@@ -475,7 +475,7 @@ def test_an_unusable_config_is_refused_in_one_line(
 def test_a_name_of_the_catalog_is_refused(
     cli: Cli, weights: Path, write: Callable[..., Path], tmp_path: Path, name: str
 ) -> None:
-    """Every command but these would take it for the catalog's model."""
+    """All other commands would take the name for the catalog's model."""
     done = cli("run", "--config", write(OLD, name), "--checkpoint", weights, "-o", tmp_path / "out")
     assert done.exit_code == 3
     assert f"{name[:-3]} is the name of a model in the catalog" in done.error and "Rename the config" in done.error
@@ -597,7 +597,7 @@ def test_a_hostile_network_is_refused_as_the_card_is_read(
 ) -> None:
     path = with_network(small, tmp_path / "card", (place, value))
     text = path.read_text().replace("&id001 ", "").replace("*id001", "[1]") if "&id" in path.read_text() else None
-    if text is not None:  # an alias is refused before
+    if text is not None:  # an alias would be refused first
         data = yaml.safe_load(path.read_text())
         path.write_text(yaml.dump(data, Dumper=_NoAliases))
     done = cli("info", path)
@@ -672,7 +672,7 @@ def test_a_hostile_network_of_a_manifest_is_refused(cli: Cli, workspace: Path, s
 
 
 def test_every_allowed_name_is_in_the_registry() -> None:
-    """Each name is in the registry; a misspelt one would only ever fail."""
+    """A misspelt name would always fail."""
     from mmengine.registry import DefaultScope
 
     from pspnet_convert.mmcv_ops import provide_mmcv_ops
@@ -685,7 +685,7 @@ def test_every_allowed_name_is_in_the_registry() -> None:
         for name in (*BACKBONES, *NECKS, *LAYERS):
             kind = MODELS.get(name)
             assert kind is not None, name
-            if kind is not torch.nn.Upsample:  # one class of two names
+            if kind is not torch.nn.Upsample:  # one class with two names
                 assert issubclass(kind, MODELS.get(registered(f"{kind.__module__}.{kind.__name__}"))), name
 
 

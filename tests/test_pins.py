@@ -1,4 +1,4 @@
-"""A checkpoint of which eight digits are known: pinned by its first download, and no other is taken ever after."""
+"""A checkpoint with eight known digits of its digest: its first download pins it, then no other is accepted."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def digest_of(body: bytes) -> str:
 
 
 def unpinned(folder: Path, body: bytes, source: str, **changes: Any) -> Path:
-    """A card that knows of its checkpoint what mmsegmentation's file names tell."""
+    """A card with eight digits of its checkpoint's digest, as mmsegmentation's file names have them."""
     file = {"name": "model.pth", "digest_prefix": digest_of(body)[:8], "sources": [source]}
     return write_small_card(folder, files=[file], **changes)
 
@@ -218,7 +218,7 @@ def test_an_endless_body_is_cut_off(
 ) -> None:
     monkeypatch.setattr(
         "pspnet_convert.commands.download.partial_file.LARGEST", 4 << 20
-    )  # which else would take minutes
+    )  # the real limit would take minutes
     server.play(BODY, [Reply(endless=True)])
     done = cli("download", card, "-o", out)
     assert done.exit_code == 5
@@ -226,11 +226,11 @@ def test_an_endless_body_is_cut_off(
     assert not (out / "public" / "small" / "model.pth").exists()
 
 
-# Ever after
+# After the first download
 
 
 def test_another_file_of_the_same_eight_digits_is_refused(cli: Cli, card: Path, server: FaultServer, out: Path) -> None:
-    """Nobody finds such a file for a test: the lock file says instead that it was another one."""
+    """No such pair of files is known, so the lock file names another digest with the same eight digits."""
     out.mkdir()
     pin = {**pin_of(BODY), "sha256": digest_of(BODY)[:8] + "0" * 56}
     (out / LOCK_FILE).write_text(json.dumps({"lock_version": 1, "checkpoints": {"small": pin}}))
@@ -290,7 +290,7 @@ def test_an_unusable_lock_file_is_refused_in_one_line(
 
 
 def test_a_pipe_in_place_of_the_lock_file_is_refused(cli: Cli, card: Path, out: Path) -> None:
-    """Which else would be waited for without end."""
+    """Reading from it would never end."""
     out.mkdir(parents=True, exist_ok=True)
     os.mkfifo(out / LOCK_FILE)
     done = cli("download", card, "-o", out)
@@ -351,7 +351,7 @@ def test_a_killed_process_leaves_a_whole_lock_file(tmp_path: Path, out: Path) ->
             run.stdout.readline()
             time.sleep(wait_s)
             run.send_signal(signal.SIGKILL)
-        pinned(load_card(card), out)  # which reads it
+        pinned(load_card(card), out)  # reads the lock file
     write_pin(load_card(card), out, digest_of(BODY), len(BODY))
     assert "a" in lock_of(out)["checkpoints"]
     assert {path.name for path in out.iterdir()} == {"public", LOCK_FILE}
@@ -384,7 +384,7 @@ def _with_another_file(out: Path) -> Path:
 
 @pytest.fixture
 def derived(small: ModelCard, tmp_path: Path) -> Path:
-    """The small model's card, less what is not known of its checkpoint."""
+    """The small model's card with only eight digits of its checkpoint's digest."""
     content = (small.folder / small.checkpoint.name).read_bytes()
     return unpinned(tmp_path / "derived", content, str(small.checkpoint.name), name="derived")
 

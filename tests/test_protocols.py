@@ -1,4 +1,4 @@
-"""The protocols, against a second computation from their text with NumPy and Pillow, and against mmsegmentation."""
+"""The protocols, compared with mmsegmentation and with a second computation in NumPy and Pillow."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_the_mean_iou_is_that_of_the_second_computation(
 @settings(max_examples=15)
 @given(height=st.integers(20, 150), width=st.integers(20, 150))
 def test_whole_is_what_mmsegmentation_does(small: ModelCard, height: int, width: int) -> None:
-    """Its own image rescaling, its own network in its own test mode, its own way back to the original size."""
+    """mmsegmentation rescales the image, runs its network in test mode, and resizes to the original size."""
     import mmcv
     import torch
     from mmseg.structures import SegDataSample
@@ -199,7 +199,7 @@ def test_whole_is_what_mmsegmentation_does(small: ModelCard, height: int, width:
     found = TorchLabeller(checkpoint, small).start(sample.image, sample.logits_at)()
     expected = predicted.pred_sem_seg.data[0].numpy()
     assert found.shape == expected.shape == (height, width)
-    # Two ways to the same sums in float32: a near-tie may fall either way.
+    # Two ways to compute the same sums in float32: a near-tie may go either way.
     assert (found == expected).mean() > 0.999
     assert np.array_equal(sample.scored(found), found)
 

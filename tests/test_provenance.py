@@ -1,4 +1,4 @@
-"""The provenance says what the manifest says, in the fields of in-toto and SLSA, and no time."""
+"""The provenance has the facts of the manifest in the fields of in-toto and SLSA, and no time."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_provenance_is_an_in_toto_statement_on_the_irs(
 
 
 def test_a_tool_of_two_versions_is_there_twice(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
-    """Where stages ran in two environments."""
+    """If stages ran in two environments."""
     with manifests.changed(folder) as data:
         own = data["stages"]["export-onnx"]["tools"]["numpy"]
         data["stages"]["to-ir"]["tools"]["numpy"] = "99.0"

@@ -1,4 +1,4 @@
-"""The folded pyramid head is the reference's, for all sizes, bins and both rules of resizing."""
+"""The folded pyramid head equals the reference's, for all sizes, bins and both rules of resizing."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_folded_head_equals_mmsegmentations(
     )  # fmt: skip
     head = head.double().eval().requires_grad_(False)
     for tensor in [*head.parameters(), *head.buffers()]:
-        if tensor.is_floating_point():  # statistics and weights that hide nothing; variances stay positive
+        if tensor.is_floating_point():  # random statistics and weights hide no fault; variances stay positive
             tensor.copy_(random(seed, *tensor.shape).abs() + 0.1)
     maps = [random(seed + 2, 2, 2, height // 2 + 1, width + 3), random(seed + 1, 2, channels, height, width)]
     expected = head(maps)

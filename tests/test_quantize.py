@@ -1,4 +1,4 @@
-"""INT8: made by the real NNCF, with the FP32 IR's names and shapes; a model that is off does not pass."""
+"""INT8: made by the real NNCF, with the FP32 IR's names and shapes; a wrong model does not pass."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_the_same_inputs_give_the_same_bytes(small: ModelCard, quantized: Path, 
 
 
 def test_no_name_is_a_count_of_the_process(quantized: Path) -> None:
-    """Which differs between two runs (nncf_process.py): by chance, so that the test above may miss it."""
+    """Such a count differs between two runs (run_nncf.py), but not always: the test above may miss it."""
     fp32, int8 = (
         {op.get_friendly_name(): op.get_type_name() for op in read(path).get_ops()} for path in irs(quantized).values()
     )
@@ -181,7 +181,7 @@ def test_it_is_quiet_and_shows_its_progress(offline: Run, small: ModelCard, work
 def test_it_works_where_only_ascii_can_be_printed(
     small: ModelCard, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """NNCF prints a table of its own; and a picture's name may be no text at all."""
+    """NNCF prints a table of its own, and a picture's name may be undecodable."""
     folder = pictures(workspace / os.fsdecode(b"\xff"), 1)
     (folder / "00.png").rename(folder / os.fsdecode(b"\xfe.png"))
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
@@ -281,7 +281,7 @@ def test_without_nncf_it_says_what_to_install(
 def test_a_failure_of_nncf_is_reported_in_its_words(
     cli: Cli, small: ModelCard, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that is installed but broken; with --debug, all that it says."""
+    """NNCF is installed but broken; --debug shows all its output."""
     (tmp_path / "nncf.py").write_text("print('on its way')\nraise ImportError('built for another NumPy')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     before = irs(copied)["INT8"].read_bytes()
@@ -313,7 +313,7 @@ def test_segment_takes_the_int8_ir_or_says_how_to_make_it(
     assert "for INT8, `pspnet-convert quantize`" in result.error
 
 
-# What is found out about it
+# What the check of the INT8 IR finds
 
 
 def test_too_little_agreement_fails(cli: Cli, small: ModelCard, copied: Path) -> None:
@@ -325,7 +325,7 @@ def test_too_little_agreement_fails(cli: Cli, small: ModelCard, copied: Path) ->
 
 @needs_mo
 def test_an_nncf_that_is_not_for_this_openvino(small: ModelCard, small_run: Path, tmp_path: Path) -> None:
-    """By what stands in its metadata: the one that pip takes unless it is told otherwise."""
+    """Its metadata has the version that pip installs by default."""
     told = tmp_path / "nncf-3.4.0.dist-info" / "METADATA"
     told.parent.mkdir()
     told.write_text("Metadata-Version: 2.1\nName: nncf\nVersion: 3.4.0\n")
@@ -344,7 +344,7 @@ def check(found: dict[str, Path], card: ModelCard, images: Sequence[Path]) -> di
 
 
 def test_another_models_answers_fail(small: ModelCard, copied: Path) -> None:
-    """The FP32 IR itself passes as INT8; with its classifier's weights turned round it does not."""
+    """The FP32 IR itself passes as INT8; with its classifier's weights negated it does not."""
     found = irs(copied)
     images = calibration_images(small, None, 8)
     same = {"FP32": found["FP32"], "INT8": found["FP32"]}
@@ -437,7 +437,7 @@ def test_the_demo_loses_at_most_a_point_of_miou(demo: Path) -> None:
 
 @pytest.mark.slow
 def test_an_int8_ir_that_saw_pictures_of_another_kind_fails(cli: Cli, demo: Path, tmp_path: Path) -> None:
-    """Black ones: by the labels on the card's own pictures, and by mIoU."""
+    """Black pictures. The labels on the card's own pictures show it, and so does mIoU."""
     black = tmp_path / "black"
     black.mkdir()
     Image.new("RGB", (200, 200)).save(black / "black.png")

@@ -1,4 +1,4 @@
-"""`rebuild --check`: the same files are told from others, and other tools are named."""
+"""`rebuild --check`: files that differ are an error, and tools that differ are named."""
 
 from __future__ import annotations
 

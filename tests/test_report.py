@@ -1,4 +1,4 @@
-"""The page of a run: its verdict, that it tells of the files that are there, and that it is the same each time."""
+"""The page of a run: its verdict, that it describes the present files, and that it is the same each time."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_file_that_is_not_the_verified_one(
     assert state == "unverified"
     assert told == "Not verified Not the files that were verified: FP16/small-standin.bin."
     path.write_bytes(good)
-    assert cli("run", small.folder, "-o", workspace).exit_code == 0  # and does nothing but the page
+    assert cli("run", small.folder, "-o", workspace).exit_code == 0  # and only writes the page
     assert verdict_of(folder)[0] == "pass"
 
 
@@ -148,7 +148,7 @@ def test_what_was_never_verified(cli: Cli, small: ModelCard, tmp_path: Path) -> 
 
 
 def test_a_wrong_model_is_named_with_its_faults(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
-    model = openvino.Core().read_model(str(folder / "small-standin.onnx"))  # no mean, no scale, channels as they were
+    model = openvino.Core().read_model(str(folder / "small-standin.onnx"))  # no mean, no scale, channels not reversed
     openvino.save_model(model, str(folder / "FP32" / "small-standin.xml"), compress_to_fp16=False)
     assert cli("verify", small.folder, "-o", workspace).exit_code == 9
     state, told = verdict_of(folder)
@@ -261,7 +261,7 @@ def test_the_snippet_runs_and_sees_what_the_ir_sees(
         assert told.get(name, 0) == pytest.approx(100 * (seen.labels == number).mean(), abs=0.3)
 
 
-# Figures of parts that may be missing
+# Figures that may be missing
 
 
 def test_charts_of_what_was_not_measured_are_empty() -> None:
@@ -290,7 +290,7 @@ def test_bars_of_accuracy_are_on_the_whole_scale_and_of_time_on_the_longest() ->
 
 
 def with_figures(folder: Path) -> None:
-    """Add what evaluate and quantize leave in the manifest, of the files that are there."""
+    """Add what `evaluate` and `quantize` write to the manifest, for the present files."""
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     models = manifest["stages"]["to-ir"]["outputs"]

@@ -22,7 +22,7 @@ from pspnet_convert.cli import cli as command_line
 
 WINDOWS = [(scheme, width) for scheme in ("light", "dark") for width in (1280, 360)]
 
-# The least contrast of any text with what is behind it, by WCAG 2.2's formula (1.4.3), and whose it is.
+# The least contrast of any text with its background, by WCAG 2.2's formula (1.4.3), and the text that has it.
 CONTRAST = """
 const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
 const light = (colour) => {

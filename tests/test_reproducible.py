@@ -19,7 +19,7 @@ ARTIFACTS = {".pth", ".onnx", ".xml", ".bin"}
 
 @pytest.fixture(scope="module")
 def elsewhere(small: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small model, run by a process as another user's on another machine would be."""
+    """The small model, run in a process with the settings of another user and another machine."""
     place = tmp_path_factory.mktemp("another user's home")
     for name in ("home", "tmp"):
         (place / name).mkdir()
@@ -50,7 +50,7 @@ def test_every_artifact_is_the_same_to_the_byte(small: ModelCard, small_run: Pat
     here = small_run / "public" / small.name
     files = [{path.relative_to(folder) for path in folder.rglob("*") if path.is_file()} for folder in (here, elsewhere)]
     assert files[0] == files[1]
-    # A label map may change where two classes are as good as equal.
+    # A label map may change where two classes are almost equal.
     compared = sorted(file for file in files[0] if file.suffix in ARTIFACTS or file.name.endswith(".input.png"))
     assert {file.suffix for file in compared} == {*ARTIFACTS, ".png"}
     assert [str(file) for file in compared if (here / file).read_bytes() != (elsewhere / file).read_bytes()] == []
@@ -80,7 +80,7 @@ def test_the_manifest_differs_in_times_and_in_the_last_digits_of_measured_errors
     verified = [data["stages"].pop("verify") for data in (here, there)]
     assert here == there
     assert verified[0]["inputs"] == verified[1]["inputs"]
-    # PyTorch adds up in another order where it has another number of threads.
+    # PyTorch adds in another order if the number of threads differs.
     (words, numbers), (other_words, other_numbers) = (numbers_apart(stage["result"]) for stage in verified)
     assert words == other_words
     assert numbers == pytest.approx(other_numbers, rel=0.5)

@@ -1,4 +1,4 @@
-"""What the scripts say where something is missing that they cannot bring."""
+"""The messages of the scripts if something is missing that they cannot install."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_without_a_browser_and_the_right_to_install_one_the_environment_says_so(
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """What scripts/environment reads, without an environment."""
+    """The files that scripts/environment reads, without an environment."""
     for name in ("pyproject.toml", "constraints.txt", "constraints-current.txt", "scripts/environment"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)

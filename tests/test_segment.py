@@ -25,7 +25,7 @@ LEGEND = 200
 
 
 class Given:
-    """A backend that answers with the label map that it was given, and keeps what it was shown."""
+    """A backend that answers with a given label map, and records its images."""
 
     def __init__(self, labels: NDArray[np.int64]) -> None:
         self.labels = labels

@@ -41,7 +41,7 @@ def folder(workspace: Path) -> Path:
 def convert(
     folder: Path, mean: Sequence[float] = MEAN, scale: Sequence[float] = SCALE, reverse_channels: bool = True
 ) -> None:
-    """Make the FP32 IR anew with OpenVINO itself, as its manual says."""
+    """Make the FP32 IR again with OpenVINO itself, as its manual says."""
     steps = PrePostProcessor(openvino.Core().read_model(str(folder / "small-standin.onnx")))
     steps.input().tensor().set_layout(openvino.Layout("NCHW"))
     steps.input().model().set_layout(openvino.Layout("NCHW"))
@@ -123,7 +123,7 @@ def _align_corners(model: onnx.ModelProto) -> None:
 
 
 def _argmin(model: onnx.ModelProto) -> None:
-    """The class that fits least instead of the one that fits best."""
+    """The class with the lowest logit instead of the highest."""
     (node,) = [node for node in model.graph.node if node.op_type == "ArgMax"]
     node.op_type = "ArgMin"
 
@@ -237,7 +237,7 @@ def prediction(logits: Any) -> Prediction:
 
 
 def compared(expected: Prediction, found: Prediction, allowed: float = 0.1) -> Comparison:
-    """At a precision whose largest error allowed is `allowed`, relative."""
+    """The comparison at a precision that allows a relative error of `allowed`."""
     comparison = Comparison("test", "FP16")
     compare(Expected(expected, {}, Error(allowed, allowed / 6)), found, "image", comparison)
     return comparison
@@ -296,7 +296,7 @@ def test_a_set_that_would_not_show_a_fault_is_inconclusive() -> None:
 
 
 def test_a_fine_fault_must_show_in_an_f32_ir() -> None:
-    """Weights rounded to FP16 may move the logits as far by themselves. The ONNX has no preprocessing to be wrong."""
+    """Rounding the weights to FP16 may change the logits as much. The ONNX has no preprocessing to be wrong."""
     wide, narrow = Error(4e-3, 1e-2), Error(1e-5, 3e-5)
     onnx = Comparison("ONNX", "f32", pixels=1, allowed=narrow)
     single = Comparison("IR FP32", "f32", is_ir=True, pixels=1, allowed=narrow)

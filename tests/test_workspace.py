@@ -1,4 +1,4 @@
-"""Files come under their names whole or not at all, one process at a time, and a killed one's rubbish goes."""
+"""Files get their names whole or not at all, one process works at a time, and its leftovers are removed."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_a_second_process_says_that_it_waits_and_then_goes_on(small: ModelCard, 
         for process in (holder, second):
             process.kill()
             process.communicate()
-    # What the first was writing came whole: the second has not swept it away.
+    # The files that the first was writing are whole: the second has not removed them.
     assert Workspace(tmp_path, small.name).ir("FP32").read_text() == "whole"
     assert (folder / "standin.pth").stat().st_size == small.checkpoint.size
 

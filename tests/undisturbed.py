@@ -1,6 +1,6 @@
-"""What a disturbed run is held to: the files and the manifest of a run that nothing disturbed.
+"""A disturbed run must leave the files and the manifest of an undisturbed run.
 
-How a run is disturbed is the tests' business.
+The tests decide how a run is disturbed.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 
 
 def assert_undisturbed(folder: Path, wanted: Path) -> None:
-    """The model's `folder` has the files of `wanted`, byte for byte; the manifest but for times, and no others."""
+    """The model's `folder` has the files of `wanted`, byte for byte, and no others; the manifest except for times."""
     assert digests(folder) == digests(wanted)
     assert manifest(folder) == manifest(wanted)
 
 
 def assert_manifest_is_true(folder: Path) -> None:
-    """Each file that the manifest speaks of, and that is there, is the one that it means."""
+    """Each file that is in the manifest, and is there, has the recorded digest."""
     path = folder / "manifest.json"
     records = list(file_records(json.loads(path.read_text(encoding="utf-8")))) if path.exists() else []
     untrue = [file for file, sha256 in records if (folder / file).exists() and digest(folder / file) != sha256]
@@ -27,7 +27,7 @@ def assert_manifest_is_true(folder: Path) -> None:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 by name, of all files but the lock and those that tell times: the manifest, and its page."""
+    """SHA-256 by name, of all files except the lock and those that contain times: the manifest, and its page."""
     timed = (".lock", "manifest.json", "report.html")
     paths = [path for path in folder.rglob("*") if path.is_file() and path.name not in timed]
     return {path.relative_to(folder).as_posix(): digest(path) for path in sorted(paths)}
@@ -38,7 +38,7 @@ def digest(path: Path) -> str:
 
 
 def manifest(folder: Path) -> dict[str, Any]:
-    """The manifest less times, and less where the checkpoint came from: a later run goes on from another source."""
+    """The manifest without times and without the checkpoint's source: a later run goes on from another source."""
     data: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     for stage in data["stages"].values():
         del stage["finished"], stage["seconds"]

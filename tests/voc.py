@@ -29,7 +29,7 @@ def blocks(height: int, width: int, classes: int, seed: int) -> Bytes:
 
 
 def add(folder: Path, card: ModelCard, name: str, image: Bytes, labels: Bytes) -> None:
-    """One more image of the split `val`."""
+    """Add an image to the split `val`."""
     for part in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     Pillow.fromarray(image).save(image_of(folder, name))

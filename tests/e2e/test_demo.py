@@ -38,7 +38,7 @@ def test_both_precisions_pass_and_the_manifest_lists_the_files(folder: Path) -> 
     assert len(stages["verify"]["result"]["classes_seen"]) > 2
 
 
-# Of the versions in the constraints files. Another digest is another artifact for each user: it wants a reason, and an
+# For the versions in the constraints files. A new digest changes the artifact for every user: it needs a reason and an
 # entry in CHANGELOG.md.
 ONNX = "bb34fc01e9be600d33cfd87f5e7b1596c795984e067d291f28431b17ca58f55c"
 IRS = {

@@ -1,6 +1,6 @@
-"""A disk that is full, or a file that may not grow: one clear error, nothing broken, and with room it goes on.
+"""A full disk, or a file that may not grow: one clear error, nothing broken. With room, the next run goes on.
 
-Twice: files of a limited size (which any system can have) for each stage, and a small file system for whole runs.
+Two ways: a limit on the size of files (on any system) for each stage, and a small file system for whole runs.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def leave(room: int, disk: Path) -> Path:
-    """Fill the disk but for `room` bytes; returns the file that fills it."""
+    """Fill the disk except for `room` bytes; returns the file that fills it."""
     filler = disk / "filler"
     with filler.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, DISK - room)
@@ -131,7 +131,7 @@ def leave(room: int, disk: Path) -> Path:
 
 
 @pytest.mark.slow
-# Of the 3.4 MB that a run takes: nothing, and what ends in the ONNX, an IR's .bin, an .xml and the manifest.
+# A run takes 3.4 MB. The disk is full at once, or in the ONNX, an IR's .bin, an .xml or the manifest.
 @pytest.mark.parametrize("room", [0, 1_500_000, 2_400_000, 3_350_000, 3_440_000])
 def test_a_run_on_a_full_disk_goes_on_when_there_is_room(
     cli: Cli, small: ModelCard, small_run: Path, disk: Path, room: int
@@ -150,5 +150,5 @@ def test_a_run_on_a_full_disk_goes_on_when_there_is_room(
 
 
 def partial(folder: Path) -> dict[str, str]:
-    """What a download may leave: its bytes so far, under a name that says so."""
+    """The bytes that an unfinished download may leave, in a file named .part."""
     return {name: sha for name, sha in digests(folder).items() if name.endswith(".part")}

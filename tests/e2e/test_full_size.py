@@ -1,4 +1,4 @@
-"""A PSPNet-R50 of full size, 512x512: over HTTP with a broken connection, to a verified IR. The bars of the tool."""
+"""A full-size PSPNet-R50, 512x512: over HTTP with a broken connection, to a verified IR within the limits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def done(
     offline: Run, standin: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[subprocess.CompletedProcess[str], FaultServer]:
-    """`run` with the card alone: the checkpoint comes from a server that breaks off after 100 MB."""
+    """`run` with the card alone: the server of the checkpoint breaks the connection after 100 MB."""
     card_alone = tmp_path_factory.mktemp("card") / "model.yml"
     card_alone.write_bytes(standin.read_bytes())
     server = FaultServer((standin.parent / "standin.pth").read_bytes(), [Reply(cut=PIECE)])
@@ -65,7 +65,7 @@ def test_the_download_was_resumed(
     assert [seen.path for seen in server.seen] == ["/models/standin.pth"] * 2
     assert server.ranges[0] is None
     assert server.ranges[1] is not None
-    assert size <= server.sent <= size + 1_000_000  # what was on its way when the connection broke
+    assert size <= server.sent <= size + 1_000_000  # bytes in transit when the connection broke
     assert not list(folder.rglob("*.part"))
 
 

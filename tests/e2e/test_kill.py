@@ -1,6 +1,6 @@
-"""`kill -9` at any moment: the next run finishes by itself, and what it makes is what an undisturbed run makes.
+"""`kill -9` at any moment: the next run finishes by itself, with the same files as an undisturbed run.
 
-More moments than the few of every day, and a series once more by the seed that a failure shows:
+For more kills than by default, or to repeat a series with the seed that a failure shows:
 
     pytest tests/e2e/test_kill.py --kills 30 --kill-seed 1
 """
@@ -28,11 +28,11 @@ from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cli import cli as command_line
 
 pytestmark = pytest.mark.slow
-# Seconds that each command may take, at first; cut down to what it is seen to take.
+# The seconds that each command may take. A measured time replaces the first value.
 LONGEST = {"download": 3.0, "export-onnx": 8.0, "to-ir": 4.0, "run": 10.0}
-DRIP = 20_000  # bytes of the checkpoint that come at a time
+DRIP = 20_000  # bytes of the checkpoint in one piece
 
-# Put on the process's path as sitecustomize: kills it as it is about to move its nth file into the workspace.
+# A sitecustomize that kills the process just before it moves its nth file into the workspace.
 KILLER = """
 import os, signal, sys
 moves = int(os.environ["MOVES"])
@@ -53,7 +53,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module")
 def starts(small: ModelCard, small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
-    """By command, the output folders that it may find: none of their ONNX and IR files are what it is to make."""
+    """By command, the output folders to start from. Their ONNX and IR files differ from those that it makes."""
 
     def after(folder: Path, *arguments: str) -> Path:
         copy = shutil.copytree(folder, tmp_path_factory.mktemp("start") / "output")
@@ -70,7 +70,7 @@ def starts(small: ModelCard, small_run: Path, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="module")
 def slow(small: ModelCard) -> Iterator[FaultServer]:
-    """A server that takes its time, so that a download can be killed in the middle."""
+    """A slow server, so that a download can be killed in the middle."""
     with FaultServer((small.folder / small.checkpoint.name).read_bytes()).running() as server:
         yield server
 
@@ -141,7 +141,7 @@ def test_the_next_run_completes_one_that_was_killed_at_any_moment(
 def test_an_ir_is_never_of_two_conversions(
     cli: Cli, small: ModelCard, small_run: Path, starts: dict[str, list[Path]], tmp_path: Path
 ) -> None:
-    """to-ir, killed before each of its moves in turn: `verify` takes none that no manifest tells of, `run` mends it."""
+    """`to-ir`, killed before each of its moves: `verify` refuses an IR without a record, `run` makes it again."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(KILLER)
     (start,) = starts["to-ir"]

@@ -1,4 +1,4 @@
-"""Two commands at once in one folder: both end well, and what lies there is what one run makes."""
+"""Two commands at once in one folder: both succeed, and the files are those of a single run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PHOTO = Path(__file__).parents[2] / "pspnet_convert" / "data" / "samples" / "che
 
 
 def together(*commands: list[str]) -> None:
-    """Run all at the same time; each must end well."""
+    """Run all at the same time; each must succeed."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "pspnet_convert", *command],
@@ -43,7 +43,7 @@ def test_two_runs_from_nothing(small: ModelCard, small_run: Path, tmp_path: Path
 def test_segment_sees_the_old_ir_or_the_new_one_and_no_mix(
     cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path
 ) -> None:
-    """The IRs are of one network, folded and not: with either of them the picture is the same."""
+    """Both IRs are of one network, folded and not folded: either of them gives the same picture."""
     segment = ["segment", str(PHOTO), "--model", str(small.folder), "-o", str(workspace)]
     assert cli(*segment).exit_code == 0
     (labels,) = workspace.rglob("chelsea.labels.png")

@@ -1,4 +1,4 @@
-"""The whole chain on what can go wrong before it starts: one line, its exit code, nothing half-made."""
+"""The whole chain with wrong input: one line, its exit code, no unfinished file."""
 
 from __future__ import annotations
 
