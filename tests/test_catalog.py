@@ -105,7 +105,7 @@ def test_info_of_a_published_model_shows_no_figures_that_nobody_stated(cli: Cli)
 # What `list` shows
 
 
-def test_list_has_every_model_once_and_its_name_in_one_piece(cli: Cli) -> None:
+def test_list_has_every_model_once_and_breaks_no_name(cli: Cli) -> None:
     rows = cli("list", "--json").json()
     names = [row["name"] for row in rows]
     assert len(names) == len(set(names)) == 72

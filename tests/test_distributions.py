@@ -78,12 +78,12 @@ def test_one_that_adds_to_anothers_package_does_not_provide_it(site: Path) -> No
 
 
 @pytest.mark.parametrize("written", ["Pillow", "pillow"])
-def test_a_distributions_own_name_serves_too(site: Path, written: str) -> None:
+def test_a_distributions_own_name_is_found_too(site: Path, written: str) -> None:
     install(site, written, "13.0.0", "PIL")
     assert versions("pillow") == {"pspnet-convert": __version__, "pillow": "13.0.0"}
 
 
-def test_a_name_has_hyphens_however_it_was_written(site: Path) -> None:
+def test_a_name_has_hyphens_in_any_spelling(site: Path) -> None:
     install(site, "mmcv_lite", "2.1.0", "mmcv")
     assert providers("mmcv") == ("mmcv-lite",)
 

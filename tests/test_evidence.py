@@ -125,7 +125,7 @@ def test_a_run_that_agrees_has_no_differences_to_draw(
     assert pictures(tmp_path / "none") == {f"sheet.{slug(name)}.difference.png" for name in differing}
 
 
-def test_models_of_almost_one_name_do_not_share_a_picture(
+def test_models_with_similar_names_do_not_share_a_picture(
     cli: Cli, small: ModelCard, workspace: Path, elsewhere: Path
 ) -> None:
     for name, source in (("a_b", "swapped"), ("a-b", "right")):

@@ -288,7 +288,7 @@ def test_answer_from_elsewhere_in_the_file_is_not_used(server, target, progress,
     assert server.ranges == ["bytes=150000-", None]
 
 
-def test_part_nobody_asked_for_is_refused(server, target, progress):
+def test_part_that_was_not_requested_is_refused(server, target, progress):
     text = refusal(DownloadError, server, target, progress, Reply(range_start=1000))
     assert "another part of the file" in text
 

@@ -34,7 +34,7 @@ def test_damaged_files_give_a_message_or_a_model(
     assert table(results).splitlines()[0].split()[:3] == ["file", "damage", "cases"]
 
 
-def test_each_damage_makes_other_bytes_and_the_same_ones_again(seeds: list[Seed]) -> None:
+def test_each_damage_changes_the_bytes_and_is_repeatable(seeds: list[Seed]) -> None:
     from random import Random
 
     for seed in seeds:

@@ -318,7 +318,9 @@ def with_gathered_input(path: Path, slots: list[int]) -> None:
 
 
 @pytest.mark.parametrize("slots", [[1, 0, 2], slow([0, 0, 0]), slow([0, 1, 1])])
-def test_slots_that_answer_for_one_another_fail(cli: Cli, small: ModelCard, three: Path, slots: list[int]) -> None:
+def test_a_slot_that_answers_another_slots_image_fails(
+    cli: Cli, small: ModelCard, three: Path, slots: list[int]
+) -> None:
     path = onnx_of(three / "public" / "small-standin")
     with_gathered_input(path, slots)
     assert cli("to-ir", small.folder, "-o", three, *RUNS["three"][0][2:]).exit_code == 0

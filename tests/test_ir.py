@@ -223,7 +223,7 @@ def test_an_onnx_with_weights_in_other_files(cli: Cli, small: ModelCard, workspa
     assert "has weights in other files" in result.error
 
 
-def test_stages_that_are_not_there_yet_say_which_to_run(cli: Cli, small: ModelCard, tmp_path: Path) -> None:
+def test_a_missing_stage_is_an_error_that_says_what_to_run(cli: Cli, small: ModelCard, tmp_path: Path) -> None:
     for command, stage in [("to-ir", "export-onnx"), ("verify", "export-onnx")]:
         result = cli(command, small.folder, "-o", tmp_path)
         assert result.exit_code == 11

@@ -52,7 +52,7 @@ def test_a_runs_manifest_is_valid(small_run: Path) -> None:
 
 
 @pytest.mark.parametrize("front_end", [pytest.param(["mo", "--mo-arg", "static_shape"], marks=needs_mo), ["ovc"]])
-def test_one_with_an_own_picture_a_front_end_and_figures_at_default_precision_is_valid(
+def test_a_manifest_with_a_users_picture_a_front_end_and_figures_at_default_precision_is_valid(
     cli: Cli, small: ModelCard, workspace: Path, folder: Path, front_end: list[str]
 ) -> None:
     photo = Path(shutil.copy(SAMPLES / "chelsea.jpg", workspace / "..photo of a cat.jpg"))
@@ -62,7 +62,9 @@ def test_one_with_an_own_picture_a_front_end_and_figures_at_default_precision_is
     assert_valid(folder)
 
 
-def test_one_of_a_failed_verification_is_valid(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
+def test_the_manifest_of_a_failed_verification_is_valid(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path
+) -> None:
     xml = folder / "FP32" / "small-standin.xml"
     xml.write_text(xml.read_text().replace("segmentation_map", "another"))
     model = onnx.load(folder / "small-standin.onnx")
@@ -78,7 +80,7 @@ def test_one_of_a_failed_verification_is_valid(cli: Cli, small: ModelCard, works
     assert_valid(folder)
 
 
-def test_one_of_an_evaluation_is_valid(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
+def test_the_manifest_of_an_evaluation_is_valid(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
     dataset = voc.write(workspace / "voc", small, [(72, 64), (40, 90)])
     done = cli("evaluate", small.folder, "-o", workspace, "--dataset", dataset)
     assert done.exit_code == 0, done.stderr
@@ -86,7 +88,7 @@ def test_one_of_an_evaluation_is_valid(cli: Cli, small: ModelCard, workspace: Pa
     assert_valid(folder)
 
 
-def test_one_of_an_int8_model_is_valid(cli: Cli, small: ModelCard, quantized: Path, tmp_path: Path) -> None:
+def test_the_manifest_of_an_int8_model_is_valid(cli: Cli, small: ModelCard, quantized: Path, tmp_path: Path) -> None:
     workspace = shutil.copytree(quantized, tmp_path / "copied")
     dataset = voc.write(tmp_path / "voc", small, [(72, 64)])
     measured = ["--dataset", dataset, "--max-drop", 100]
@@ -151,7 +153,7 @@ MUTATIONS = {
 
 
 @pytest.mark.parametrize("change", MUTATIONS.values(), ids=MUTATIONS)
-def test_a_mutated_one_is_refused_by_schema_and_reader(
+def test_a_mutated_manifest_is_refused_by_schema_and_reader(
     small_run: Path, tmp_path: Path, change: Callable[[Any], None]
 ) -> None:
     data = manifests.read(small_run / "public" / "small-standin")

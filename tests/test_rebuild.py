@@ -118,7 +118,7 @@ def test_a_manifest_cannot_make_model_optimizer_read_files(
 
 
 @needs_mo
-def test_every_argument_of_model_optimizer_that_says_that_it_is_a_path_is_refused() -> None:
+def test_every_path_argument_of_model_optimizer_is_refused() -> None:
     from openvino.tools.mo.utils.cli_parser import get_mo_convert_params
 
     known = {name: told for group in get_mo_convert_params().values() for name, told in group.items()}

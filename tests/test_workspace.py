@@ -72,7 +72,7 @@ def test_a_block_that_fails_leaves_the_old_files_and_no_temporary(tmp_path: Path
     assert targets[0].read_text() == "old"
 
 
-def test_a_block_that_makes_one_file_of_two_replaces_none(tmp_path: Path) -> None:
+def test_a_block_that_makes_only_one_of_two_files_replaces_none(tmp_path: Path) -> None:
     targets = [tmp_path / "a", tmp_path / "b"]
     targets[0].write_text("old")
     with (
