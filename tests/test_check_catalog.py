@@ -12,6 +12,8 @@ from pathlib import Path
 import check_catalog
 import pytest
 
+from pspnet_convert.manifest_fields import Check, Comparison, VerifyResult
+
 ROOT = Path(__file__).parent.parent
 KINDS = {
     "fastfcn_r50-d32_jpu_psp_4xb4-80k_ade20k-512x512": [97, 129],
@@ -77,10 +79,15 @@ def test_a_model_that_fails_is_reported_and_the_next_one_is_checked(tmp_path: Pa
 
 
 def test_the_verdict_of_a_wrong_or_doubtful_model_has_its_reason() -> None:
-    checks = [{"name": "labels", "faults": []}, {"name": "logits", "faults": ["too far"]}]
-    wrong = {"verdict": "mismatch", "doubts": [], "comparisons": [{"backend": "ONNX", "checks": checks}]}
+    checks = [
+        Check(name="labels", what="", passed=True, faults=[]),
+        Check(name="logits", what="", passed=False, faults=["too far"]),
+    ]
+    wrong = VerifyResult.model_construct(
+        verdict="mismatch", doubts=[], comparisons=[Comparison.model_construct(backend="ONNX", checks=checks)]
+    )
     assert check_catalog._verdict(wrong) == "mismatch: ONNX: logits: too far"
-    doubtful = {"verdict": "inconclusive", "doubts": ["one class everywhere"], "comparisons": []}
+    doubtful = VerifyResult.model_construct(verdict="inconclusive", doubts=["one class everywhere"], comparisons=[])
     assert check_catalog._verdict(doubtful) == "inconclusive: one class everywhere"
 
 

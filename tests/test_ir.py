@@ -227,7 +227,7 @@ def test_a_missing_stage_is_an_error_that_says_what_to_run(cli: Cli, small: Mode
     for command, stage in [("to-ir", "export-onnx"), ("verify", "export-onnx")]:
         result = cli(command, small.folder, "-o", tmp_path)
         assert result.exit_code == 11
-        assert f"is not there yet. Run {stage} first" in result.error
+        assert f"is not there yet. Run `pspnet-convert {stage}` first" in result.error
 
 
 def test_a_broken_ir(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:

@@ -16,9 +16,9 @@ from pspnet_convert.workspace import PRECISIONS, Workspace, ir_files
 
 def to_ir_stage(job: Job, options: ToIrOptions) -> Stage:
     """The workspace's ONNX as IR, in the form and at the precisions that `options` say."""
+    front_end = find_front_end(options.front_end, dict(options.mo_arg))
     onnx = job.workspace.onnx
     require([onnx], "export-onnx")
-    front_end = find_front_end(options.front_end, dict(options.mo_arg))
     precisions = [precision for precision in PRECISIONS if precision in options.precision]
 
     def make(made: Workspace) -> dict[str, Any]:
