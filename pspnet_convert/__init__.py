@@ -12,6 +12,7 @@ imported when they are first used, so that `import pspnet_convert` costs nothing
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,10 @@ _ELSEWHERE = {
 
 # A library is silent unless its user sets up logging; the command line does.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __dir__() -> Iterable[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:

@@ -14,10 +14,21 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 Work = Callable[[dict[str, Any], Callable[[], None]], None]
 log = logging.getLogger(__name__)
+
+
+def python_command(*arguments: str) -> list[str]:
+    """Python with `arguments`, without the current folder on its path: a user's torch.py is not torch."""
+    return [sys.executable, "-P", *arguments]
+
+
+def python_environment() -> dict[str, str]:
+    """The environment of a child that imports from where this process does."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(folder).absolute()) for folder in sys.path)}
 
 
 def run_in_child(module: str, request: Mapping[str, Any], label: str, note: Callable[[], None] = lambda: None) -> str:
@@ -27,11 +38,11 @@ def run_in_child(module: str, request: Mapping[str, Any], label: str, note: Call
     `note` is called for each step that the child reports.
     """
     # OpenVINO's telemetry, which Model Optimizer and NNCF share, sends nothing in a CI.
-    environment = {**os.environ, "CI": "true", "PYTHONIOENCODING": "utf-8"}
+    environment = {**python_environment(), "CI": "true", "PYTHONIOENCODING": "utf-8"}
     error = number = None
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
         with subprocess.Popen(
-            [sys.executable, "-m", f"pspnet_convert.{module}"],
+            python_command("-m", f"pspnet_convert.{module}"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=output,

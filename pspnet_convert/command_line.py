@@ -55,13 +55,17 @@ class Command(Generic[Result]):
     def __init__(
         self, function: Callable[..., Result], takes: Sequence[Takes], show: Show, example: str, name: str
     ) -> None:
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
         self._function, self._takes, self._show = function, takes, show
-        self._example, self.name = example, name
+        self._example, self.name, self._help = example, name, inspect.cleandoc(function.__doc__ or "")
+        self.__annotations__ = {}
+        self.__doc__ = "\n".join([self._help, "", "Options:", *self._option_lines()])
 
     def __call__(self, *arguments: Any, **values: Any) -> Result:
-        values = {"progress": "none", **values} if "progress" in self.__signature__.parameters else values
-        given = self.__signature__.bind(*arguments, **values).arguments
+        bound = self.__signature__.bind(*arguments, **values)
+        given = bound.arguments
+        if "progress" in self.__signature__.parameters and given.get("progress") is None:
+            given["progress"] = "none"
         with _without_advice_to_trainers():
             return self._function(*self._options(given, lambda options, chosen: options.of(chosen)))
 
@@ -74,10 +78,18 @@ class Command(Generic[Result]):
                 required = bool(declared[name].click_options.get("required"))
                 positional = required or declared[name].is_argument
                 kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if positional else inspect.Parameter.KEYWORD_ONLY
-                default = inspect.Parameter.empty if required else None
-                parameters.append(inspect.Parameter(name, kind, default=default))
+                default = inspect.Parameter.empty if required else getattr(taken.options, name)
+                default = "none" if name == "progress" else default
+                annotation = taken.options.__annotations__[name]
+                parameters.append(inspect.Parameter(name, kind, default=default, annotation=annotation))
         parameters.sort(key=lambda parameter: parameter.kind)
         return inspect.Signature(parameters)
+
+    def _option_lines(self) -> Iterator[str]:
+        for taken in self._takes:
+            declared = taken.options.declarations()
+            for name in taken.names:
+                yield f"    {name}: {declared[name].click_options.get('help', 'as on the command line')}"
 
     def click_command(self) -> click.Command:
         """The command for the command line's group."""
@@ -87,7 +99,7 @@ class Command(Generic[Result]):
             GroupedOption(["debug", "--debug"], is_flag=True, help="Log everything, and show tracebacks."),
         ]
         return _HelpfulCommand(
-            self.name, callback=self._run, params=[*parameters, *general], help=self.__doc__, example=self._example
+            self.name, callback=self._run, params=[*parameters, *general], help=self._help, example=self._example
         )
 
     def _run(self, as_json: bool, debug: bool, **values: Any) -> None:
@@ -187,7 +199,7 @@ def _errors_in_one_line(debug: bool, *, as_json: bool) -> Iterator[None]:
         _leave(error.what, error.exit_code, error.advice or "", as_json=as_json and not has_printed)
     except KeyboardInterrupt as interrupt:
         code = TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
-        advice = "The next run keeps what is finished (evaluate: with --resume)."
+        advice = "Run it again: finished stages are kept. For evaluate add --resume."
         _leave("interrupted", code, advice, as_json=as_json)
     except BrokenPipeError:
         # The reader of stdout has gone; nothing is wrong.

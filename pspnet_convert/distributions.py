@@ -24,7 +24,7 @@ def versions(*names: str) -> dict[str, str]:
 
 
 def providers(name: str) -> tuple[str, ...]:
-    """The installed distributions that are called `name`, or that `import name` is served by; none if there is none.
+    """The installed distributions with this name, or that provide the package `name`; may be empty.
 
     `name` is a distribution's (`pillow`) or a package's (`mmseg`). A distribution that requires another of those found
     is left out: it adds modules to the other's package (openvino-dev to `openvino`) and does not replace it.

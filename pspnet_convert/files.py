@@ -69,8 +69,8 @@ def write_atomically(*targets: Path, prefix: str = TEMPORARY) -> Iterator[list[P
 def move_into_place(made: Sequence[Path], targets: Sequence[Path]) -> None:
     """Move files to their places on the same file system, each at once.
 
-    Old targets, except the first, are removed before the first move: whenever the process is killed, old and new
-    files, which do not fit together, are not there at the same time. Raises OSError where the disk refuses.
+    Old targets, except the first, are removed before the first move: a killed process never leaves old and new files
+    side by side. Raises OSError if the disk refuses.
     """
     for target in targets:
         refuse_special(target)

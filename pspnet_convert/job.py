@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -133,12 +133,13 @@ class Job:
                 return log_outcome(Outcome(stage.name, before, skipped=True))
         log.info("%s: %s", stage.name, self.card.name)
         started = time.monotonic()
-        writes = nullcontext() if stage.outputs == () else writing(self.workspace.folder)
-        with temporary_folder(self.workspace.folder) as folder, writes:
+        with temporary_folder(self.workspace.folder) as folder:
             made = Workspace(folder, self.card.name)
-            made.folder.mkdir(parents=True)
+            with writing(self.workspace.folder):
+                made.folder.mkdir(parents=True)
             result = stage.make(made)
-            outputs = self._move_into_place(stage, made) if stage.recorded else []
+            with writing(self.workspace.folder):
+                outputs = self._move_into_place(stage, made) if stage.recorded else []
         return self.finish(stage, outputs, result, started)
 
     def find_reusable(self, stage: Stage) -> Any:
@@ -212,10 +213,10 @@ class Job:
 def open_job(asked: JobOptions, progress: Progress | None = None) -> Iterator[Job]:
     """The job that a user asked for. It holds the model's folder for as long as the block lasts.
 
-    `progress` is by default what `asked` says, with its bar on stderr. Raises CardError where there is no such model,
-    OptionError where --config does not go with the rest, and the errors of lock_file.pinned.
+    Without `progress`: the kind that `asked.progress` names; a bar goes to stderr. Raises CardError where there is no
+    such model, OptionError where --config does not go with the rest, and the errors of lock_file.pinned.
     """
-    card = _card_of(asked)
+    card = card_of(asked)
     with Workspace(asked.output_dir, card.name).locked():
         job = Job(pinned(card, asked.output_dir), asked, progress or make_progress(asked.progress, sys.stderr))
         if asked.config is not None:
@@ -228,16 +229,17 @@ def open_job(asked: JobOptions, progress: Progress | None = None) -> Iterator[Jo
             job.update_page()
 
 
-def _card_of(asked: JobOptions) -> ModelCard:
+def card_of(asked: JobOptions) -> ModelCard:
+    """The card of the model that a user asked for; CardError where there is none."""
     from pspnet_convert.cards import catalog
 
     if asked.config is None:
-        return asked.model if isinstance(asked.model, ModelCard) else catalog.find_card(asked.model or DEFAULT_MODEL)
+        model = DEFAULT_MODEL if asked.model is None else asked.model
+        return model if isinstance(model, ModelCard) else catalog.find_card(model)
     from pspnet_convert.cards.own_model import own_card, with_kept_texts
     from pspnet_convert.pytorch.checkpoint import read_metadata
 
-    checkpoint = _checkpoint_of_config(asked)
-    card = own_card(asked.config, checkpoint, read_metadata(checkpoint))
+    card = own_card(asked.config, _checkpoint_of_config(asked), read_metadata)
     return with_kept_texts(card, Workspace(asked.output_dir, card.name).folder)
 
 

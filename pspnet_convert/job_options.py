@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,8 +20,12 @@ class Model(click.ParamType):
 
     name = "model"
 
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> object:
-        return str(value) if isinstance(value, Path) else value
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, Path):
+            return str(value) if value.is_absolute() else f"./{value}"  # never a name: `demo` is a model
+        if isinstance(value, str) or type(value).__name__ == "ModelCard":  # the class would be a slow import
+            return value
+        return self.fail(f"{value!r} is neither a name, nor a path, nor a card", param, ctx)
 
 
 @dataclass(frozen=True)
@@ -42,13 +46,14 @@ class JobOptions(Options):
         None,
         group="Input",
         type=FILE,
-        help="The config of your own mmsegmentation PSPNet, in place of MODEL. It is Python, and it is run.",
+        help="The config of your own mmsegmentation PSPNet, in place of MODEL. The file is a Python program, and this "
+        "command runs it.",
     )
     checkpoint: Path | None = option(
         None,
         group="Input",
         type=FILE,
-        help="A checkpoint that you have: the card's, in place of the download; or the one trained by --config.",
+        help="A checkpoint file that you have. With --config: the one trained with that config.",
     )
     allow_unknown_checkpoint: bool = option(
         False, group="Input", help="Take the checkpoint although its digest is not the card's."

@@ -45,6 +45,9 @@ class Manifest:
         """The stage's record if it was given the same, and its outputs are still as it left them; else None."""
         record = self.stages.get(name)
         if record is None or not record.same_work(inputs, options, tools):
+            if record is not None and record.same_work(inputs, options, record.tools):
+                others = [f"{tool} {version}" for tool, version in record.tools.items() if tools.get(tool) != version]
+                log.info("%s: was done with %s, and runs again", name, ", ".join(others) or "fewer tools")
             return None
         for output in record.outputs:
             path = self._path.parent / output.file

@@ -88,8 +88,12 @@ class ManifestDocument(ManifestModel):
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        model = self.model.model_dump(mode="json", exclude_none=True)
-        return {**self.model_dump(mode="json", exclude={"model"}), "model": model}
+        return {
+            "manifest_version": self.manifest_version,
+            "tool": self.tool.model_dump(),
+            "model": self.model.model_dump(mode="json", exclude_none=True),
+            "stages": {name: self.stages[name].model_dump(mode="json") for name in ORDER if name in self.stages},
+        }
 
 
 def read_manifest(path: Path) -> ManifestDocument:

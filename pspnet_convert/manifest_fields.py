@@ -28,9 +28,11 @@ Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Verdict = Literal["pass", "mismatch", "inconclusive"]
 FrontEnd = Literal["mo", "ovc"]
+Precisions = Annotated[list[Literal["FP32", "FP16"]], Field(min_length=1)]
+MoArguments = dict[str, bool | str]
 Protocol = Literal["crop", "pad", "whole"]
 # Relative to the manifest, with slashes; it never leaves the manifest's folder.
-FileName = Annotated[str, Field(pattern=r"^(?!/)(?!(.*/)?\.\.(/|$)).+$")]
+FileName = Annotated[str, Field(pattern=r"^(?!/)(?!([\s\S]*/)?\.\.(/|$))[\s\S]+$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Batch = Literal[-1] | Annotated[int, Field(ge=1, le=MAX_BATCH)]  # -1: any number of images
 Shape = tuple[Batch, Literal[3], Count, Count]
@@ -82,7 +84,7 @@ class Nothing(ManifestModel):
 class Recorded:
     """Marks options that the manifest holds: their recorded fields, read back into an object of their class.
 
-    `types`: of values that have another type in the manifest than in the options, by their key.
+    `types`: by manifest key, the types that differ from the option's own.
     """
 
     def __init__(self, options: type[Options], **types: Any) -> None:
@@ -165,7 +167,7 @@ class ToIrInputs(ManifestModel):
 class ToIr(StageRecord):
     inputs: ToIrInputs
     options: Annotated[
-        ToIrOptions, Recorded(ToIrOptions, front_end=Literal["mo", "ovc"], mo_args=dict[str, bool | str])
+        ToIrOptions, Recorded(ToIrOptions, precisions=Precisions, front_end=FrontEnd, mo_args=MoArguments)
     ]
     result: Nothing
 
@@ -180,7 +182,7 @@ class VerifyInputs(ManifestModel):
 
 
 class RelativeError(ManifestModel):
-    """Of logits, relative to theirs: the root mean square, and the largest; null where it is not finite."""
+    """A logit error divided by the size of the reference's logits: root mean square and largest; null if not finite."""
 
     rms: float | None
     largest: float | None

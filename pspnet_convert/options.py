@@ -51,6 +51,8 @@ def option(
     `type`, `help`, `metavar`, `show_default` and the like are click's. A boolean default makes a flag. With `multiple`
     the option may be given several times, and the value is a tuple. For `recorded` see Declaration.
     """
+    if group not in GROUPS:
+        raise ValueError(f"{group!r} is no section of --help")
     kind = click.types.convert_type(type, None if multiple else default)
     is_flag = isinstance(default, bool)
     declared = Declaration(group, kind, flags, multiple, is_flag, False, recorded, click_options)
@@ -83,15 +85,19 @@ class Options:
     def of(cls, values: Mapping[str, Any]) -> Self:
         """The options that a Python caller gave, checked by the rules of the command line.
 
-        One value serves where several may be given; None stands for the default. Raises OptionError for a value that
-        the command line refuses, and for a name that is no option.
+        An option that can be repeated also takes a single value. None stands for the default. Raises OptionError for a
+        value that the command line refuses.
         """
         declared = cls.declarations()
-        unknown = sorted(set(values) - set(declared))
-        if unknown:
-            raise OptionError(f"{unknown[0]}: is no option here", f"The options are {', '.join(declared)}.")
-        given = {name: value for name, value in values.items() if value is not None}
-        return cls(**{name: _checked(name, declared[name], value) for name, value in given.items()})
+        given = {name: _checked(name, declared[name], value) for name, value in values.items() if value is not None}
+        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        for name, one in declared.items():
+            is_needed = one.click_options.get("required") or defaults[name]
+            if name in values and one.multiple and is_needed and not given.get(name, defaults[name]):
+                raise OptionError(f"{name}: is empty", "Give at least one, or leave it out.")
+            if one.click_options.get("required") and not given.get(name):
+                raise OptionError(f"{name}: is missing")
+        return cls(**given)
 
     def as_record(self) -> dict[str, Any]:
         """What the manifest holds of these options: plain values for JSON."""
@@ -117,10 +123,20 @@ def _checked(name: str, declared: Declaration, value: Any) -> Any:
         return value
     values = _several(value) if declared.multiple else [value]
     try:
+        for one in values:
+            _refuse_what_would_be_rounded(declared.type, one)
         found = tuple(declared.type.convert(one, None, None) for one in values)
     except click.BadParameter as error:
         raise OptionError(f"{name}: {error.message}") from error
     return found if declared.multiple else found[0]
+
+
+def _refuse_what_would_be_rounded(kind: click.ParamType, value: Any) -> None:
+    """click converts numbers as Python's int() and float() do: 7.9 to 7, True to 1."""
+    is_number = isinstance(kind, (click.types.IntParamType, click.types.FloatParamType))
+    is_part = isinstance(kind, click.types.IntParamType) and isinstance(value, float) and not value.is_integer()
+    if is_number and (isinstance(value, bool) or is_part):
+        raise click.BadParameter(f"{value!r} is not a valid {kind.name}")
 
 
 def _several(value: Any) -> Iterable[Any]:
@@ -156,7 +172,7 @@ def _parameter(name: str, declared: Declaration, default: Any) -> click.Paramete
         is_flag=declared.is_flag,
         multiple=declared.multiple,
         default=default,
-        **{"show_default": default not in (None, (), False), **declared.click_options},
+        **{"show_default": default not in (None, (), False, ""), **declared.click_options},
     )
 
 
@@ -189,7 +205,7 @@ class Batch(click.ParamType):
         return "N|dynamic"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if value == "dynamic":
+        if value in ("dynamic", DYNAMIC):
             return DYNAMIC
         text = str(value)
         if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_BATCH:

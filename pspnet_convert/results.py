@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.command_line import print_json
@@ -12,19 +13,36 @@ from pspnet_convert.errors import AccuracyError, ConvertError
 if TYPE_CHECKING:
     from pspnet_convert.job import Job
     from pspnet_convert.stage import Outcome
-    from pspnet_convert.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class ModelPaths:
+    """Where the files of a model are. `irs`: the .xml of each current IR, by precision."""
+
+    folder: Path
+    onnx: Path
+    irs: Mapping[str, Path]
+    manifest: Path
+    report: Path
+
+    @classmethod
+    def of(cls, job: Job) -> ModelPaths:
+        """The places in the job's workspace. An IR of an earlier conversion is left out."""
+        place = job.workspace
+        irs = {precision: path for precision, path in place.irs.items() if not job.has_old_ir(precision)}
+        return cls(place.folder, place.onnx, irs, place.manifest, place.report)
 
 
 @dataclass(frozen=True)
 class StagesResult:
-    """The outcomes of a command's stages, in order. `paths`: where the model's files are.
+    """The outcomes of a command's stages, in order.
 
-    `failure` is the error that ends the command line's command, after its result is printed: a mismatch, a doubt, a
-    loss of accuracy. A Python caller reads it, or the verdict.
+    `failure`: the error that the command line raises after printing: mismatch, inconclusive, or too large a drop; else
+    None.
     """
 
     outcomes: Sequence[Outcome]
-    paths: Workspace
+    paths: ModelPaths
     failure: ConvertError | None = None
 
     @property
@@ -41,13 +59,6 @@ class StagesResult:
     def as_list(self) -> list[dict[str, Any]]:
         """Plain values for JSON."""
         return [outcome.as_dict() for outcome in self.outcomes]
-
-
-def stages_result(
-    job: Job, outcomes: Sequence[Outcome], failure_of: Callable[[Any], ConvertError | None] = lambda result: None
-) -> StagesResult:
-    """The result of `outcomes`; `failure_of` says of the last stage's result what is wrong with it."""
-    return StagesResult(outcomes, job.workspace, failure_of(outcomes[-1].result))
 
 
 def show_stages(result: StagesResult, as_json: bool) -> None:

@@ -220,7 +220,7 @@ def _own_card(card: ModelCard, folder: Path) -> Path:
     config.merge_from_dict(card.config_overrides)
     (folder / "own.py").write_text(config.pretty_text)
     checkpoint = card.folder / card.checkpoint.name
-    own = own_card(folder / "own.py", checkpoint, read_metadata(checkpoint))
+    own = own_card(folder / "own.py", checkpoint, read_metadata)
     (folder / "own.yml").write_text(as_yaml(own.model_dump(mode="json", exclude_none=True)))
     return folder / "own.yml"
 

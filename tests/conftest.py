@@ -78,7 +78,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     items[:] = others
     config.hook.pytest_deselected(items=slow_ones)
-    _left_out = len(slow_ones)
+    _left_out = max(_left_out, len(slow_ones))
     if hasattr(config, "workeroutput"):
         config.workeroutput["left_out"] = _left_out
 

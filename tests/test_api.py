@@ -27,8 +27,7 @@ COMMANDS = {name.replace("-", "_"): command for name, command in command_line.co
 def silent(capfd: pytest.CaptureFixture[str]) -> object:
     """A test fails if a function that it calls prints something."""
     yield
-    printed = capfd.readouterr()
-    assert printed.out == ""
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -77,7 +76,8 @@ def test_a_mismatch_is_a_verdict(small: ModelCard, workspace: Path) -> None:
     bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(1), bias.name))
     onnx.save(model, str(path))
     result = pc.verify(small, output_dir=workspace)
-    assert result.verdict == "mismatch" or result.stages["verify"].result.comparisons[0].passed is False
+    assert result.verdict == "mismatch"
+    assert result.stages["verify"].result.comparisons[0].passed is False
     assert isinstance(result.failure, MismatchError)
 
 
@@ -120,6 +120,10 @@ def test_list_and_info() -> None:
         ({"input_shape": (1, 3, 7, 7)}, "input_shape: (1, 3, 7, 7) is not 1,3,HEIGHT,WIDTH"),
         ({"int32": "yes"}, "int32: 'yes' is neither True nor False"),
         ({"mo_arg": {"": "x"}}, "mo_arg: has no name"),
+        ({"mo_arg": ("static_shape", True)}, "mo_arg: True is neither NAME=VALUE nor a pair"),
+        ({"opset": 18.5}, "opset: 18.5 is not a valid integer"),
+        ({"opset": True}, "opset: True is not a valid integer"),
+        ({"precision": []}, "precision: is empty"),
     ],
 )
 def test_a_wrong_value_is_an_option_error(tmp_path: Path, options: dict[str, object], words: str) -> None:
@@ -141,3 +145,28 @@ def test_errors_are_those_of_the_command_line(small: ModelCard, tmp_path: Path) 
         pc.to_ir(small, output_dir=tmp_path)
     with pytest.raises(TypeError, match="missing a required argument: 'check'"):
         pc.rebuild()
+    with pytest.raises(OptionError, match="check: is missing"):
+        pc.rebuild(None)
+    with pytest.raises(OptionError, match="images: is empty"):
+        pc.segment([])
+    with pytest.raises(OptionError, match="is neither a name, nor a path, nor a card"):
+        pc.info(["demo"])
+
+
+def test_a_path_is_never_a_name(small: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(small.folder, tmp_path / "demo")
+    monkeypatch.chdir(tmp_path)
+    assert pc.info(Path("demo")).name == small.name
+    assert pc.info("demo").name == "demo"
+
+
+def test_irs_of_an_earlier_conversion_are_not_among_the_paths(small: ModelCard, workspace: Path) -> None:
+    result = pc.run(small, output_dir=workspace, precision="FP16")
+    assert list(result.paths.irs) == ["FP16"]
+    assert (result.paths.folder / "FP32" / f"{small.name}.xml").is_file()
+
+
+def test_help_lists_the_options() -> None:
+    assert "input_shape: The shape of one image." in (pc.run.__doc__ or "")
+    assert "opset: int = 18" in str(inspect.signature(pc.run))
+    assert "run" in dir(pc)

@@ -356,7 +356,7 @@ def test_an_interrupt_is_one_line_and_exit_130_or_143(
             process.kill()
             process.wait()
     assert process.returncode == code
-    assert stderr == "error: interrupted. The next run keeps what is finished (evaluate: with --resume).\n"
+    assert stderr == "error: interrupted. Run it again: finished stages are kept. For evaluate add --resume.\n"
     assert (json.loads(stdout)["exit_code"] == code) if options else (stdout == "")
     left = [path for path in (tmp_path / "out").rglob("*") if path.is_file() and not path.name.startswith(".")]
     assert [path.suffix for path in left] in ([], [".part"])

@@ -44,9 +44,9 @@ def test_a_copy_that_breaks_the_contract_is_refused(copy: Path, module: str, lin
         file.write(f"\n{line}\n")
     done = lint(copy)
     assert done.returncode == 1
-    broken = [row for row in (done.stdout + done.stderr).splitlines() if contract in row or "new_module" in row]
-    assert broken, done.stdout
-    assert "BROKEN" in done.stdout or "new_module" in done.stdout
+    # A module that no layer has is an error before the contracts are looked at.
+    rows = (done.stdout + done.stderr).splitlines()
+    assert any((contract in row and "BROKEN" in row) or "new_module" in row for row in rows), done.stdout
 
 
 def test_the_package_keeps_the_contract(copy: Path) -> None:

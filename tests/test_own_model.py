@@ -60,7 +60,7 @@ from torch.nn import SyncBatchNorm
 
 
 def card_of(config: Path, checkpoint: Path) -> ModelCard:
-    return own_card(config, checkpoint, read_metadata(checkpoint))
+    return own_card(config, checkpoint, read_metadata)
 
 
 def config_of(release: str, small: ModelCard) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,12 +57,14 @@ _ADVICE = "Correct the classes or the palette in the checkpoint's meta."
 log = logging.getLogger(__name__)
 
 
-def own_card(config_path: Path, checkpoint: Path, metadata: Metadata) -> ModelCard:
-    """The card of a model from its config (of mmsegmentation 0.x or 1.x; it is run) and its checkpoint's `metadata`.
+def own_card(config_path: Path, checkpoint: Path, read_metadata: Callable[[Path], Metadata]) -> ModelCard:
+    """The card of a model from its config (of mmsegmentation 0.x or 1.x; it is run) and its checkpoint's metadata.
 
     Raises CardError if the config cannot be read, or is not a PSPNet that a card can describe; CheckpointError if the
     checkpoint was trained for another number of classes, or its class names do not fit a card.
     """
+    if not checkpoint.is_file():
+        raise CheckpointError(f"{checkpoint}: there is no such checkpoint", "Give the model's own with --checkpoint.")
     config = config_card.read_config(config_path)
     try:
         network = _plain(config.get("model") or {})
@@ -71,7 +73,7 @@ def own_card(config_path: Path, checkpoint: Path, metadata: Metadata) -> ModelCa
         raise CardError(f"{config_path}: model.{error}", "This tool converts mmsegmentation's PSPNet.") from error
     _complete(config, config_path)
     card_input = config_card.input_of(config)
-    classes = _classes(metadata, config_card.number_of_classes(config), checkpoint)
+    classes = _classes(read_metadata(checkpoint), config_card.number_of_classes(config), checkpoint)
     try:
         return ModelCard(
             name=_name(config_path),

@@ -87,7 +87,8 @@ def read_samples(manifest: ManifestDocument, folder: Path, digest_of: DigestOf) 
         files.setdefault(parts["name"], {})[parts["layer"]] = path
     classes = manifest.model.classes
     whole = {name: layers for name, layers in files.items() if {"input", "reference"} <= set(layers)}
-    return [_sample(name, layers, titles, classes) for name, layers in whole.items()]
+    shown = [name for name in verification.result.inputs if name in whole]
+    return [_sample(name, whole[name], titles, classes) for name in shown]
 
 
 def most_telling(samples: Sequence[Sample]) -> int:

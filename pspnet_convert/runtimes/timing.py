@@ -5,10 +5,13 @@ Machines are shared and noisy. In turns, all models meet the same noise: compare
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,9 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.child_process import python_command, python_environment
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
 
+log = logging.getLogger(__name__)
 _PAUSE = 0.2  # seconds between turns; the threads of the last turn go to sleep in it
 
 
@@ -50,13 +55,20 @@ class Contestant:
     def __init__(self, card: ModelCard, shape: ImageShape, subject: Subject) -> None:
         self._name = f"{subject.runtime} {subject.path.name}"
         # Not multiprocessing, whose children run the caller's script again: it would have to guard its main part.
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 -- `end` closes it
         self._process = subprocess.Popen(
-            [sys.executable, "-c", f"from {__name__} import serve; serve()"],
+            python_command("-c", f"from {__name__} import serve; serve()"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._output,
+            env=python_environment(),
         )
-        self._send((card, shape, subject))
-        self.precision = str(self._answer())
+        try:
+            self._send((card, shape, subject))
+            self.precision = str(self._answer())
+        except BaseException:
+            self.end()
+            raise
 
     def run(self) -> float:
         """Run one batch; returns seconds."""
@@ -67,7 +79,7 @@ class Contestant:
         return float(self.call(_peak_memory))
 
     def call(self, function: Callable[..., Any] | None, *arguments: Any) -> Any:
-        """The result of `function` (of a module), called in the process; None: run the model."""
+        """Call `function` (defined in a module) in the process, and return its result; with None, run the model."""
         self._send((function, arguments))
         return self._answer()
 
@@ -75,6 +87,10 @@ class Contestant:
         """End the process."""
         self._process.kill()
         self._process.communicate()
+        self._output.seek(0)
+        for line in self._output.read().decode(errors="replace").splitlines():
+            log.debug("%s: %s", self._name, line)
+        self._output.close()
 
     def _send(self, message: Any) -> None:
         assert self._process.stdin is not None
@@ -134,15 +150,17 @@ def serve() -> None:
     # Libraries print to stdout: the answers have a file of their own.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # at Ctrl-C the parent ends this process
+    card, shape, subject = pickle.load(requests)  # noqa: S301 -- our own parent wrote it
     try:
-        card, shape, subject = pickle.load(requests)  # noqa: S301 -- our own parent wrote it
         run, precision = _OPEN[subject.runtime](card, shape, subject)
         _write(answers, (False, precision))
         while True:
-            function, arguments = pickle.load(requests)  # noqa: S301
+            try:
+                function, arguments = pickle.load(requests)  # noqa: S301
+            except EOFError:  # the parent has ended
+                return
             _write(answers, (False, function(*arguments) if function else _seconds(run)))
-    except EOFError:  # the parent has ended
-        return
     # The parent waits for an answer, whatever the error is.
     except Exception as error:
         _write(answers, (True, str(error)))

@@ -36,10 +36,12 @@ def benchmark(asked: JobOptions, options: BenchmarkOptions) -> Sequence[Timing]:
     from pspnet_convert.commands.benchmark.figures import subjects, time_in_turns
     from pspnet_convert.commands.benchmark.graphs import make_graphs
     from pspnet_convert.commands.benchmark.plot import plot_benchmark
-    from pspnet_convert.files import temporary_folder, write_atomically
+    from pspnet_convert.files import refuse_special, temporary_folder, write_atomically
     from pspnet_convert.job import open_job
     from pspnet_convert.progress import steps
 
+    if options.plot is not None:
+        refuse_special(options.plot)  # before the work
     with open_job(asked) as job, temporary_folder(job.workspace.folder) as folder:
         models = make_graphs(job, folder, int8=options.int8)
         job.source.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from pspnet_convert.command_line import Takes, command, print_json
@@ -30,12 +31,14 @@ def _show(packed: Bundle, as_json: bool) -> None:
 def bundle(asked: JobOptions, options: BundleOptions) -> Bundle:
     """Pack the verified IRs with card, licence, manifest, provenance, SBOM and page into one .tar.gz.
 
-    Exit code 20: the IRs that are there have not passed verification.
+    Exit code 20: the IRs in the workspace are not verified.
     """
-    from dataclasses import replace
-
     from pspnet_convert.commands.bundle.archive import write_bundle
-    from pspnet_convert.job import open_job
+    from pspnet_convert.job import card_of
+    from pspnet_convert.progress import make_progress
+    from pspnet_convert.workspace import Workspace
 
-    with open_job(replace(asked, output_dir=options.output_dir)) as job:
-        return write_bundle(job.card, job.workspace, job.progress, options)
+    card = card_of(asked)
+    workspace = Workspace(options.output_dir, card.name)
+    with workspace.locked():
+        return write_bundle(card, workspace, make_progress(asked.progress, sys.stderr), options)

@@ -36,6 +36,10 @@ class BundleOptions(Options):
         help="The folder that holds public/<model>/.",
     )
     builder_id: str | None = option(
-        None, group="Output", type=Uri(), show_default="the tool's", help="Who converted, for the provenance."
+        None,
+        group="Output",
+        type=Uri(),
+        show_default="the tool's",
+        help="A URI that names who ran the conversion. It is written into the provenance.",
     )
     allow_unverified: bool = option(False, group="Input", help="Also pack models that have not passed verification.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pspnet_convert.command_line import Takes, command
 from pspnet_convert.commands.download.options import DownloadOptions
 from pspnet_convert.job_options import PLACE, RUN, JobOptions
-from pspnet_convert.results import StagesResult, show_stages, stages_result
+from pspnet_convert.results import ModelPaths, StagesResult, show_stages
 
 
 @command(
@@ -20,4 +20,4 @@ def download(asked: JobOptions, options: DownloadOptions) -> StagesResult:
     from pspnet_convert.job import open_job
 
     with open_job(asked) as job:
-        return stages_result(job, [fetch_checkpoint(job, options)])
+        return StagesResult([fetch_checkpoint(job, options)], ModelPaths.of(job))

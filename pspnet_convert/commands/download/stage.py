@@ -40,8 +40,7 @@ def fetch_checkpoint(job: Job, options: DownloadOptions) -> Outcome:
     before = job.find_reusable(stage) if fetched.already_there else None
     if before is not None:
         return log_outcome(Outcome("download", before, skipped=True))
-    result = {"source": _without_folders(fetched.source)}
-    return job.finish(stage, [target], result, started, skipped=fetched.already_there)
+    return job.finish(stage, [target], stage.make(job.workspace), started, skipped=fetched.already_there)
 
 
 def _without_folders(source: str | None) -> str | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pspnet_convert.command_line import Takes, command, print_json
 from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.job_options import CHECKPOINT, PLACE, RUN, JobOptions
-from pspnet_convert.results import StagesResult, excess_drop
+from pspnet_convert.results import ModelPaths, StagesResult, excess_drop
 
 if TYPE_CHECKING:
     from pspnet_convert.manifest_fields import Score
@@ -61,4 +61,4 @@ def evaluate(asked: JobOptions, options: EvaluateOptions) -> EvaluationResult:
             lost = {score.backend: score.drop for score in found.scores if score.drop is not None}
             advice = "Do not ship it, or allow more with --max-drop."
             failure = excess_drop(lost, found.reference, options.max_drop, advice)
-        return EvaluationResult([outcome], job.workspace, failure)
+        return EvaluationResult([outcome], ModelPaths.of(job), failure)

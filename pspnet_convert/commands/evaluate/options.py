@@ -19,7 +19,7 @@ class EvaluateOptions(Options):
     dataset: Path | None = option(
         None, group="Input", type=FOLDER, show_default="the card's", help="A folder in Pascal VOC's layout."
     )
-    split: str = option("val", group="Input", help="The list below ImageSets/Segmentation.")
+    split: str = option("val", group="Input", help="The list of images: ImageSets/Segmentation/SPLIT.txt.")
     protocol: str | None = option(
         None,
         group="Evaluation",
@@ -37,7 +37,7 @@ class EvaluateOptions(Options):
         help="Evaluate this model. Repeatable.",
     )
     limit: int | None = option(
-        None, group="Input", type=click.IntRange(min=1), help="Take only this many images, the first of the list."
+        None, group="Input", type=click.IntRange(min=1), help="Use only the first N images of the list."
     )
     skip_bad: bool = option(
         False, group="Input", recorded="skip_bad", help="Leave out images that cannot be used, instead of stopping."
@@ -46,7 +46,7 @@ class EvaluateOptions(Options):
         None,
         group="Evaluation",
         type=click.FloatRange(0, 100),
-        help="Points of mIoU that a model may lose: else exit 16.",
+        help="The largest allowed loss of mIoU, in points. A larger one ends with exit code 16.",
     )
     resume: bool = option(False, group="Evaluation", help="Go on with what an interrupted evaluation has counted.")
     ray: str | None = option(

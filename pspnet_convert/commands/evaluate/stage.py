@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from pspnet_convert import tools
 from pspnet_convert.commands.evaluate import inputs
@@ -20,6 +20,7 @@ from pspnet_convert.distributions import versions
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.files import digest_of
 from pspnet_convert.job import Job, require
+from pspnet_convert.manifest_fields import Protocol
 from pspnet_convert.progress import steps
 from pspnet_convert.runtimes.model_file import ModelFile
 from pspnet_convert.runtimes.openvino_install import require_openvino
@@ -92,7 +93,7 @@ def _records(job: Job, subject: ModelFile) -> list[dict[str, Any]]:
 def _measure(
     job: Job, asked: EvaluateOptions, subjects: Sequence[ModelFile], listed: Sequence[Entry], partials: Partials
 ) -> dict[str, Any]:
-    protocol = inputs.find_protocol(asked, job.card)
+    protocol = cast(Protocol, asked.protocol)
     settings = ChunkSettings(job.card, job.exported_shape(), protocol, asked.skip_bad, job.input_form())
     entries = listed[: asked.limit]
     over = run_locally if asked.ray is None else run_on_ray(asked.ray)

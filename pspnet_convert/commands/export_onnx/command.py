@@ -5,7 +5,7 @@ from __future__ import annotations
 from pspnet_convert.command_line import Takes, command
 from pspnet_convert.commands.export_onnx.options import ExportOptions
 from pspnet_convert.job_options import CHECKPOINT, PLACE, RUN, JobOptions
-from pspnet_convert.results import StagesResult, show_stages, stages_result
+from pspnet_convert.results import ModelPaths, StagesResult, show_stages
 
 
 @command(
@@ -20,4 +20,4 @@ def export_onnx(asked: JobOptions, options: ExportOptions) -> StagesResult:
     from pspnet_convert.job import open_job
 
     with open_job(asked) as job:
-        return stages_result(job, [job.run(export_stage(job, options))])
+        return StagesResult([job.run(export_stage(job, options))], ModelPaths.of(job))

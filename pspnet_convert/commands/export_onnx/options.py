@@ -57,4 +57,4 @@ class ExportOptions(Options):
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         batch, *image = record.get("input_shape") or [1]
         given = super().from_record({**record, "input_shape": [1, *image]})
-        return replace(given, batch=Batch().convert("dynamic" if batch == -1 else batch, None, None))
+        return replace(given, batch=Batch().convert(batch, None, None))

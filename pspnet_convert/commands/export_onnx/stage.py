@@ -6,6 +6,7 @@ from typing import Any
 
 from pspnet_convert import tools
 from pspnet_convert.commands.export_onnx.options import ExportOptions
+from pspnet_convert.files import writing
 from pspnet_convert.job import Job
 from pspnet_convert.stage import Stage
 from pspnet_convert.workspace import Workspace
@@ -19,7 +20,9 @@ def export_stage(job: Job, options: ExportOptions) -> Stage:
         # Imported here, for torch: a stage that is skipped need not wait for it.
         from pspnet_convert.commands.export_onnx.write_onnx import write_onnx
 
-        write_onnx(job.source.network, job.card, made.onnx, asked, job.source.provenance())
+        network = job.source.network
+        with writing(job.workspace.folder):
+            write_onnx(network, job.card, made.onnx, asked, job.source.provenance())
         return {"checkpoint": job.source.findings()}
 
     return Stage(

@@ -26,10 +26,8 @@ def _show(found: ModelCard | list[dict[str, Any]], as_json: bool) -> None:
 @command(Takes(JobOptions, "model"), Takes(InfoOptions), show=_show, example="pspnet-convert info demo --json")
 def info(asked: JobOptions, options: InfoOptions) -> ModelCard | list[dict[str, Any]]:
     """Print a model's card."""
-    from pspnet_convert.cards import catalog
-    from pspnet_convert.cards.card import ModelCard
     from pspnet_convert.cards.omz_info import omz_info
+    from pspnet_convert.job import card_of
 
-    model = asked.model or catalog.DEFAULT_MODEL
-    card = model if isinstance(model, ModelCard) else catalog.find_card(model)
+    card = card_of(asked)
     return [omz_info(card)] if options.omz_json else card

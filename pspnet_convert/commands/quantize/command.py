@@ -8,7 +8,7 @@ from pspnet_convert.command_line import Takes, command, print_json
 from pspnet_convert.commands.quantize.options import EvaluateInt8Options, QuantizeOptions, VerifyInt8Options
 from pspnet_convert.errors import ConvertError, InconclusiveError, MismatchError, OptionError
 from pspnet_convert.job_options import OWN_MODEL, PLACE, RUN, JobOptions
-from pspnet_convert.results import StagesResult, excess_drop
+from pspnet_convert.results import ModelPaths, StagesResult, excess_drop
 
 if TYPE_CHECKING:
     from pspnet_convert.manifest_fields import EvaluateResult, VerifyInt8Result
@@ -64,7 +64,7 @@ def quantize(
         outcomes = in_order(INT8, runs)
         found = {outcome.stage: outcome.result for outcome in outcomes}
         failure = _failure(found["verify-int8"], found.get("evaluate-int8"), evaluate.max_drop)
-        return StagesResult(outcomes, job.workspace, failure)
+        return StagesResult(outcomes, ModelPaths.of(job), failure)
 
 
 def _failure(

@@ -59,5 +59,6 @@ class EvaluateInt8Options(Options):
         None,
         group="Evaluation",
         type=click.FloatRange(0, 100),
-        help="Points of mIoU that INT8 may lose against FP32, on --dataset or the card's: else exit 16.",
+        help="The largest allowed loss of mIoU against FP32, in points, on --dataset or the card's. A larger one ends "
+        "with exit code 16.",
     )

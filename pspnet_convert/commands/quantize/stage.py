@@ -10,6 +10,7 @@ from pspnet_convert import tools
 from pspnet_convert.commands.quantize.calibrate import calibration_images, checked_images, write_int8
 from pspnet_convert.commands.quantize.int8_check import check_int8
 from pspnet_convert.commands.quantize.options import QuantizeOptions, VerifyInt8Options
+from pspnet_convert.files import writing
 from pspnet_convert.job import Job, require
 from pspnet_convert.progress import steps
 from pspnet_convert.stage import Stage
@@ -24,8 +25,9 @@ def quantize_stage(job: Job, options: QuantizeOptions) -> Stage:
 
     def make(made: Workspace) -> dict[str, Any]:
         target = made.ir(INT8)
-        target.parent.mkdir()
-        with steps(job.progress, len(images), "calibrating", stage="quantize") as note:
+        calibrating = steps(job.progress, len(images), "calibrating", stage="quantize")
+        with calibrating as note, writing(job.workspace.folder):
+            target.parent.mkdir()
             write_int8(ir, job.card, job.exported_shape(), job.input_form(), images, target, note)
         return {}
 

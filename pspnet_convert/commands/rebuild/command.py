@@ -30,7 +30,7 @@ def _show(result: Rebuild, as_json: bool) -> None:
 def rebuild(options: RebuildOptions, asked: JobOptions) -> Rebuild:
     """Convert again as a manifest says, in a temporary folder, and compare the digests.
 
-    Exit code 0: the same files; 19: others. Tools whose versions are not the manifest's are named.
+    Lists tools whose versions differ from the manifest's. Exit code 0: the same files; 19: others.
     """
     import tempfile
     from pathlib import Path

@@ -57,7 +57,7 @@ class Rebuild:
 
     @property
     def failure(self) -> DifferenceError | None:
-        """The error where a file came out otherwise."""
+        """The error if a file differs; else None."""
         different = [file.file for file in self.files if not file.same]
         if not different:
             return None

@@ -13,7 +13,7 @@ class RebuildOptions(Options):
     """The manifest to follow, and its checkpoint."""
 
     check: Path | None = option(
-        None, group="Input", type=FILE, required=True, help="The manifest. Its files are made again."
+        None, group="Input", type=FILE, required=True, help="The manifest.json whose ONNX and IRs are made again."
     )
     checkpoint: Path | None = option(
         None, group="Input", type=FILE, show_default="the one next to the manifest", help="The manifest's checkpoint."

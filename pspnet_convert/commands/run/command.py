@@ -9,7 +9,7 @@ from pspnet_convert.commands.to_ir.options import ToIrOptions
 from pspnet_convert.commands.verify.options import ReportingOptions, VerifyOptions
 from pspnet_convert.commands.verify.outcome import failure_of_verification, remove_earlier, show_verification
 from pspnet_convert.job_options import CHECKPOINT, PLACE, RUN, JobOptions
-from pspnet_convert.results import StagesResult, stages_result
+from pspnet_convert.results import ModelPaths, StagesResult
 
 
 @command(
@@ -32,7 +32,7 @@ def run(
 ) -> StagesResult:
     """Run all stages: download, export-onnx, to-ir, verify. Then write their page, report.html.
 
-    What has not changed is not done again. Exit codes as of verify.
+    Skips stages whose inputs have not changed. The exit codes are those of `verify`.
     """
     from pspnet_convert.commands.download.stage import fetch_checkpoint
     from pspnet_convert.commands.export_onnx.stage import export_stage
@@ -43,11 +43,11 @@ def run(
     from pspnet_convert.job import open_job, refuse_with_config
     from pspnet_convert.pipeline import CONVERSION, in_order
 
+    remove_earlier(reporting.junit)
     if asked.config is not None and download.source:
         refuse_with_config("--source")
     if asked.config is not None and download.allow_http_redirect:
         refuse_with_config("--allow-http-redirect")
-    remove_earlier(reporting.junit)
     with open_job(asked) as job:
         find_front_end(to_ir.front_end, dict(to_ir.mo_arg))  # one that is not installed ends the run before the work
         runs = {
@@ -60,6 +60,7 @@ def run(
             del runs["download"]
         outcomes = in_order(CONVERSION, runs)
         job.write_page()
+        verified = next(outcome.result for outcome in outcomes if outcome.stage == "verify")
         if reporting.junit is not None:
-            write_junit(reporting.junit, job.card.name, outcomes[-1].result)
-        return stages_result(job, outcomes, failure_of_verification)
+            write_junit(reporting.junit, job.card.name, verified)
+        return StagesResult(outcomes, ModelPaths.of(job), failure_of_verification(verified))

@@ -39,7 +39,7 @@ def segment(options: SegmentOptions, asked: JobOptions) -> Sequence[Segmented]:
     from pspnet_convert.job import open_job
     from pspnet_convert.runtimes.backends import OpenVinoBackend
 
-    with open_job(replace(asked, model=options.model, progress="none")) as job:
+    with open_job(replace(asked, model=options.model)) as job:
         shape = job.exported_shape()
         backend = OpenVinoBackend(job.ir(options.precision), job.card, shape, job.input_form())
         return list(paint_images(backend, job.card, shape, options.images, job.workspace.folder / "segmented"))

@@ -6,7 +6,7 @@ from pspnet_convert.command_line import Takes, command
 from pspnet_convert.commands.to_ir.options import ToIrOptions
 from pspnet_convert.errors import OptionError
 from pspnet_convert.job_options import OWN_MODEL, PLACE, RUN, JobOptions
-from pspnet_convert.results import StagesResult, show_stages, stages_result
+from pspnet_convert.results import ModelPaths, StagesResult, show_stages
 
 
 @command(
@@ -23,4 +23,4 @@ def to_ir(asked: JobOptions, options: ToIrOptions) -> StagesResult:
     if asked.checkpoint is not None and asked.config is None:
         raise OptionError("--checkpoint is for --config here: the ONNX of MODEL has been exported")
     with open_job(asked) as job:
-        return stages_result(job, [job.run(to_ir_stage(job, options))])
+        return StagesResult([job.run(to_ir_stage(job, options))], ModelPaths.of(job))

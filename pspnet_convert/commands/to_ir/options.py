@@ -15,16 +15,18 @@ if TYPE_CHECKING:
 
 
 class MoArgument(click.ParamType):
-    """`NAME=VALUE`, or `NAME` for a switch; from Python also a pair."""
+    """`NAME=VALUE`, or `NAME` for a switch. From Python also a mapping, or a list of pairs."""
 
     name = "NAME[=VALUE]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str | bool]:
         if isinstance(value, (tuple, list)) and len(value) == 2 and isinstance(value[1], (str, bool)):
             name, given = str(value[0]), value[1]
-        else:
-            name, equals, text = str(value).lstrip("-").partition("=")
+        elif isinstance(value, str):
+            name, equals, text = value.lstrip("-").partition("=")
             given = text if equals else True
+        else:
+            self.fail(f"{value!r} is neither NAME=VALUE nor a pair of them", param, ctx)
         if not name:
             self.fail("has no name", param, ctx)
         return name, given

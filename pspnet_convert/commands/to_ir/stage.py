@@ -9,6 +9,7 @@ from typing import Any
 from pspnet_convert.commands.to_ir.convert import convert_to_ir
 from pspnet_convert.commands.to_ir.front_ends import find_front_end
 from pspnet_convert.commands.to_ir.options import ToIrOptions
+from pspnet_convert.files import writing
 from pspnet_convert.job import Job, require
 from pspnet_convert.stage import Stage
 from pspnet_convert.workspace import PRECISIONS, Workspace, ir_files
@@ -23,9 +24,10 @@ def to_ir_stage(job: Job, options: ToIrOptions) -> Stage:
 
     def make(made: Workspace) -> dict[str, Any]:
         targets: dict[str, Path] = {precision: made.ir(precision) for precision in precisions}
-        for path in targets.values():
-            path.parent.mkdir()
-        convert_to_ir(onnx, job.card, targets, front_end, job.exported_shape(), options.form)
+        with writing(job.workspace.folder):
+            for path in targets.values():
+                path.parent.mkdir()
+            convert_to_ir(onnx, job.card, targets, front_end, job.exported_shape(), options.form)
         return {}
 
     return Stage(

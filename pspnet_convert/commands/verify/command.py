@@ -7,7 +7,7 @@ from pspnet_convert.commands.verify.options import ForeignModelOptions, Reportin
 from pspnet_convert.commands.verify.outcome import failure_of_verification, remove_earlier, show_verification
 from pspnet_convert.errors import OptionError
 from pspnet_convert.job_options import CHECKPOINT, PLACE, RUN, JobOptions
-from pspnet_convert.results import StagesResult, stages_result
+from pspnet_convert.results import ModelPaths, StagesResult
 
 
 @command(
@@ -21,7 +21,7 @@ from pspnet_convert.results import StagesResult, stages_result
 def verify(
     asked: JobOptions, foreign: ForeignModelOptions, options: VerifyOptions, reporting: ReportingOptions
 ) -> StagesResult:
-    """Compare ONNX and IR with the PyTorch original, pixel by pixel.
+    """Compare ONNX and IR with the PyTorch network, pixel by pixel.
 
     With --onnx or --ir, those files are compared instead of the workspace's, and the manifest stays as it is. They
     must take what --input-shape, --batch, --input-type and --input-layout say. The workspace's own files take what
@@ -34,8 +34,8 @@ def verify(
     from pspnet_convert.commands.verify.stage import verify_foreign_stage, verify_stage
     from pspnet_convert.job import open_job
 
-    _refuse_form_of_own_files(foreign)
     remove_earlier(reporting.junit)
+    _refuse_form_of_own_files(foreign)
     with open_job(asked) as job:
         if foreign.onnx or foreign.ir:
             outcome = job.run(verify_foreign_stage(job, foreign, options, reporting.save_diff))
@@ -45,7 +45,7 @@ def verify(
                 save_differences(job.workspace.verification, outcome.result, reporting.save_diff)
         if reporting.junit is not None:
             write_junit(reporting.junit, job.card.name, outcome.result)
-        return stages_result(job, [outcome], failure_of_verification)
+        return StagesResult([outcome], ModelPaths.of(job), failure_of_verification(outcome.result))
 
 
 def _refuse_form_of_own_files(foreign: ForeignModelOptions) -> None:

@@ -49,10 +49,14 @@ class ForeignModelOptions(Options):
         help="Images that they take at a time. dynamic: any number.",
     )
     input_type: Literal["f32", "u8"] | None = option(
-        None, group="Input", type=click.Choice(["u8", "f32"]), show_default="f32", help="What the IRs take."
+        None,
+        group="Input",
+        type=click.Choice(["u8", "f32"]),
+        show_default="f32",
+        help="The number type of the IRs' input.",
     )
     input_layout: Literal["NCHW", "NHWC"] | None = option(
-        None, group="Input", type=click.Choice(["NCHW", "NHWC"]), show_default="NCHW", help="How the IRs take it."
+        None, group="Input", type=click.Choice(["NCHW", "NHWC"]), show_default="NCHW", help="The order of its axes."
     )
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def show_verification(result: StagesResult, as_json: bool) -> None:
-    """Print what verify, the last of the stages, found; before it what the others made."""
+    """Print the files of the earlier stages, then the result of verify."""
     from pspnet_convert.tables import print_table, stage_table, verification_table
 
     if as_json:
@@ -23,7 +23,7 @@ def show_verification(result: StagesResult, as_json: bool) -> None:
     several = len(result.outcomes) > 1
     if several:
         print_table(stage_table(result.outcomes, result.paths.folder))
-    print_table(verification_table(result.outcomes[-1].result))
+    print_table(verification_table(result.stages["verify"].result))
     print(f"verdict: {result.verdict}   manifest: {result.paths.manifest}")
     if several:
         print(f"page: {result.paths.report}")

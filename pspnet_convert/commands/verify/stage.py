@@ -14,7 +14,7 @@ from pspnet_convert.commands.verify.options import ForeignModelOptions, VerifyOp
 from pspnet_convert.commands.verify.pictures import save_differences, write_pictures
 from pspnet_convert.commands.verify.reference import expect
 from pspnet_convert.errors import ArtifactError
-from pspnet_convert.files import printable_name, slug
+from pspnet_convert.files import printable_name, slug, writing
 from pspnet_convert.image_shape import ImageShape
 from pspnet_convert.job import Job, require
 from pspnet_convert.manifest_fields import VerifyResult
@@ -47,7 +47,8 @@ def verify_stage(job: Job, options: VerifyOptions) -> Stage:
 
     def make(made: Workspace) -> dict[str, Any]:
         result = _compare(job, files, job.exported_shape(), job.input_form(), options)
-        write_pictures(result, job.card, made.verification)
+        with writing(job.workspace.verification):
+            write_pictures(result, job.card, made.verification)
         return result.as_dict()
 
     return Stage(
@@ -75,7 +76,8 @@ def verify_foreign_stage(
     def make(made: Workspace) -> dict[str, Any]:
         result = _compare(job, files, shape, form, options)
         if save_diff is not None:
-            write_pictures(result, job.card, made.verification)
+            with writing(job.workspace.folder):
+                write_pictures(result, job.card, made.verification)
             save_differences(made.verification, VerifyResult.model_validate(result.as_dict()), save_diff)
         return result.as_dict()
 
