@@ -26,7 +26,8 @@ from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.commands.verify.compare import compare, margin
 from pspnet_convert.commands.verify.inputs import verification_inputs
 from pspnet_convert.commands.verify.reference import FINE_FAULTS, Expected
-from pspnet_convert.commands.verify.result import Comparison, UnexplainedPixel, Verification
+from pspnet_convert.commands.verify.result import Comparison, Verification
+from pspnet_convert.manifest_fields import UnexplainedPixel
 from pspnet_convert.runtimes.backends import Prediction
 from pspnet_convert.runtimes.logit_error import Error
 
@@ -255,7 +256,7 @@ def test_a_label_that_its_own_logits_do_not_explain_fails() -> None:
     result = compared(reference, wrong_labels)
     assert (result.differing, result.explained, result.passed) == (2, 0, False)
     assert "first x=0 y=0: class 1 instead of 0" in result.faults["pixels"][0]
-    assert result.unexplained[0] == UnexplainedPixel("image", 0, 0, 1, 0, 0.5)
+    assert result.unexplained[0] == UnexplainedPixel(image="image", x=0, y=0, label=1, expected=0, margin=0.5)
     assert len(result.unexplained) == 2
 
 

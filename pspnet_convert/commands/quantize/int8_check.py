@@ -7,7 +7,7 @@ same label at most pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.files import printable_name
+from pspnet_convert.manifest_fields import Latency
 from pspnet_convert.runtimes.backends import OpenVinoBackend, Prediction
 from pspnet_convert.runtimes.images import fitted_bgr
 from pspnet_convert.runtimes.input_form import Image, ImageShape, InputForm
@@ -75,20 +76,6 @@ class Int8Check:
         }
 
 
-@dataclass(frozen=True)
-class Latency:
-    """The time of one image. `at`: f32 or default; `precision`: what the runtime computes in.
-
-    `ratio`: how many times as fast as the FP32 IR at f32.
-    """
-
-    weights: str
-    at: str
-    precision: str
-    median_ms: float
-    ratio: float
-
-
 def check_int8(
     irs: Mapping[str, Path],
     card: ModelCard,
@@ -118,7 +105,7 @@ def check_int8(
     return {
         **check.as_dict(),
         "bytes": {precision: path.with_suffix(".bin").stat().st_size for precision, path in irs.items()},
-        "latency": [asdict(latency) for latency in _latencies(irs, card, shape, form)],
+        "latency": [latency.model_dump() for latency in _latencies(irs, card, shape, form)],
     }
 
 
@@ -126,12 +113,14 @@ def _latencies(irs: Mapping[str, Path], card: ModelCard, shape: ImageShape, form
     subjects = [Subject("IR", "exported", weights, at, irs[weights], form) for weights, at in _SUBJECTS]
     seconds, precisions = seconds_in_turns(card, shape, subjects, ROUNDS)
     return [
-        Latency(
-            subject.weights,
-            subject.at,
-            precision,
-            median_ms=1000 * float(np.median(seconds[:, number])),
-            ratio=float(np.median(seconds[:, 0] / seconds[:, number])),
+        Latency.model_validate(
+            {
+                "weights": subject.weights,
+                "at": subject.at,
+                "precision": precision,
+                "median_ms": 1000 * float(np.median(seconds[:, number])),
+                "ratio": float(np.median(seconds[:, 0] / seconds[:, number])),
+            }
         )
         for number, (subject, precision) in enumerate(zip(subjects, precisions))
     ]

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from pspnet_convert.commands.verify.checks import check_argmax, check_labels
 from pspnet_convert.commands.verify.inputs import VerificationInput
 from pspnet_convert.commands.verify.reference import Expected
-from pspnet_convert.commands.verify.result import Comparison, UnexplainedPixel, Verification
+from pspnet_convert.commands.verify.result import Comparison, Verification
 from pspnet_convert.commands.verify.tolerances import allowed
 from pspnet_convert.errors import ArtifactError, ContractError
+from pspnet_convert.manifest_fields import UnexplainedPixel
 from pspnet_convert.runtimes.backends import Converted, Prediction
 from pspnet_convert.runtimes.input_form import batch_sizes
 from pspnet_convert.runtimes.logit_error import Error, Precision, error_of, worst
@@ -132,7 +133,14 @@ def compare(expected: Expected, found: Prediction, name: str, comparison: Compar
     comparison.explained += int(explained.sum())
     places, unexplained = np.argwhere(differs), np.flatnonzero(~explained)
     pixels = [
-        UnexplainedPixel(name, int(x), int(y), int(found.labels[y, x]), int(labels[y, x]), float(margins[number]))
+        UnexplainedPixel(
+            image=name,
+            x=int(x),
+            y=int(y),
+            label=int(found.labels[y, x]),
+            expected=int(labels[y, x]),
+            margin=float(margins[number]),
+        )
         for number, (y, x) in zip(unexplained[:_LISTED], places[unexplained[:_LISTED]])
     ]
     comparison.unexplained.extend(pixels[: _LISTED - len(comparison.unexplained)])

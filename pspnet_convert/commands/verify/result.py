@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.commands.verify.inputs import VerificationInput
 from pspnet_convert.commands.verify.reference import FINE_FAULTS
+from pspnet_convert.manifest_fields import UnexplainedPixel, Verdict
 from pspnet_convert.runtimes.logit_error import NO_ERROR, Error, Precision
-
-Verdict = Literal["pass", "mismatch", "inconclusive"]
 
 CHECKS: Mapping[str, str] = {
     "contract": "names, shapes, number types and layout are the expected ones, nothing else is dynamic, nothing unused",
@@ -22,18 +21,6 @@ CHECKS: Mapping[str, str] = {
     "logits": "logits are as near to the reference's as the precision allows",
     "pixels": "where a label differs, the reference was undecided",
 }
-
-
-@dataclass(frozen=True)
-class UnexplainedPixel:
-    """`label` and `expected` are class numbers; `margin` is the reference's best logit minus its second best."""
-
-    image: str
-    x: int
-    y: int
-    label: int
-    expected: int
-    margin: float
 
 
 @dataclass
@@ -87,7 +74,7 @@ class Comparison:
                 {"name": name, "what": what, "passed": name not in self.faults, "faults": self.faults.get(name, [])}
                 for name, what in CHECKS.items()
             ],
-            "unexplained": [asdict(pixel) for pixel in self.unexplained],
+            "unexplained": [pixel.model_dump() for pixel in self.unexplained],
         }
 
 
