@@ -14,13 +14,13 @@ from typing import Any, NoReturn
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import DEFAULT_MODEL
 from pspnet_convert.cards.lock_file import pinned, write_pin
-from pspnet_convert.distributions import versions
 from pspnet_convert.errors import ArtifactError, OptionError
 from pspnet_convert.files import Digests, move_into_place, temporary_folder, writing
 from pspnet_convert.image_shape import ImageShape
 from pspnet_convert.job_options import JobOptions
 from pspnet_convert.manifest import Manifest
 from pspnet_convert.manifest_document import RECORDS
+from pspnet_convert.package_versions import versions
 from pspnet_convert.progress import Progress, make_progress
 from pspnet_convert.pytorch.source_checkpoint import SourceCheckpoint
 from pspnet_convert.runtimes.input_form import PLAIN, InputForm

@@ -25,11 +25,11 @@ import pspnet_convert as pc
 from pspnet_convert.cards.card import load_card
 from pspnet_convert.cards.derived_card import derived_card
 from pspnet_convert.cards.model_index import Published, published
-from pspnet_convert.distributions import versions
 from pspnet_convert.errors import ConvertError, first_line
 from pspnet_convert.files import write_json, write_text
 from pspnet_convert.image_shape import ImageShape
 from pspnet_convert.manifest_fields import VerifyResult
+from pspnet_convert.package_versions import versions
 
 STAGES = ("export-onnx", "to-ir", "verify")
 MODELS = ("ONNX", "IR FP32", "IR FP16")

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 import yaml
 
 from pspnet_convert.cards.config_text import ConfigTexts
-from pspnet_convert.distributions import providers
 from pspnet_convert.errors import DependencyError
+from pspnet_convert.package_versions import providers
 
 HEAD = "PSPHead"
 # `<what>_<date>_<time>-<first eight hex digits of the SHA-256>.pth`

@@ -16,11 +16,11 @@ from pspnet_convert.commands.evaluate.labelling import ONNX, PYTORCH
 from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.commands.evaluate.partials import Partials
 from pspnet_convert.commands.evaluate.ray_cluster import run_on_ray
-from pspnet_convert.distributions import versions
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.files import digest_of
 from pspnet_convert.job import Job, require
 from pspnet_convert.manifest_fields import Protocol
+from pspnet_convert.package_versions import versions
 from pspnet_convert.progress import steps
 from pspnet_convert.runtimes.model_file import ModelFile
 from pspnet_convert.runtimes.openvino_install import require_openvino

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pspnet_convert import __version__
-from pspnet_convert.distributions import providers, versions
+from pspnet_convert.package_versions import providers, versions
 
 
 @pytest.fixture
