@@ -140,7 +140,7 @@ def right_conversions(count: int, seed: int, folder: Path) -> Iterator[tuple[str
         network = network_of(card)
         batch, form = chance.choice([1, 2, 5, DYNAMIC]), random_form(chance)
         shape = (batch, *card.input.shape[1:])
-        write_onnx(network, card, onnx_path, ExportOptions(shape), {"name": card.name})
+        write_onnx(network, card, onnx_path, ExportOptions(card.input.shape, batch), {"name": card.name})
         files = [
             ModelFile(file, make(Fault("none", file), card, onnx_path, _made(place / file), form), PRECISIONS[file])  # type: ignore[arg-type]
             for file in PRECISIONS

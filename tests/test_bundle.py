@@ -279,7 +279,7 @@ def test_a_pipe_is_not_replaced_by_a_plot(cli: Cli, small: ModelCard, workspace:
     os.mkfifo(tmp_path / "pipe")
     result = cli("benchmark", small.folder, "-o", workspace, "--rounds", 1, "--plot", tmp_path / "pipe")
     assert result.exit_code == 12, result.stderr
-    assert "is no file, and is not replaced by one. Name a file" in result.error
+    assert "is not a regular file, and is not replaced. Give the path of a file" in result.error
     assert (tmp_path / "pipe").is_fifo()
 
 

@@ -39,6 +39,10 @@ class ExportOptions(Options):
         help="Export the pyramid head folded (faster, the same logits), or as mmsegmentation writes it.",
     )
 
+    def __post_init__(self) -> None:
+        if self.input_shape is not None and self.input_shape[0] != 1:
+            raise ValueError(f"input_shape is of one image, not {self.input_shape}: `batch` says how many there are")
+
     def for_card(self, shape: ImageShape) -> Self:
         """These options with the card's `shape` where none was given."""
         return self if self.input_shape else replace(self, input_shape=(1, *shape[1:]))
