@@ -168,5 +168,5 @@ def test_irs_of_an_earlier_conversion_are_not_among_the_paths(small: ModelCard, 
 
 def test_help_lists_the_options() -> None:
     assert "input_shape: The shape of one image." in (pc.run.__doc__ or "")
-    assert "opset: int = 18" in str(inspect.signature(pc.run))
+    assert "opset: 'int' = 18" in str(inspect.signature(pc.run))
     assert "run" in dir(pc)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_without_a_browser_and_the_right_to_install_one_the_environment_says_so(tmp_path: Path) -> None:
-    for name in ("bash", "dirname", "cat", "sha256sum"):
+    for name in ("bash", "dirname", "cat", "sed", "sha256sum"):
         program = shutil.which(name)
         assert program is not None
         (tmp_path / name).symlink_to(program)
