@@ -64,7 +64,9 @@ def own_card(config_path: Path, checkpoint: Path, read_metadata: Callable[[Path]
     checkpoint was trained for another number of classes, or its class names do not fit a card.
     """
     if not checkpoint.is_file():
-        raise CheckpointError(f"{checkpoint}: there is no such checkpoint", "Give the model's checkpoint with --checkpoint.")
+        raise CheckpointError(
+            f"{checkpoint}: there is no such checkpoint", "Give the model's checkpoint with --checkpoint."
+        )
     config = config_card.read_config(config_path)
     try:
         network = _plain(config.get("model") or {})
