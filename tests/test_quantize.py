@@ -283,7 +283,7 @@ def test_a_failure_of_nncf_is_reported_in_its_words(
 ) -> None:
     """NNCF is installed but broken; --debug shows all its output."""
     (tmp_path / "nncf.py").write_text("print('on its way')\nraise ImportError('built for another NumPy')\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
     before = irs(copied)["INT8"].read_bytes()
     result = cli("quantize", small.folder, "-o", copied, "--force", "--debug")
     assert result.exit_code == 18
