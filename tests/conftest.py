@@ -65,7 +65,7 @@ hypothesis.settings.load_profile("patient")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="run the slow tests as well")
-    parser.addoption("--kills", type=int, default=8, help="how many runs tests/e2e/test_kill.py kills")
+    parser.addoption("--kills", type=int, default=5, help="how many runs tests/e2e/test_kill.py kills")
     parser.addoption("--kill-seed", type=int, default=time.time_ns(), help="repeat an earlier series of kills")
 
 
