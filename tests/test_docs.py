@@ -155,6 +155,7 @@ def test_pages_are_in_plain_english(path: Path) -> None:
 # Examples
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_python_api_run_and_print_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
