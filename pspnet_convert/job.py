@@ -144,7 +144,7 @@ class Job:
 
     def find_reusable(self, stage: Stage) -> Any:
         """The record of the same work if it was done before, and its files are still there; else None."""
-        options, tools = stage.options.as_record(), versions(*stage.tools)
+        options, tools = stage.options.as_record(), _versions_of(stage)
         return self.manifest.find_reusable(stage.name, stage.inputs, options, tools, self.digests)
 
     def finish(
@@ -155,7 +155,7 @@ class Job:
             {
                 "inputs": stage.inputs,
                 "options": stage.options.as_record(),
-                "tools": versions(*stage.tools),
+                "tools": _versions_of(stage),
                 "outputs": self.records(outputs),
                 "result": result,
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -256,6 +256,11 @@ def _checkpoint_of_config(asked: JobOptions) -> Path:
 def refuse_with_config(flag: str) -> NoReturn:
     """Raise the OptionError for an option that --config leaves without a meaning."""
     raise OptionError(f"{flag} is not for --config: its checkpoint is the one given with --checkpoint")
+
+
+def _versions_of(stage: Stage) -> dict[str, str]:
+    """The versions that the stage depends on. One without tools depends on none, this tool's included."""
+    return versions(*stage.tools) if stage.tools else {}
 
 
 def require(files: Sequence[Path], stage: str) -> None:

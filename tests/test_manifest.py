@@ -232,6 +232,21 @@ def test_a_damaged_record_is_ignored_and_the_stages_run_again(
     assert "is no manifest" not in cli("report", small.folder, "-o", workspace).stderr
 
 
+def test_a_download_keeps_its_source_whatever_the_tools_version(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path
+) -> None:
+    before = read_manifest(folder)["stages"]["download"]
+    assert before["tools"] == {}
+    assert before["result"]["source"] is not None
+    with manifests.changed(folder) as data:
+        for stage in ("export-onnx", "to-ir", "verify"):
+            data["stages"][stage]["tools"]["pspnet-convert"] = "0.1.0"
+    result = cli("run", small.folder, "-o", workspace, "--json")
+    assert skipped(result) == {"download": True, "export-onnx": False, "to-ir": False, "verify": False}
+    assert "export-onnx: was done with pspnet-convert 0.1.0, and runs again" in result.stderr
+    assert read_manifest(folder)["stages"]["download"] == before
+
+
 def test_after_a_lost_manifest_the_stages_run_again(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
     (folder / "manifest.json").write_text("lost")
     assert skipped(cli("to-ir", small.folder, "-o", workspace, "--json")) == {"to-ir": False}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pspnet_convert import tools
@@ -51,15 +52,7 @@ def verify_stage(job: Job, options: VerifyOptions) -> Stage:
             write_pictures(result, job.card, made.verification)
         return result.as_dict()
 
-    return Stage(
-        "verify",
-        make,
-        inputs=_inputs(job, files, options),
-        options=options,
-        tools=tools.VERIFICATION,
-        outputs=None,
-        clears=job.workspace.verification,
-    )
+    return replace(_stage(job, files, options, make), clears=job.workspace.verification)
 
 
 def verify_foreign_stage(
@@ -81,15 +74,7 @@ def verify_foreign_stage(
             save_differences(made.verification, VerifyResult.model_validate(result.as_dict()), save_diff)
         return result.as_dict()
 
-    return Stage(
-        "verify",
-        make,
-        inputs=_inputs(job, files, options),
-        options=options,
-        tools=tools.VERIFICATION,
-        outputs=None,
-        recorded=False,
-    )
+    return replace(_stage(job, files, options, make), recorded=False)
 
 
 def _converted(job: Job) -> list[str]:
@@ -115,13 +100,16 @@ def _foreign_files(foreign: ForeignModelOptions) -> list[ModelFile]:
     return files
 
 
-def _inputs(job: Job, files: Sequence[ModelFile], options: VerifyOptions) -> dict[str, Any]:
-    return {
+def _stage(
+    job: Job, files: Sequence[ModelFile], options: VerifyOptions, make: Callable[[Workspace], dict[str, Any]]
+) -> Stage:
+    inputs = {
         "checkpoint": job.checkpoint_record(),
         "card": job.converted_card(),
         "models": job.records([part for file in files for part in file.parts]),
         "images": job.image_records(picture_files(job.card, options.images)),
     }
+    return Stage("verify", make, inputs, options, tools.VERIFICATION, outputs=None)
 
 
 def _compare(
