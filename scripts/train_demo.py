@@ -108,6 +108,29 @@ output:
 classes:
 {classes}
 
+# What the numbers in annotations mean, and where the data set keeps its files.
+annotations:
+  background: true
+  image_folder: JPEGImages
+  annotation_folder: SegmentationClass
+  image_suffix: .jpg
+  annotation_suffix: .png
+  list_file: ImageSets/Segmentation/val.txt
+
+# mmsegmentation's evaluation: test pipeline, data preprocessor, test mode and metric.
+testing:
+  pipeline:
+    - {{type: LoadImageFromFile}}
+    - {{type: Resize, scale: [{long_side}, {side}], keep_ratio: true}}
+    - {{type: LoadAnnotations}}
+    - {{type: PackSegInputs}}
+  preprocessor:
+    mean: {mean}
+    std: {scale}
+    bgr_to_rgb: true
+  mode: whole
+  metrics: [mIoU]
+
 gflops: {gflops:.4f}   # of the convolutions, at the input's shape; a multiply-add counts as two
 mparams: {mparams:.4f}  # of the convolutions, BatchNorm folded into them: weights and one bias a channel
 
@@ -115,7 +138,7 @@ accuracy:
   - metric: mean_iou
     value: {mean_iou:.2f}
     dataset: demo/voc ({images} images)
-    protocol: whole
+    protocol: mmseg
     measured_by: PyTorch model, scripts/train_demo.py --evaluate
     description: the images as they are ({side}x{side}); the digits' outlines, labelled {void}, do not count
 
@@ -202,9 +225,9 @@ def load_network(path: Path) -> PSPNet:
 
 
 def measure(checkpoint: Path) -> Score:
-    """The checkpoint's score on the demo's images, as `pspnet-convert evaluate --protocol whole` measures it."""
+    """The checkpoint's score on the demo's images, as `pspnet-convert evaluate --protocol mmseg` measures it."""
     card = load_card(DEMO / "model.yml")
-    settings = ChunkSettings(card, card.input.shape, "whole", skip_bad=False)
+    settings = ChunkSettings(card, card.input.shape, "mmseg", skip_bad=False)
     entries = read_split(DEMO / "voc", "val")
     total = Tally()
     for _, tally in run_locally(
@@ -242,6 +265,7 @@ def write_card(network: PSPNet, mean_iou: float, input_: Input) -> None:
         config=CONFIG,
         overrides="\n".join(f"  {key}: {value}" for key, value in OVERRIDES.items()),
         side=SIDE,
+        long_side=4 * SIDE,
         mean=list(input_.mean),
         scale=list(input_.scale),
         last_class=len(CLASSES) - 1,

@@ -5,51 +5,25 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
+from pspnet_convert.cards.annotations import Annotations
+from pspnet_convert.cards.card_model import FILE_NAME, CardModel, Label, Text
 from pspnet_convert.cards.card_yaml import read_yaml
 from pspnet_convert.cards.inline_network import check_network
+from pspnet_convert.cards.testing import Testing
 from pspnet_convert.errors import CardError
 from pspnet_convert.image_shape import MAX_SIDE
 
 MODEL_NAME = r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*$"
-FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.+-]*$"
 # Model Optimizer reads brackets, commas, arrows and colons in a name as its own syntax.
 _TENSOR_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$"
 _MAX_FAULT = 500  # characters of an error
 Colour = tuple[int, int, int]
 # Large enough for any PSPNet, and too small to ask for a network of many gigabytes in one line.
 _MAX_OVERRIDE, _MAX_OVERRIDES = 16384, 100
-
-
-def _without_control_characters(text: str) -> str:
-    """Refuse ESC and other characters that control a terminal: texts are printed and written into converted files."""
-    for character in text:
-        is_blank = character in "\n\t" or (character.isspace() and character > "\x9f")
-        if not is_blank and not character.isprintable():
-            raise ValueError(f"has the control character {character!r}")
-    return text
-
-
-Text = Annotated[str, Field(max_length=2000), AfterValidator(_without_control_characters)]
-Label = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_without_control_characters)]
-
-
-class CardModel(BaseModel):
-    """Base of the parts of a card: unknown keys are refused, values cannot be changed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class CheckpointFile(CardModel):
@@ -164,16 +138,12 @@ class ClassLabel(CardModel):
 
 
 class Accuracy(CardModel):
-    """A published figure in per cent, and the protocol that it was measured by.
-
-    `crop`, `pad` and `whole` are those of `evaluate`, which does not have the other two: `slide`, the mean over
-    windows that slide over the image, and `full_size`, whole images at another scale than `whole` has.
-    """
+    """A published figure in per cent, and the protocol of `evaluate` that it was measured by."""
 
     metric: Literal["mean_iou", "mean_dice"]
     value: float = Field(ge=0, le=100)
     dataset: Text
-    protocol: Literal["crop", "pad", "whole", "full_size", "slide"]
+    protocol: Literal["crop", "pad", "mmseg"]
     measured_by: Text
     description: Text | None = None
 
@@ -204,6 +174,8 @@ class ModelCard(CardModel):
     input: Input
     output: Output
     classes: list[ClassLabel] = Field(min_length=2, max_length=255)
+    annotations: Annotations = Annotations()
+    testing: Testing | None = None
     gflops: float | None = Field(default=None, gt=0)
     mparams: float | None = Field(default=None, gt=0)
     accuracy: list[Accuracy] = []

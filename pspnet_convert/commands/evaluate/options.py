@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from pspnet_convert.options import FOLDER, Options, option
+from pspnet_convert.options import FILE, FOLDER, Options, option
 
+LAYOUTS = ("card", "voc", "img_dir", "images", "cityscapes")
 BACKENDS = ("PyTorch", "ONNX", "FP32", "FP16", "INT8")
 
 
@@ -17,16 +18,76 @@ class EvaluateOptions(Options):
     """Which images, by which protocol, and which of the workspace's models."""
 
     dataset: Path | None = option(
-        None, group="Input", type=FOLDER, show_default="the card's", help="A folder in Pascal VOC's layout."
+        None, group="Input", type=FOLDER, show_default="the card's", help="The root folder of a data set."
     )
-    split: str = option("val", group="Input", help="The list of images: ImageSets/Segmentation/SPLIT.txt.")
+    layout: str | None = option(
+        None,
+        group="Input",
+        type=click.Choice(LAYOUTS),
+        show_default="recognised",
+        help="Where the files are below --dataset. card: as the model's card says, which is as mmsegmentation has it.",
+    )
+    split: str = option(
+        "val",
+        group="Input",
+        help="Which part of the data set: ImageSets/Segmentation/SPLIT.txt, img_dir/SPLIT and so on.",
+    )
+    images: Path | None = option(
+        None, group="Input", type=FOLDER, help="A folder of images, with --annotations in place of --dataset."
+    )
+    annotations: Path | None = option(
+        None, group="Input", type=FOLDER, help="The annotations of --images, paired by name without suffix."
+    )
+    list_file: Path | None = option(
+        None,
+        "--list",
+        group="Input",
+        type=FILE,
+        help="Only these: a name a line, or an image and its annotation a line.",
+    )
+    labels: str | None = option(
+        None,
+        group="Input",
+        type=click.Choice(["index", "colour"]),
+        recorded="labels",
+        show_default="colour in RGB files, else index",
+        help="How annotations give classes: by pixel value (a palette's index), or by the card's colours.",
+    )
+    zero_label: str | None = option(
+        None,
+        group="Input",
+        type=click.Choice(["class", "ignored"]),
+        recorded="zero_label",
+        show_default="the card's",
+        help="What 0 is in annotations. ignored: classes count from 1, as with mmsegmentation's reduce_zero_label.",
+    )
+    ignore_index: int | None = option(
+        None,
+        group="Input",
+        type=click.IntRange(0, 255),
+        recorded="ignore_index",
+        show_default="the card's",
+        help="Pixels of this number do not count; after --zero-label and --label-map.",
+    )
+    label_map: Path | None = option(
+        None,
+        group="Input",
+        type=FILE,
+        help="A YAML or JSON file, from values in annotations to class numbers or names, or to `ignored`.",
+    )
+    ignore_unknown: bool = option(
+        False,
+        group="Input",
+        recorded="ignore_unknown",
+        help="Go on where a value is neither a class nor ignored, and count such pixels.",
+    )
     protocol: str | None = option(
         None,
         group="Evaluation",
-        type=click.Choice(["crop", "pad", "whole"]),
+        type=click.Choice(["crop", "pad", "mmseg"]),
         recorded="protocol",
-        show_default="that of the card's first figure taken by one of these, else crop",
-        help="How an image is brought to the model's size, and what is scored.",
+        show_default="that of the card's first figure, else mmseg, else crop",
+        help="How an image is prepared, and what is scored. crop, pad: Open Model Zoo's. mmseg: mmsegmentation's test.",
     )
     backend: tuple[str, ...] = option(
         (),

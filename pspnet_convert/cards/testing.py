@@ -1,0 +1,100 @@
+"""How mmsegmentation tests a model: the test pipeline, the data preprocessor, the test mode and the metric."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pspnet_convert.cards.card_model import CardModel
+
+# A list, because the registry has more: these use nothing but their arguments and the image.
+STEPS = (
+    "AdjustGamma",
+    "CLAHE",
+    "LoadAnnotations",
+    "LoadImageFromFile",
+    "Normalize",
+    "PackSegInputs",
+    "Pad",
+    "RGB2Gray",
+    "Rerange",
+    "Resize",
+    "ResizeShortestEdge",
+    "ResizeToMultiple",
+)
+PREPROCESSOR = "SegDataPreProcessor"
+_MAX_NUMBER, _MAX_VALUES = 1e6, 200
+
+
+class Testing(CardModel):
+    """mmsegmentation's evaluation of a model, as plain data from its config.
+
+    `pipeline`: the steps of the test pipeline (mmseg and mmcv.transforms), in order, from LoadImageFromFile to
+    PackSegInputs. `preprocessor`: the arguments of SegDataPreProcessor. In `mode` slide, windows of `crop_size` (height,
+    width) are taken every `stride` pixels, and their logits averaged. `metrics`, `beta` and `nan_to_num` are
+    IoUMetric's.
+    """
+
+    pipeline: list[dict[str, Any]] = Field(min_length=1, max_length=20)
+    preprocessor: dict[str, Any] = {}
+    mode: Literal["whole", "slide"] = "whole"
+    crop_size: tuple[int, int] | None = None
+    stride: tuple[int, int] | None = None
+    metrics: list[Literal["mIoU", "mDice", "mFscore"]] = Field(default=["mIoU"], min_length=1, max_length=3)
+    beta: float = Field(default=1, gt=0, lt=100)
+    nan_to_num: float | None = Field(default=None, ge=0, le=100)
+
+    @field_validator("pipeline")
+    @classmethod
+    def _check_pipeline(cls, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for step in steps:
+            if step.get("type") not in STEPS:
+                raise ValueError(f"{str(step.get('type'))[:100]!r} is not one of {', '.join(STEPS)}")
+        check_plain(steps)
+        return steps
+
+    @field_validator("preprocessor")
+    @classmethod
+    def _check_preprocessor(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        check_plain(arguments)
+        return arguments
+
+    @model_validator(mode="after")
+    def _check_windows(self) -> Testing:
+        if self.mode == "slide" and not (self.crop_size and self.stride):
+            raise ValueError("mode slide needs crop_size and stride")
+        if any(not 1 <= side <= 16384 for pair in (self.crop_size, self.stride) for side in pair or ()):
+            raise ValueError("crop_size and stride must be 1 to 16384")
+        return self
+
+
+def check_plain(data: Any) -> None:
+    """Raise ValueError unless `data` is None, truth values, numbers, names, and lists and dictionaries of these."""
+    for number, value in enumerate(_values(data)):
+        if number >= _MAX_VALUES:
+            raise ValueError(f"more than {_MAX_VALUES} values are too many")
+        if isinstance(value, str):
+            if not re.fullmatch(r"[A-Za-z0-9_]{1,64}", value):
+                raise ValueError(f"{value[:100]!r} is no plain name")
+        elif isinstance(value, (int, float)):
+            if not abs(value) <= _MAX_NUMBER:  # NaN fails this too
+                raise ValueError(f"a number is larger than {_MAX_NUMBER:.0f}")
+        elif value is not None:
+            raise ValueError(f"{type(value).__name__} is no plain value")
+
+
+def _values(data: Any, depth: int = 0) -> Iterator[Any]:
+    """Each value, and each key; lists and dictionaries are entered."""
+    if depth > 6:
+        raise ValueError("nested too deeply")
+    if isinstance(data, Mapping):
+        yield from data
+        data = data.values()
+    elif not isinstance(data, (list, tuple)):
+        yield data
+        return
+    for inner in data:
+        yield from _values(inner, depth + 1)
