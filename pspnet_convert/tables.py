@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.in_words import annotations_text, testing_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,6 +48,8 @@ def card_table(card: ModelCard) -> Table:
         f"IR: {model_input.converted_color_order}, 0..255",
         "output": f"{output.name} {list(output.shape)}, classes {output.values[0]}..{output.values[1]}",
         "classes": ", ".join(card.class_names),
+        "annotations": annotations_text(card.annotations),
+        "test": testing_text(card.testing) if card.testing else None,
         "GFLOPs": card.gflops,
         "MParams": card.mparams,
         "accuracy": "\n".join(f"{a.metric} {a.value} %  {a.protocol}: {a.measured_by}" for a in card.accuracy)
