@@ -332,7 +332,7 @@ def test_the_card_loads_back_equal(weights: Path, write: Callable[[str], Path], 
 
 OF_TEST = """
 data = dict(test=dict(
-    type='ADE20KDataset', data_root=data_root, img_dir='im', ann_dir='an', classes=['sky', 'wall', 'tree', 'car', 'sea'],
+    type='ADE20KDataset', data_root='d', img_dir='im', ann_dir='an', classes=['sky', 'wall', 'tree', 'car', 'sea'],
     pipeline=[
         dict(type='LoadImageFromFile'),
         dict(type='MultiScaleFlipAug', img_scale=(2048, 512), flip=False, transforms=[
