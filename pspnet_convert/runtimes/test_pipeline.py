@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class Prepared:
 
 
 class MmsegPipeline:
-    """The steps of `testing`, and the padding of its data preprocessor in test mode (stack_batch in mmseg/utils/misc.py).
+    """The steps of `testing`, and its data preprocessor's padding in test mode (stack_batch in mmseg/utils/misc.py).
 
     Raises CardError if mmsegmentation does not build a step.
     """
@@ -101,14 +101,21 @@ def build_steps(steps: Sequence[Mapping[str, Any]]) -> list[_Step]:
     return built
 
 
-def windows(size: Size, testing: Testing) -> Iterator[tuple[slice, slice]]:
-    """The rows and columns of each window of mode slide, as EncoderDecoder.slide_inference takes them."""
+def windows(size: Size, testing: Testing) -> list[tuple[slice, slice]]:
+    """The rows and columns of each image that the network is given, of a prepared image of `size`.
+
+    In mode whole it is one. In mode slide they are those of EncoderDecoder.slide_inference, in its order.
+    """
+    if testing.mode == "whole":
+        return [(slice(0, size[0]), slice(0, size[1]))]
     assert testing.crop_size and testing.stride  # Testing has checked it
     (rows, columns), (height, width), (down, right) = size, testing.crop_size, testing.stride
+    places = []
     for row in range(max(rows - height + down - 1, 0) // down + 1):
         for column in range(max(columns - width + right - 1, 0) // right + 1):
             bottom, end = min(row * down + height, rows), min(column * right + width, columns)
-            yield slice(max(bottom - height, 0), bottom), slice(max(end - width, 0), end)
+            places.append((slice(max(bottom - height, 0), bottom), slice(max(end - width, 0), end)))
+    return places
 
 
 def picture_size(path: Path) -> Size | None:
