@@ -17,9 +17,9 @@ import pytest
 import voc
 import yaml
 from conftest import Cli
-from pspnet_convert.commands.evaluate.annotations import meaning_of
 
 from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.commands.evaluate.annotations import meaning_of
 from pspnet_convert.commands.evaluate.chunks import Chunk, ChunkSettings, Opened, Tally, count_chunk
 from pspnet_convert.commands.evaluate.dataset import Entry, find_data
 from pspnet_convert.commands.evaluate.figures import CHUNK, count
