@@ -30,7 +30,7 @@ Verdict = Literal["pass", "mismatch", "inconclusive"]
 FrontEnd = Literal["mo", "ovc"]
 Precisions = Annotated[list[Literal["FP32", "FP16"]], Field(min_length=1)]
 MoArguments = dict[str, bool | str]
-Protocol = Literal["crop", "pad", "whole"]
+Protocol = Literal["crop", "pad", "mmseg"]
 # Relative to the manifest, with slashes; it never leaves the manifest's folder.
 FileName = Annotated[str, Field(pattern=r"^(?!/)(?!([\s\S]*/)?\.\.(/|$))[\s\S]+$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -288,44 +288,81 @@ class VerifyInt8(StageRecord):
 
 
 class EvaluatedData(ManifestModel):
-    """`listed` are in the split; `images`: the SHA-256 of the names and digests of all that were asked for."""
+    """`listed` are in the split; `images`: the SHA-256 of the names and digests of all that were asked for.
+
+    `labels`: what the annotations' numbers mean. `understood`: files and labels in words.
+    """
 
     name: str
-    split: str
+    layout: str
+    split: str | None
     listed: Count
     images: Sha256
+    labels: dict[str, Any]
+    understood: list[str]
 
 
 class EvaluateInputs(ManifestModel):
-    """`models`: the files of each, by name; `stated`: the card's figure for the protocol."""
+    """`models`: the files of each, by name; `stated`: the card's figure for the protocol.
+
+    `testing`: how mmsegmentation tests the model, for the protocol mmseg.
+    """
 
     card: ConvertedCard
     shape: Shape
     models: dict[str, list[File | CheckpointRecord]]
     dataset: EvaluatedData
+    testing: dict[str, Any] | None
     stated: float | None
 
 
+class ClassPixels(ManifestModel):
+    """Pixels that count, of one class: `union` is predicted or annotated, `intersection` both."""
+
+    name: str
+    intersection: Count
+    union: Count
+    predicted: Count
+    annotated: Count
+
+
 class Score(ManifestModel):
-    """Per cent. `ious`: by class, null for one that does not occur; `drop`: points below the `reference`."""
+    """Per cent. `ious`: by class, null for one that does not occur; `drop`: points below the `reference`.
+
+    With the protocols crop and pad, pixels of no class count as class 0 (background), as in Open Model Zoo's figures;
+    `mean_iou_without_void` leaves them out. `metrics` and `by_class`: with mmseg, by the names of its IoUMetric.
+    `answers`: what was merged to the annotation's size.
+    """
 
     backend: str
+    answers: Literal["logits", "label map"]
     mean_iou: float
+    mean_iou_without_void: float | None
     pixel_accuracy: float
     ious: dict[str, float | None]
     drop: float | None
+    metrics: dict[str, float | None]
+    by_class: dict[str, dict[str, float | None]]
+    pixels: list[ClassPixels]
 
 
 class EvaluateResult(ManifestModel):
-    """`images` were counted, of `listed`; `stated`: the card's figure for the protocol."""
+    """`images` were counted, of `listed`; `stated`: the card's figure for the protocol.
+
+    `unknown`: by image, pixels whose value is neither a class nor ignored; `ignored`: the share of all pixels.
+    `left_out`: models that do not take the protocol's images, with the reason. `warnings`: what the result looks like.
+    """
 
     protocol: Protocol
     listed: Count
     images: Count
     skipped: dict[str, str]
     unknown: dict[str, Count]
+    ignored: Share
     stated: float | None
     reference: str | None
+    left_out: dict[str, str]
+    warnings: list[str]
     scores: list[Score]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.in_words import annotations_text, testing_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -47,6 +48,8 @@ def card_table(card: ModelCard) -> Table:
         f"IR: {model_input.converted_color_order}, 0..255",
         "output": f"{output.name} {list(output.shape)}, classes {output.values[0]}..{output.values[1]}",
         "classes": ", ".join(card.class_names),
+        "annotations": annotations_text(card.annotations),
+        "test": testing_text(card.testing) if card.testing else None,
         "GFLOPs": card.gflops,
         "MParams": card.mparams,
         "accuracy": "\n".join(f"{a.metric} {a.value} %  {a.protocol}: {a.measured_by}" for a in card.accuracy)
@@ -158,16 +161,26 @@ def evaluation_table(result: EvaluateResult) -> Table:
     seen = f"{result.images} of {result.listed} images"
     table = Table(title=f"Mean IoU on {seen}, protocol {result.protocol}", title_justify="left")
     table.add_column("model")
-    for heading in ("mean IoU", "pixel accuracy", f"to {result.reference or 'a reference'}", "to the card's"):
+    has_void = result.protocol != "mmseg"
+    is_mixed = len({row.answers for row in result.scores}) > 1
+    others = [name for name in result.scores[0].metrics if name not in ("aAcc", "mIoU")]
+    headings = ["mean IoU,\nvoid as background", "mean IoU,\nvoid left out"] if has_void else ["mean IoU"]
+    compared = [f"to {result.reference or 'a reference'}", "to the card's"]
+    for heading in (*headings, "pixel accuracy", *others, *compared):
         table.add_column(heading, justify="right")
+    if is_mixed:
+        table.add_column("from")
     for row in result.scores:
         stated = result.stated
         table.add_row(
             row.backend,
-            f"{row.mean_iou:.2f} %",
-            f"{row.pixel_accuracy:.2f} %",
+            _per_cent(row.mean_iou),
+            *([_per_cent(row.mean_iou_without_void)] if has_void else []),
+            _per_cent(row.pixel_accuracy),
+            *(_per_cent(row.metrics[name]) for name in others),
             _points(None if row.drop is None else -row.drop),
             _points(None if stated is None else row.mean_iou - stated),
+            *([row.answers] if is_mixed else []),
         )
     return table
 
@@ -186,13 +199,12 @@ def class_table(result: EvaluateResult) -> Table:
 
 
 def evaluation_notes(result: EvaluateResult) -> list[str]:
-    """A line for each image that was skipped, or has annotated pixels of no class."""
+    """A line for each model that was left out, each image that was skipped or has unknown values, each warning."""
     return [
+        *(f"{name} is not evaluated: it {reason}" for name, reason in result.left_out.items()),
         *(f"skipped {name}: {reason}" for name, reason in result.skipped.items()),
-        *(
-            f"{name}: {pixels} annotated pixels are of no class, and left out"
-            for name, pixels in result.unknown.items()
-        ),
+        *(f"{name}: {pixels} annotated pixels have values of no class" for name, pixels in result.unknown.items()),
+        *(f"look again: {warning}" for warning in result.warnings),
     ]
 
 
@@ -265,6 +277,10 @@ def _pairs(title: str) -> Table:
     table.add_column(overflow="fold")
     table.add_column(overflow="fold")
     return table
+
+
+def _per_cent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} %"
 
 
 def _points(value: float | None) -> str:

@@ -147,6 +147,7 @@ def write_small_card(folder: Path, **changes: Any) -> Path:
     )
     data["input"]["shape"] = [1, 3, 72, 64]
     data["output"].update(shape=[1, 1, 72, 64], values=[0, 4])
+    data["testing"]["pipeline"][1]["scale"] = [256, 64]
     data.update(changes)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "model.yml"

@@ -99,7 +99,7 @@ def test_figures_and_their_protocols(card: ModelCard) -> None:
     assert [(a.metric, a.value, a.protocol) for a in card.accuracy] == [
         ("mean_iou", 70.6, "crop"),
         ("mean_iou", 70.1, "pad"),
-        ("mean_iou", 76.78, "whole"),
+        ("mean_iou", 76.78, "mmseg"),
     ]
     assert all("VOC 2012 val (1449 images)" in a.dataset for a in card.accuracy)
     assert ["Open Model Zoo" in a.measured_by for a in card.accuracy] == [True, True, False]
@@ -283,7 +283,7 @@ def test_the_card_without_a_fault_is_accepted(cli: Cli, data: dict[str, Any], tm
         ("gflops", float("inf"), "gflops: Input should be a finite number"),
         ("mparams", -3, "mparams: Input should be greater than 0"),
         ("accuracy/0/value", 100.5, "accuracy.0.value: Input should be less than or equal to 100"),
-        ("accuracy/0/protocol", "stretch", "accuracy.0.protocol: Input should be 'crop', 'pad', 'whole', "),
+        ("accuracy/0/protocol", "stretch", "accuracy.0.protocol: Input should be 'crop', 'pad' or 'mmseg'"),
         ("accuracy/0/metric", "top1", "accuracy.0.metric: Input should be 'mean_iou' or 'mean_dice'"),
         ("dataset", "../voc", "dataset: String should match pattern"),
         ("dataset", "/voc", "dataset: String should match pattern"),

@@ -44,6 +44,8 @@ def test_the_input_is_the_crop_normalised_as_the_preprocessor_does_it() -> None:
     [
         ({"mean": [1, 2, 3], "std": [4, 5, 6]}, "BGR", (1, 2, 3), (4, 5, 6)),
         ({"rgb_to_bgr": True}, "RGB", (0, 0, 0), (1, 1, 1)),
+        ({"std": [4, 5, 6]}, "BGR", (0, 0, 0), (1, 1, 1)),  # without a mean, mmsegmentation does not divide
+        ({"mean": [1], "std": 4}, "BGR", (1, 1, 1), (4, 4, 4)),
     ],
 )
 def test_channels_are_reversed_only_if_the_preprocessor_reverses_them(
@@ -51,6 +53,32 @@ def test_channels_are_reversed_only_if_the_preprocessor_reverses_them(
 ) -> None:
     found = config_card.input_of(config(model={"data_preprocessor": preprocessor}))
     assert (found.color_order, found.mean, found.scale) == (order, mean, scale)
+
+
+NORMALIZE = {"type": "Normalize", "mean": [1, 2, 3], "std": [4, 5, 6]}
+
+
+@pytest.mark.parametrize(
+    ("step", "preprocessor", "order", "mean", "scale"),
+    [
+        (NORMALIZE, {}, "RGB", (1, 2, 3), (4, 5, 6)),
+        ({**NORMALIZE, "to_rgb": False}, {}, "BGR", (1, 2, 3), (4, 5, 6)),
+        # ((x - 3) / 6 - 7) / 2 is (x - 45) / 12
+        (NORMALIZE, {"mean": 7, "std": 2, "bgr_to_rgb": True}, "BGR", (45, 37, 29), (12, 10, 8)),
+    ],
+)
+def test_the_step_normalize_counts_and_the_preprocessor_comes_after_it(
+    step: dict[str, Any], preprocessor: dict[str, Any], order: str, mean: tuple[int, ...], scale: tuple[int, ...]
+) -> None:
+    loader = {"dataset": {"type": "A", "pipeline": [step]}}
+    found = config_card.input_of(config(test_dataloader=loader, model={"data_preprocessor": preprocessor}))
+    assert (found.color_order, found.mean, found.scale) == (order, mean, scale)
+
+
+def test_the_models_own_preprocessor_goes_before_the_other_as_in_mmengines_runner() -> None:
+    other = {"mean": 9, "std": 9}
+    assert config_card.input_of(config(data_preprocessor=other)).mean == (1, 2, 3)
+    assert config_card.input_of(config(data_preprocessor=other, model={})).mean == (9, 9, 9)
 
 
 def test_one_side_means_a_square_and_the_preprocessors_size_replaces_a_missing_crop_size() -> None:
@@ -90,8 +118,14 @@ def test_the_classes_are_those_of_mmsegmentations_dataset() -> None:
         (config_card.input_of, {"crop_size": (4, 4)}, "its input is not an image: Value error, must be [1, 3, height"),
         (
             config_card.input_of,
-            {"model": {"data_preprocessor": {"std": [0, 1, 1]}}},
+            {"model": {"data_preprocessor": {"mean": 0, "std": [0, 1, 1]}}},
             "each value must be between 1e-6 and 1e6",
+        ),
+        (config_card.input_of, {"model": {"data_preprocessor": {"mean": [1, 2, 3]}}}, "None is not a number for each"),
+        (
+            config_card.input_of,
+            {"model": {"data_preprocessor": {"mean": [1, 2], "std": 1}}},
+            "[1, 2] is not a number f",
         ),
         (config_card.number_of_classes, {"model": {}}, "num_classes is None, not a number of classes"),
         (config_card.number_of_classes, head(num_classes=1), "num_classes is 1, not a number of classes"),

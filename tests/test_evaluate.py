@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,15 @@ import pytest
 import voc
 import yaml
 from conftest import Cli
-from numpy.typing import NDArray
+from pspnet_convert.commands.evaluate.annotations import meaning_of
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.evaluate.chunks import Chunk, ChunkSettings, Tally, count_chunk
-from pspnet_convert.commands.evaluate.dataset import read_split
+from pspnet_convert.commands.evaluate.chunks import Chunk, ChunkSettings, Opened, Tally, count_chunk
+from pspnet_convert.commands.evaluate.dataset import Entry, find_data
 from pspnet_convert.commands.evaluate.figures import CHUNK, count
 from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.commands.evaluate.partials import Partials
+from pspnet_convert.commands.evaluate.protocols import open_protocol
 from pspnet_convert.commands.evaluate.ray_cluster import run_on_ray
 from pspnet_convert.commands.evaluate.stage import evaluate_stage
 from pspnet_convert.errors import ArtifactError, ClusterError
@@ -33,6 +35,8 @@ from pspnet_convert.progress import Silent
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import build_network
 from pspnet_convert.runtimes.backends import TorchBackend
+from pspnet_convert.runtimes.input_form import Image
+from pspnet_convert.runtimes.merging import Answer
 from pspnet_convert.runtimes.model_file import ModelFile
 
 SHAPE = (1, 3, 72, 64)
@@ -59,6 +63,16 @@ def many(small: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return voc.write(tmp_path_factory.mktemp("many"), small, sizes)
 
 
+def entries_of(dataset: Path, card: ModelCard) -> Sequence[Entry]:
+    return find_data(EvaluateOptions(dataset), card).entries
+
+
+def settings_of(dataset: Path, card: ModelCard) -> ChunkSettings:
+    options = EvaluateOptions(dataset)
+    meaning = meaning_of(options, card, find_data(options, card))
+    return ChunkSettings(card, meaning, SHAPE, "pad", skip_bad=False)
+
+
 def folder_of(workspace: Path) -> Path:
     return workspace / "public" / "small-standin"
 
@@ -72,7 +86,7 @@ def subjects_in(workspace: Path) -> list[ModelFile]:
 # Figures
 
 
-@pytest.mark.parametrize("protocol", ["crop", "pad", "whole"])
+@pytest.mark.parametrize("protocol", ["crop", "pad", "mmseg"])
 def test_every_model_of_the_workspace_scores_what_the_reference_does(
     cli: Cli, small: ModelCard, workspace: Path, dataset: Path, protocol: str
 ) -> None:
@@ -147,19 +161,27 @@ def test_a_changed_figure_of_the_card_is_used(
 
 
 @pytest.mark.parametrize(
-    ("figures", "protocol"), [([], "crop"), (["slide"], "crop"), (["slide", "whole", "pad"], "whole")]
+    ("figures", "testing", "protocol"), [([], True, "mmseg"), ([], False, "crop"), (["pad", "mmseg"], True, "pad")]
 )
 def test_without_a_protocol_it_is_what_the_help_says(
-    cli: Cli, small: ModelCard, workspace: Path, dataset: Path, tmp_path: Path, figures: list[str], protocol: str
+    cli: Cli,
+    small: ModelCard,
+    workspace: Path,
+    dataset: Path,
+    tmp_path: Path,
+    figures: list[str],
+    testing: bool,
+    protocol: str,
 ) -> None:
     data = yaml.safe_load((small.folder / "model.yml").read_text())
     card = tmp_path / "model.yml"
     common = {"metric": "mean_iou", "value": 50.0, "dataset": "x", "measured_by": "x"}
-    card.write_text(yaml.safe_dump({**data, "accuracy": [{**common, "protocol": name} for name in figures]}))
+    data = {**data, "accuracy": [{**common, "protocol": name} for name in figures]}
+    card.write_text(yaml.safe_dump(data if testing else {key: data[key] for key in data if key != "testing"}))
     result = cli("evaluate", card, "-o", workspace, "--dataset", dataset, "--backend", "ONNX", "--json")
     assert result.json()["result"]["protocol"] == protocol
     told = " ".join(cli("evaluate", "--help").stdout.split())
-    assert "that of the card's first figure taken by one of these, else crop" in told
+    assert "that of the card's first figure, else mmseg, else crop" in told
 
 
 def test_a_longer_list_is_noticed_in_a_limited_evaluation(
@@ -233,7 +255,7 @@ def test_a_drop_without_a_figure_to_compare_with_is_refused(
     arguments = ["--dataset", dataset, "--backend", "FP32", "--max-drop", 1]
     result = cli("evaluate", small.folder, "-o", workspace, *arguments)
     assert result.exit_code == 3
-    assert "the card has no figure for protocol crop. Evaluate PyTorch in the same pass" in result.error
+    assert "the card has no figure for protocol mmseg. Evaluate PyTorch in the same pass" in result.error
 
 
 # Models
@@ -266,28 +288,34 @@ def test_a_checkpoint_that_is_not_the_cards(cli: Cli, small: ModelCard, workspac
 
 
 @pytest.mark.parametrize("backend", ["ONNX", "FP32"])
-def test_whole_pictures_of_another_size_are_for_pytorch_alone(
+def test_pictures_of_another_size_are_for_pytorch_alone(
     cli: Cli, small: ModelCard, workspace: Path, many: Path, backend: str
 ) -> None:
-    arguments = ["--dataset", many, "--limit", 2, "--protocol", "whole"]
+    arguments = ["--dataset", many, "--limit", 2, "--protocol", "mmseg"]
     result = cli("evaluate", small.folder, "-o", workspace, *arguments, "--backend", backend, "--skip-bad")
     assert result.exit_code == 11
-    assert "takes only 64x72, but this protocol gives " in result.error
-    assert "Evaluate only PyTorch (--backend PyTorch), or use --protocol crop or pad" in result.error
-    assert cli("evaluate", small.folder, "-o", workspace, *arguments, "--backend", "PyTorch").exit_code == 0
+    assert "the model takes 64x72 alone, and protocol mmseg gives " in result.error
+    assert "Use --protocol crop or pad, or evaluate only PyTorch (--backend PyTorch)" in result.error
+    every = cli("evaluate", small.folder, "-o", workspace, *arguments, "--json")
+    assert every.exit_code == 0
+    assert [score["backend"] for score in every.json()["result"]["scores"]] == ["PyTorch"]
+    assert list(every.json()["result"]["left_out"]) == ["ONNX", "IR FP32", "IR FP16"]
+    assert "not evaluated: the model takes 64x72 alone" in every.stderr
 
 
 def test_a_model_of_more_classes_than_the_card(small: ModelCard, dataset: Path) -> None:
     class FiveAndOne:
         at_once = 1
+        align_corners = False
 
-        def start(self, image: NDArray[np.uint8], logits_at: tuple[int, int]) -> Callable[[], NDArray[np.int64]]:
-            return lambda: np.full(logits_at, 5)
+        def start(self, image: Image) -> Callable[[], Answer]:
+            return lambda: Answer(np.full(image.shape[:2], 5))
 
     subject = ModelFile("ONNX", Path("x.onnx"))
-    work = Chunk(read_split(dataset, "val"), [subject])
+    work = Chunk(entries_of(dataset, small), [subject])
+    opened = Opened(open_protocol("pad", small, SHAPE[2:]), {subject: FiveAndOne()})
     with pytest.raises(ArtifactError, match=r"x\.onnx: gives class 5, but the card has 5 classes"):
-        count_chunk(ChunkSettings(small, SHAPE, "pad", False), work, {subject: FiveAndOne()})
+        count_chunk(settings_of(dataset, small), work, opened)
 
 
 # Interrupted and resumed
@@ -358,13 +386,13 @@ def test_an_interrupted_evaluation_goes_on_and_comes_to_the_same(
 
 def kept(small: ModelCard, workspace: Path, many: Path, tmp_path: Path, *, resume: bool = True) -> Partials:
     models = {subject.name: subject.name for subject in subjects_in(workspace)}
-    images = {entry.name: entry.name for entry in read_split(many, "val")}
+    images = {entry.name: entry.name for entry in entries_of(many, small)}
     return Partials(tmp_path / "kept", {"protocol": "pad"}, models, images, resume=resume)
 
 
 def test_without_resume_it_starts_again(small: ModelCard, workspace: Path, many: Path, tmp_path: Path) -> None:
-    entries, (onnx, *_) = read_split(many, "val"), subjects_in(workspace)
-    tally = Tally({"ONNX": np.arange(25).reshape(5, 5)}, {"003": "why"}, {"004": 7})
+    entries, (onnx, *_) = entries_of(many, small), subjects_in(workspace)
+    tally = Tally({"ONNX": np.arange(35).reshape(7, 5)}, {"003": "why"}, {"004": 7})
     kept(small, workspace, many, tmp_path).keep(entries, onnx, tally)
     found = kept(small, workspace, many, tmp_path).find(entries, onnx)
     assert found is not None
@@ -377,11 +405,11 @@ def test_without_resume_it_starts_again(small: ModelCard, workspace: Path, many:
 def test_partial_results_of_other_work_are_not_used(
     small: ModelCard, workspace: Path, many: Path, tmp_path: Path, what: str
 ) -> None:
-    entries, (onnx, fp32, _) = read_split(many, "val"), subjects_in(workspace)
+    entries, (onnx, fp32, _) = entries_of(many, small), subjects_in(workspace)
     models = {subject.name: subject.name for subject in subjects_in(workspace)}
     images = {entry.name: entry.name for entry in entries}
     common = {"protocol": "pad"}
-    tally = Tally({"ONNX": np.arange(25).reshape(5, 5)})
+    tally = Tally({"ONNX": np.arange(35).reshape(7, 5)})
     Partials(tmp_path, common, models, images, resume=True).keep(entries, onnx, tally)
     if what == "protocol":
         common["protocol"] = "crop"
@@ -445,8 +473,8 @@ def cluster() -> Iterator[Any]:
 def test_a_cluster_that_loses_a_machine_counts_the_same(
     small: ModelCard, workspace: Path, many: Path, tmp_path: Path, cluster: Any
 ) -> None:
-    task = ChunkSettings(small, SHAPE, "pad", False)
-    subjects, entries = subjects_in(workspace), read_split(many, "val")
+    task = settings_of(many, small)
+    subjects, entries = subjects_in(workspace), entries_of(many, small)
     expected = count(task, subjects, entries, kept(small, workspace, many, tmp_path / "here", resume=False))
     killed = []
 
@@ -509,10 +537,10 @@ def test_without_ray_it_says_what_to_install(
 def test_a_bug_on_the_cluster_is_an_error_of_the_cluster(
     small: ModelCard, workspace: Path, many: Path, cluster: Any
 ) -> None:
-    work = Chunk(read_split(many, "val")[:1], subjects_in(workspace)[:1])
+    work = Chunk(entries_of(many, small)[:1], subjects_in(workspace)[:1])
     with pytest.raises(ClusterError, match="a chunk failed on the cluster: KeyError: 'nonsense'"):
         list(
             run_on_ray(cluster.address)(
-                ChunkSettings(small, SHAPE, "nonsense", False), [work], lambda images, tally: None
+                replace(settings_of(many, small), protocol="nonsense"), [work], lambda images, tally: None
             )
         )

@@ -15,8 +15,6 @@ from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.cards.config_text import ConfigTexts
 from pspnet_convert.cards.derived_card import derived_card
 from pspnet_convert.cards.model_index import Published, package_folder, published
-from pspnet_convert.commands.evaluate.inputs import find_protocol, stated_figure
-from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.errors import DependencyError
 
 HOST = "https://download.openmmlab.com"
@@ -145,7 +143,7 @@ def test_the_derived_card_of_pspnet_pytorchs_network_says_what_its_own_card_says
     assert derived.checkpoint.name == own.checkpoint.name
     assert derived.checkpoint.sources == own.checkpoint.sources[:1]
     assert own.checkpoint.digest.startswith(derived.checkpoint.digest)
-    assert (derived.accuracy[0].value, derived.accuracy[0].protocol) == (76.78, "whole")
+    assert (derived.accuracy[0].value, derived.accuracy[0].protocol) == (76.78, "mmseg")
     assert (derived.accuracy[0].value, derived.accuracy[0].protocol) in [(a.value, a.protocol) for a in own.accuracy]
 
 
@@ -185,29 +183,17 @@ def test_every_dataset_has_its_classes(models: dict[str, Published], cards: dict
 
 
 @pytest.mark.parametrize(
-    ("name", "metric", "protocol", "how"),
+    ("name", "metric", "how"),
     [
-        ("pspnet_r50-d8_4xb4-80k_ade20k-512x512", "mean_iou", "whole", "whole images at scale (2048, 512)"),
-        ("pspnet_r50-d8_4xb2-40k_cityscapes-512x1024", "mean_iou", "full_size", "whole images at scale (2048, 1024)"),
-        ("pspnet_r50-d8_4xb2-40k_cityscapes-769x769", "mean_iou", "slide", "windows of 769x769 with stride 513x513"),
-        ("unet-s5-d16_pspnet_4xb4-40k_hrf-256x256", "mean_dice", "slide", "windows of 256x256 with stride 170x170"),
+        ("pspnet_r50-d8_4xb4-80k_ade20k-512x512", "mean_iou", "whole images at scale (2048, 512)"),
+        ("pspnet_r50-d8_4xb2-40k_cityscapes-512x1024", "mean_iou", "whole images at scale (2048, 1024)"),
+        ("pspnet_r50-d8_4xb2-40k_cityscapes-769x769", "mean_iou", "windows of 769x769 with stride 513x513"),
+        ("unet-s5-d16_pspnet_4xb4-40k_hrf-256x256", "mean_dice", "windows of 256x256 with stride 170x170"),
     ],
 )
-def test_a_figure_that_evaluate_cannot_take_is_compared_with_none(
-    cards: dict[str, ModelCard], name: str, metric: str, protocol: str, how: str
+def test_a_published_figure_is_by_mmsegmentations_own_test(
+    cards: dict[str, ModelCard], name: str, metric: str, how: str
 ) -> None:
-    card = cards[name]
-    (figure,) = card.accuracy
-    assert (figure.metric, figure.protocol) == (metric, protocol)
+    (figure,) = cards[name].accuracy
+    assert (figure.metric, figure.protocol) == (metric, "mmseg")
     assert how in (figure.description or "")
-    assert find_protocol(EvaluateOptions(), card) == ("whole" if protocol == "whole" else "crop")
-    stated = {one: stated_figure(card, one) for one in ("crop", "pad", "whole")}
-    assert {one: value for one, value in stated.items() if value} == (
-        {"whole": figure.value} if protocol == "whole" else {}
-    )
-
-
-def test_a_mean_dice_is_no_mean_iou(cards: dict[str, ModelCard]) -> None:
-    card = cards["unet-s5-d16_pspnet_4xb4-40k_hrf-256x256"]
-    taken_whole = card.model_copy(update={"accuracy": [card.accuracy[0].model_copy(update={"protocol": "whole"})]})
-    assert stated_figure(taken_whole, "whole") is None

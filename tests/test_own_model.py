@@ -20,7 +20,8 @@ from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.cards.inline_network import BACKBONES, LAYERS, NECKS
 from pspnet_convert.cards.model_index import package_folder
-from pspnet_convert.cards.own_model import keep_card, own_card, registered, voc_palette
+from pspnet_convert.cards.own_model import keep_card, own_card, voc_palette
+from pspnet_convert.cards.registry_names import registered
 from pspnet_convert.errors import CardError
 from pspnet_convert.pytorch.checkpoint import read_metadata
 from pspnet_convert.pytorch.network import PSPNet, build_inline, build_segmentor
@@ -327,6 +328,30 @@ def test_the_card_loads_back_equal(weights: Path, write: Callable[[str], Path], 
     first = (tmp_path / "model.yml").stat().st_mtime_ns
     keep_card(card, tmp_path)
     assert (tmp_path / "model.yml").stat().st_mtime_ns == first
+
+
+OF_TEST = """
+data = dict(test=dict(
+    type='ADE20KDataset', data_root='d', img_dir='im', ann_dir='an', classes=['sky', 'wall', 'tree', 'car', 'sea'],
+    pipeline=[
+        dict(type='LoadImageFromFile'),
+        dict(type='MultiScaleFlipAug', img_scale=(2048, 512), flip=False, transforms=[
+            dict(type='Resize', keep_ratio=True), dict(type='Normalize', **img_norm_cfg)])]))
+"""
+
+
+@pytest.mark.parametrize("release", ["0.x", "1.x"])
+def test_the_card_has_the_configs_annotations_and_test(
+    small: ModelCard, weights: Path, write: Callable[[str], Path], tmp_path: Path, release: str
+) -> None:
+    text = f"{OLD}{OF_TEST}" if release == "0.x" else config_of(release, small)
+    card = card_of(write(text), weights)
+    name, scale = ("ADE20KDataset", [2048, 512]) if release == "0.x" else ("PotsdamDataset", [512, 512])
+    assert (card.annotations.dataset, card.annotations.reduce_zero_label) == (name, True)
+    assert (card.annotations.label_map is not None) == (release == "0.x")
+    assert card.testing is not None and card.testing.pipeline[1]["scale"] == scale
+    keep_card(card, tmp_path)
+    assert load_card(tmp_path / "model.yml") == card.at(tmp_path / "model.yml")
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from pydantic import AfterValidator, Field
 from pspnet_convert.cards.card_model import CardModel
 
 IGNORED = 255  # mmsegmentation's number for a pixel of no class (seg_pad_val in SegDataPreProcessor)
+
+
 # Below the data set's root, with slashes; it never leaves the root.
 def _check_inside(path: str) -> str:
     if ".." in path.split("/") or not path.isprintable() or "\\" in path:

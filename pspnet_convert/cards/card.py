@@ -164,13 +164,13 @@ class ModelCard(CardModel):
     description: Text
     task_type: Literal["semantic_segmentation"]
     framework: Literal["pytorch"]
-    references: list[Text] = []
+    references: list[Text] = Field([])
     files: list[CheckpointFile] = Field(min_length=1, max_length=1)
     # The network: the name of an mmsegmentation config, or a config's `model` section as plain data.
     config: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_][\w.+/-]*\.py$", max_length=200)
     network: dict[str, Any] | None = None
     # Numbers only: a string could name a class for the registry to build.
-    config_overrides: dict[str, bool | int | float | list[int | float]] = {}
+    config_overrides: dict[str, bool | int | float | list[int | float]] = Field({})
     input: Input
     output: Output
     classes: list[ClassLabel] = Field(min_length=2, max_length=255)
@@ -178,7 +178,7 @@ class ModelCard(CardModel):
     testing: Testing | None = None
     gflops: float | None = Field(default=None, gt=0)
     mparams: float | None = Field(default=None, gt=0)
-    accuracy: list[Accuracy] = []
+    accuracy: list[Accuracy] = Field([])
     dataset: str | None = Field(default=None, pattern=FILE_NAME, max_length=200)
     license: License
 

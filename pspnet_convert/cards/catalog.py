@@ -100,7 +100,7 @@ def _exists(path: Path) -> bool:
 def _row_of_built_in(card: ModelCard, entries: Sequence[Published]) -> Listed:
     """A built-in model's row; the backbone is known if the index has the model's config."""
     # Of several figures, prefer the one measured as the index's figures are.
-    figure = min(card.accuracy, key=lambda figure: figure.protocol != "whole", default=None)
+    figure = min(card.accuracy, key=lambda figure: figure.protocol != "mmseg", default=None)
     return Listed(
         name=card.name,
         dataset=figure.dataset if figure else None,

@@ -1,17 +1,20 @@
-"""Read a card's input, output, classes and accuracy protocol from an mmengine config."""
+"""Read a card's input, output and classes from an mmengine config."""
 
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from pspnet_convert.cards.card import ClassLabel, Input, Output
+from pspnet_convert.cards.config_parts import datasets, named_steps, pipeline_of, preprocessor_of
+from pspnet_convert.cards.normalisation import normalisation
+from pspnet_convert.cards.old_config import modernise
 from pspnet_convert.errors import CardError, first_line
 from pspnet_convert.mmcv_ops import provide_mmcv_ops
 
@@ -19,14 +22,13 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 INPUT_NAME, OUTPUT_NAME = "input.1", "segmentation_map"
-_LONG_SIDE = 4  # times the short side, in the scale of the protocol `whole`: mmsegmentation's (2048, 512)
 
 
 def read_config(path: Path) -> Config:
     """Run a config, which is Python, with its bases, and return it. Raises CardError if it cannot be read.
 
-    In mmengine's newer style a type is a class: it becomes the class's name with its module's. What the config prints
-    goes to stderr, since stdout is for the command's result.
+    In mmengine's newer style a type is a class: it becomes the class's name with its module's. A config of 0.x gets
+    the keys of 1.x (old_config.py). What the config prints goes to stderr, since stdout is for the command's result.
     """
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")  # of missing optional packages and pkg_resources
@@ -34,33 +36,34 @@ def read_config(path: Path) -> Config:
         from mmengine.config import Config
 
         try:
-            return Config(Config.fromfile(str(path)).to_dict())
+            config = Config(Config.fromfile(str(path)).to_dict(), filename=str(path))
+            modernise(config)
         except (Exception, SystemExit) as error:  # the config may raise anything
             raise CardError(f"{path}: cannot be read as a config: {first_line(error)}") from error
+        return config
 
 
 def input_of(config: Config) -> Input:
-    """The image input: the crop size as its shape, mean and scale from the data preprocessor.
+    """The image input: the crop size as its shape; mean and scale from test pipeline and data preprocessor.
 
     Raises CardError if the config has no crop size, or values that an image input cannot have.
     """
-    model = config.get("model", {})
-    preprocessor = model.get("data_preprocessor") or config.get("data_preprocessor") or {}
+    pipeline, preprocessor = pipeline_of(config), preprocessor_of(config)
     height, width = _height_and_width(config.get("crop_size") or preprocessor.get("size"))
-    # mmsegmentation reads images as BGR; either flag reverses the channels.
-    is_reversed = preprocessor.get("bgr_to_rgb") or preprocessor.get("rgb_to_bgr")
     try:
+        found = normalisation(pipeline, preprocessor)
         return Input(
             name=INPUT_NAME,
             shape=(1, 3, height, width),
             layout="NCHW",
-            color_order="RGB" if is_reversed else "BGR",
-            mean=preprocessor.get("mean") or (0, 0, 0),
-            scale=preprocessor.get("std") or (1, 1, 1),
+            color_order=found.color_order,
+            mean=found.mean,
+            scale=found.scale,
             converted_color_order="BGR",
         )
-    except ValidationError as error:
-        raise CardError(f"config: its input is not an image: {error.errors()[0]['msg']}") from error
+    except (TypeError, ValueError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else first_line(error)
+        raise CardError(f"config: its input is not an image: {reason}") from error
 
 
 def output_of(card_input: Input, classes: int) -> Output:
@@ -117,27 +120,21 @@ def dataset_labels(config: Config) -> list[ClassLabel]:
 
 def dataset_type(config: Config) -> str:
     """The name of the dataset's class, which may be inside wrappers (RepeatDataset, ConcatDataset)."""
-    types = sorted(set(_types(config.get("train_dataloader", {}).get("dataset", {}))))
+    types = sorted({str(one["type"]) for one in datasets(config.get("train_dataloader") or {})})
     if len(types) != 1:
         raise CardError(f"config: trains on {', '.join(types) or 'no dataset'}, not on one dataset")
     return types[0]
 
 
-def test_protocol(config: Config, card_input: Input) -> tuple[Literal["whole", "full_size", "slide"], str]:
-    """How mmsegmentation measures accuracy by this config: the protocol's name in the card, and a description.
-
-    `slide` is the mean over windows; a converted model computes one window. `whole` needs the scale (4 side, side) in
-    the test pipeline; whole images at any other scale are `full_size`.
-    """
-    scale = _test_scale(config)
-    at = "" if scale is None else f" at scale {scale}"
+def how_tested(config: Config) -> str:
+    """How mmsegmentation measures accuracy by this config, in words."""
+    scales = [step["scale"] for step in named_steps(pipeline_of(config), "Resize") if step.get("scale")]
+    at = f" at scale {tuple(scales[0])}" if scales else ""
     mode = config.model.get("test_cfg", {})
     if mode.get("mode") == "slide":
         windows, stride = ("x".join(map(str, _height_and_width(mode.get(key)))) for key in ("crop_size", "stride"))
-        return "slide", f"images{at}, the mean of windows of {windows} with stride {stride}"
-    side = min(card_input.height, card_input.width)
-    is_ours = scale == (_LONG_SIDE * side, side)
-    return ("whole" if is_ours else "full_size"), f"whole images{at} with their aspect kept"
+        return f"images{at}, the mean of windows of {windows} with stride {stride}"
+    return f"whole images{at} with their aspect kept"
 
 
 def _height_and_width(size: Any) -> tuple[int, int]:
@@ -146,21 +143,3 @@ def _height_and_width(size: Any) -> tuple[int, int]:
     if len(both) != 2 or not all(type(side) is int for side in both):
         raise CardError(f"config: {size!r} is no height and width", "Set crop_size to the size of the training images.")
     return both
-
-
-def _types(dataset: Any) -> Iterator[str]:
-    """The types of the datasets in `dataset`: a dataset, a list of them, or a wrapper around one or several."""
-    for one in dataset if isinstance(dataset, (list, tuple)) else [dataset]:
-        wrapped = one.get("dataset") or one.get("datasets")
-        if wrapped:
-            yield from _types(wrapped)
-        elif one.get("type"):
-            yield str(one["type"])
-
-
-def _test_scale(config: Config) -> tuple[int, int] | None:
-    """The scale of the test pipeline's Resize; None if it has none."""
-    loader = config.get("test_dataloader") or {}
-    pipeline = loader.get("dataset", {}).get("pipeline", [])
-    scales = (step.get("scale") for step in pipeline if step.get("type") == "Resize")
-    return next((tuple(scale) for scale in scales if scale), None)

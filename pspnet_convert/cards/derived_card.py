@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from pspnet_convert.cards import config_card
 from pspnet_convert.cards.card import Accuracy, CheckpointFile, License, ModelCard
+from pspnet_convert.cards.config_annotations import annotations_of
+from pspnet_convert.cards.config_testing import testing_of
 from pspnet_convert.cards.model_index import Published, package_folder
 
 # From the index's names to the card's: figures in per cent, taken without flips and at one scale.
@@ -30,7 +32,6 @@ def derived_card(model: Published) -> ModelCard:
     config = config_card.read_config(path)
     card_input = config_card.input_of(config)
     classes = config_card.dataset_labels(config)
-    protocol, how = config_card.test_protocol(config, card_input)
     return ModelCard(
         name=model.name,
         description=_description(model, len(classes)),
@@ -42,14 +43,16 @@ def derived_card(model: Published) -> ModelCard:
         input=card_input,
         output=config_card.output_of(card_input, len(classes)),
         classes=classes,
+        annotations=annotations_of(config, [label.name for label in classes]),
+        testing=testing_of(config),
         accuracy=[
             Accuracy(
                 metric=_METRICS[name],
                 value=value,
                 dataset=model.dataset,
-                protocol=protocol,
+                protocol="mmseg",
                 measured_by="mmsegmentation, PyTorch model",
-                description=how,
+                description=config_card.how_tested(config),
             )
             for name, value in model.metrics.items()
             if name in _METRICS

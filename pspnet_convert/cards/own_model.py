@@ -19,8 +19,12 @@ from pspnet_convert.cards import config_card
 from pspnet_convert.cards.card import NOT_STATED, CheckpointFile, ClassLabel, License, ModelCard, explain, load_card
 from pspnet_convert.cards.card_yaml import as_yaml
 from pspnet_convert.cards.catalog import names
+from pspnet_convert.cards.config_annotations import annotations_of
+from pspnet_convert.cards.config_parts import named_steps, pipeline_of, preprocessor_of
+from pspnet_convert.cards.config_testing import testing_of
 from pspnet_convert.cards.inline_network import WEIGHTS, check_network
 from pspnet_convert.cards.metadata import Metadata
+from pspnet_convert.cards.registry_names import registered
 from pspnet_convert.errors import CardError, CheckpointError
 from pspnet_convert.files import sha256_of, write_text
 
@@ -41,18 +45,6 @@ _NOT_NEEDED = {
 }
 # The fields of a card that neither config nor checkpoint gives.
 _KEPT_FIELDS = ("description", "references", "gflops", "mparams", "accuracy", "dataset", "license")
-# Classes that have another name in mmcv's registry.
-_REGISTERED = {
-    "BatchNorm2d": "BN2d",
-    "ConvAWS2d": "ConvAWS",
-    "ConvTranspose2d": "deconv",
-    "ConvWS2d": "ConvWS",
-    "GroupNorm": "GN",
-    "Hardswish": "HSwish",
-    "InstanceNorm2d": "IN2d",
-    "LayerNorm": "LN",
-    "SyncBatchNorm": "SyncBN",
-}
 _ADVICE = "Correct the classes or the palette in the checkpoint's meta."
 log = logging.getLogger(__name__)
 
@@ -87,6 +79,8 @@ def own_card(config_path: Path, checkpoint: Path, read_metadata: Callable[[Path]
             input=card_input,
             output=config_card.output_of(card_input, len(classes)),
             classes=classes,
+            annotations=annotations_of(config, [label.name for label in classes]),
+            testing=testing_of(config),
             license=License(name=NOT_STATED),
         )
     except ValidationError as error:
@@ -140,24 +134,13 @@ def _plain(value: Any) -> Any:
     return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
-def registered(kind: str) -> str:
-    """The registry's name for a class of OpenMMLab or PyTorch that is given with its module; other names unchanged."""
-    package, name = kind.partition(".")[0], kind.rpartition(".")[2]
-    return _REGISTERED.get(name, name) if "." in kind and package in ("mmcv", "mmengine", "mmseg", "torch") else kind
-
-
 def _complete(config: Config, path: Path) -> None:
-    """Put a 0.x config's normalisation where 1.x configs have it, and set the crop size if there is none."""
-    preprocessor = config.get("model", {}).get("data_preprocessor") or config.get("data_preprocessor")
-    if not preprocessor:
-        normalized = config.get("img_norm_cfg")
-        if not normalized:
-            raise CardError(
-                f"{path}: has neither data_preprocessor nor img_norm_cfg", "Add the mean and std used in training."
-            )
-        preprocessor = {key: normalized.get(key) for key in ("mean", "std")}
-        # mmcv's Normalize converts BGR to RGB by default.
-        config.data_preprocessor = {**preprocessor, "bgr_to_rgb": normalized.get("to_rgb", True)}
+    """Set the crop size if there is none; CardError if nothing says how the input is normalised."""
+    preprocessor = preprocessor_of(config)
+    if not preprocessor and not named_steps(pipeline_of(config), "Normalize"):
+        raise CardError(
+            f"{path}: has neither data_preprocessor nor img_norm_cfg", "Add the mean and std used in training."
+        )
     if not config.get("crop_size") and not preprocessor.get("size"):
         log.warning("%s: has no crop_size, the input is %dx%d", path.name, _DEFAULT_SIDE, _DEFAULT_SIDE)
         config.crop_size = (_DEFAULT_SIDE, _DEFAULT_SIDE)

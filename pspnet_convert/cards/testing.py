@@ -33,13 +33,13 @@ class Testing(CardModel):
     """mmsegmentation's evaluation of a model, as plain data from its config.
 
     `pipeline`: the steps of the test pipeline (mmseg and mmcv.transforms), in order, from LoadImageFromFile to
-    PackSegInputs. `preprocessor`: the arguments of SegDataPreProcessor. In `mode` slide, windows of `crop_size` (height,
-    width) are taken every `stride` pixels, and their logits averaged. `metrics`, `beta` and `nan_to_num` are
-    IoUMetric's.
+    PackSegInputs. `preprocessor`: the arguments of SegDataPreProcessor. In `mode` slide, windows of `crop_size` are
+    taken every `stride` pixels (both height and width), and their logits averaged. `metrics`, `beta` and `nan_to_num`
+    are IoUMetric's.
     """
 
     pipeline: list[dict[str, Any]] = Field(min_length=1, max_length=20)
-    preprocessor: dict[str, Any] = {}
+    preprocessor: dict[str, Any] = Field({})
     mode: Literal["whole", "slide"] = "whole"
     crop_size: tuple[int, int] | None = None
     stride: tuple[int, int] | None = None

@@ -49,6 +49,15 @@ def read_image(path: Path) -> RGB:
     return np.asarray(picture.convert("RGB"))
 
 
+def read_bgr(path: Path) -> NDArray[np.uint8]:
+    """The picture as BGR [H, W, 3], as OpenCV decodes it, rotated as its EXIF says; ImageError as in read_image."""
+    import cv2
+
+    whole = read_image(path)  # says what is wrong with a damaged file, of which OpenCV would decode a part
+    decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    return to_bgr(whole) if decoded is None else np.asarray(decoded, np.uint8)
+
+
 def open_picture(path: Path) -> Pillow.Image:
     """The picture in its own mode, decoded and rotated as its EXIF says; ImageError as in read_image."""
     return _opened(path, ImageOps.exif_transpose)

@@ -33,8 +33,13 @@ class InputForm:
         return tuple(shape["NCHW".index(axis)] for axis in self.layout)
 
     def tensor(self, images: Sequence[Image]) -> NDArray[np.float32 | np.uint8]:
-        """The input tensor for `images`, each BGR [H, W, 3], 0..255; each fills one slot (place in the batch)."""
+        """The input tensor for `images`, each BGR [H, W, 3], 0..255; each fills one slot (place in the batch).
+
+        For u8, colours that are no whole numbers are rounded.
+        """
         stacked = np.stack(images).transpose(["NHWC".index(axis) for axis in self.layout])
+        if self.type == "u8" and stacked.dtype != np.uint8:
+            stacked = np.rint(stacked)
         return np.ascontiguousarray(stacked, dtype=self.dtype)
 
 

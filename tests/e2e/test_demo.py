@@ -93,7 +93,7 @@ def test_each_model_has_the_mean_iou_that_the_card_states(offline: Run, folder: 
     done = offline("evaluate", "demo", "--json", "--max-drop", "0.02", cwd=folder)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)["result"]
-    assert (result["protocol"], result["images"], result["skipped"], result["unknown"]) == ("whole", 40, {}, {})
+    assert (result["protocol"], result["images"], result["skipped"], result["unknown"]) == ("mmseg", 40, {}, {})
     figures = {score["backend"]: score["mean_iou"] for score in result["scores"]}
     assert list(figures) == ["PyTorch", "ONNX", "IR FP32", "IR FP16"]
     assert max(figures.values()) - min(figures.values()) <= 0.02

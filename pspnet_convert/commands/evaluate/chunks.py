@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.evaluate.dataset import Annotated, Entry, read_entry
-from pspnet_convert.commands.evaluate.labelling import Labeller, Labels, open_labeller
-from pspnet_convert.commands.evaluate.miou import Confusion, confusion
-from pspnet_convert.commands.evaluate.protocols import PROTOCOLS, Sample
-from pspnet_convert.errors import ArtifactError, ConvertError, DatasetError, ImageError
+from pspnet_convert.commands.evaluate.annotations import Meaning, read_annotation
+from pspnet_convert.commands.evaluate.counter import Counter
+from pspnet_convert.commands.evaluate.dataset import Entry, check_files, check_size
+from pspnet_convert.commands.evaluate.labelling import Labeller, open_labeller
+from pspnet_convert.commands.evaluate.miou import Confusion
+from pspnet_convert.commands.evaluate.protocols import Load, open_protocol
+from pspnet_convert.commands.evaluate.samples import Sample
+from pspnet_convert.errors import ConvertError, DatasetError, ImageError
 from pspnet_convert.manifest_fields import Protocol
-from pspnet_convert.runtimes.images import mean_colour
 from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.runtimes.model_file import ModelFile
 
@@ -28,9 +28,10 @@ _AHEAD = 4  # images that are read and prepared while models run
 
 @dataclass(frozen=True)
 class ChunkSettings:
-    """What all chunks have in common. `protocol`: one of PROTOCOLS; `shape`: the models' input; `form`: an IR's."""
+    """What all chunks have in common. `meaning`: of the annotations; `shape`: the models' input; `form`: an IR's."""
 
     card: ModelCard
+    meaning: Meaning
     shape: ImageShape
     protocol: Protocol
     skip_bad: bool
@@ -47,9 +48,9 @@ class Chunk:
 
 @dataclass
 class Tally:
-    """What was counted. `confusions`: a confusion matrix by model. `skipped`: by image, the reason.
+    """What was counted. `confusions`: by name (counted_names). `skipped`: by image, the reason.
 
-    `unknown`: by image, the number of annotated pixels that are of no class of the card; they do not count.
+    `unknown`: by image, the number of annotated pixels whose value is neither a class nor ignored.
     """
 
     confusions: dict[str, Confusion] = field(default_factory=dict)
@@ -70,36 +71,38 @@ Note = Callable[[int, Tally], None]
 Mapper = Callable[[ChunkSettings, Sequence[Chunk], Note], Iterable[tuple[Chunk, Tally]]]
 
 
+@dataclass(frozen=True)
+class Opened:
+    """What is opened once and used for many chunks."""
+
+    load: Load
+    labellers: Mapping[ModelFile, Labeller]
+
+
 def run_locally(settings: ChunkSettings, chunks: Sequence[Chunk], note: Note) -> Iterator[tuple[Chunk, Tally]]:
     """Count the chunks one after another in this process; each model is opened once."""
-    labellers = open_labellers(settings, {subject for chunk in chunks for subject in chunk.subjects})
+    opened = open_all(settings, {subject for chunk in chunks for subject in chunk.subjects})
     for chunk in chunks:
-        yield chunk, count_chunk(settings, chunk, labellers, note)
+        yield chunk, count_chunk(settings, chunk, opened, note)
 
 
-def open_labellers(settings: ChunkSettings, subjects: Iterable[ModelFile]) -> dict[ModelFile, Labeller]:
-    return {subject: open_labeller(subject, settings.card, settings.shape, settings.form) for subject in subjects}
+def open_all(settings: ChunkSettings, subjects: Iterable[ModelFile]) -> Opened:
+    card, shape = settings.card, settings.shape
+    labellers = {subject: open_labeller(subject, card, shape, settings.form) for subject in subjects}
+    return Opened(open_protocol(settings.protocol, card, shape[2:]), labellers)
 
 
 def count_chunk(
-    settings: ChunkSettings,
-    chunk: Chunk,
-    labellers: Mapping[ModelFile, Labeller],
-    note: Note = lambda images, tally: None,
+    settings: ChunkSettings, chunk: Chunk, opened: Opened, note: Note = lambda images, tally: None
 ) -> Tally:
     """Run each model of `chunk` on each of its images; an image is read and prepared once.
 
     Raises DatasetError or ImageError for the first bad image, unless `settings.skip_bad`.
     """
     classes = len(settings.card.classes)
-    tally = Tally({subject.name: np.zeros((classes, classes), np.int64) for subject in chunk.subjects})
-    pending: dict[ModelFile, deque[tuple[Sample, Callable[[], Labels]]]] = {s: deque() for s in chunk.subjects}
-
-    def count_first(subject: ModelFile) -> None:
-        sample, wait = pending[subject].popleft()
-        tally.confusions[subject.name] += _counts(subject, sample, wait(), classes)
-
-    for entry, prepared in _prepared(settings, chunk.entries):
+    counters = [Counter(subject, opened.labellers[subject], classes) for subject in chunk.subjects]
+    tally = Tally({name: counts for counter in counters for name, counts in counter.confusions.items()})
+    for entry, prepared in _prepared(settings, chunk.entries, opened.load):
         if isinstance(prepared, ConvertError):
             if not settings.skip_bad:
                 raise prepared
@@ -108,35 +111,29 @@ def count_chunk(
             sample, unknown = prepared
             if unknown:
                 tally.unknown[entry.name] = unknown
-            for subject in chunk.subjects:
-                if len(pending[subject]) == labellers[subject].at_once:
-                    count_first(subject)
-                pending[subject].append((sample, labellers[subject].start(sample.image, sample.logits_at)))
+            for counter in counters:
+                counter.put(sample)
         note(1, tally)
-    for subject in chunk.subjects:
-        while pending[subject]:
-            count_first(subject)
+    for counter in counters:
+        counter.finish()
     note(0, tally)  # with the counts of the last images
     return tally
 
 
-def _counts(subject: ModelFile, sample: Sample, labels: Labels, classes: int) -> Confusion:
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ArtifactError(f"{subject.path}: gives class {labels.max()}, but the card has {classes} classes")
-    return confusion(sample.truth, sample.scored(labels), classes)
-
-
 def _prepared(
-    settings: ChunkSettings, entries: Sequence[Entry]
+    settings: ChunkSettings, entries: Sequence[Entry], load: Load
 ) -> Iterator[tuple[Entry, tuple[Sample, int] | DatasetError | ImageError]]:
     """Each entry with its sample and its number of unknown pixels, or with its error; read ahead in a thread."""
 
     def prepare(entry: Entry) -> tuple[Sample, int] | DatasetError | ImageError:
         try:
-            annotated = read_entry(entry, settings.card)
+            check_files(entry)
+            truth = read_annotation(entry.annotation, settings.meaning)
+            loaded = load(entry.image)
+            check_size(entry, truth, loaded.size)
         except (DatasetError, ImageError) as error:
             return error
-        return _sample(settings, annotated), annotated.unknown
+        return loaded.sample(truth.numbers), truth.unknown
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         ahead: deque[tuple[Entry, Future[tuple[Sample, int] | DatasetError | ImageError]]] = deque()
@@ -148,8 +145,3 @@ def _prepared(
         while ahead:
             first, future = ahead.popleft()
             yield first, future.result()
-
-
-def _sample(settings: ChunkSettings, annotated: Annotated) -> Sample:
-    fill = mean_colour(settings.card.input)[::-1]  # BGR, like the image
-    return PROTOCOLS[settings.protocol](annotated.image, annotated.truth, settings.shape[2:], fill)

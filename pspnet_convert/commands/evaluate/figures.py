@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from pspnet_convert.commands.evaluate.chunks import Chunk, ChunkSettings, Mapper, Tally, run_locally
+from pspnet_convert.commands.evaluate.counter import PYTORCH_LABEL_MAPS, counted_names
 from pspnet_convert.commands.evaluate.dataset import Entry
 from pspnet_convert.commands.evaluate.inputs import stated_figure
 from pspnet_convert.commands.evaluate.labelling import PYTORCH
-from pspnet_convert.commands.evaluate.miou import ious, mean_iou, pixel_accuracy
+from pspnet_convert.commands.evaluate.miou import (
+    Areas,
+    Confusion,
+    Shares,
+    areas,
+    areas_with_void_as_background,
+    areas_without_void,
+    class_metrics,
+    ious,
+    mean_iou,
+    pixel_accuracy,
+    summary,
+)
 from pspnet_convert.commands.evaluate.partials import Partials
+from pspnet_convert.commands.evaluate.suspicions import suspicions
 from pspnet_convert.errors import DatasetError
-from pspnet_convert.manifest_fields import EvaluateResult, Score
+from pspnet_convert.manifest_fields import ClassPixels, EvaluateResult, Score
 from pspnet_convert.runtimes.model_file import ModelFile
 
 CHUNK = 32  # images: half a minute for a full-size model, which is all that an interrupt can lose
@@ -33,7 +47,8 @@ def count(
     or ImageError for a bad image, unless `settings.skip_bad`.
     """
     classes = len(settings.card.classes)
-    total = Tally({subject.name: np.zeros((classes, classes), np.int64) for subject in subjects})
+    names = [name for subject in subjects for name in counted_names(subject.name)]
+    total = Tally({name: np.zeros((classes + 2, classes), np.int64) for name in names})
     chunks = []
     for start in range(0, len(entries), CHUNK):
         images = entries[start : start + CHUNK]
@@ -49,7 +64,7 @@ def count(
     note(len(entries) - sum(len(chunk.entries) for chunk in chunks), "")
 
     def note_means(done: int, tally: Tally) -> None:
-        note(done, _means_so_far(total, tally))
+        note(done, _means_so_far(settings.protocol, total, tally))
 
     for chunk, tally in over(settings, chunks, note_means):
         for subject in chunk.subjects:
@@ -58,39 +73,97 @@ def count(
     return total
 
 
-def evaluation(settings: ChunkSettings, listed: int, entries: int, total: Tally) -> EvaluateResult:
-    """The figures of `entries` images, of the `listed` in the split; DatasetError if no pixel counts."""
-    if not all(counts.any() for counts in total.confusions.values()):
-        first = next(iter(total.skipped.values()), "all pixels are labelled 255")
+def evaluation(
+    settings: ChunkSettings, listed: int, entries: int, total: Tally, left_out: Mapping[str, str]
+) -> EvaluateResult:
+    """The figures of `entries` images, of the `listed` in the split; DatasetError if no pixel counts.
+
+    `left_out`: models that were not evaluated, with the reason.
+    """
+    confusions = _shown(settings.protocol, total.confusions)
+    if not all(areas_without_void(matrix).annotated.any() for matrix in confusions.values()):
+        first = next(iter(total.skipped.values()), "all pixels are ignored")
         raise DatasetError(f"no annotated pixel is left to count: {first}")
-    names = settings.card.class_names
     stated = stated_figure(settings.card, settings.protocol)
-    means = {name: mean_iou(counts) for name, counts in total.confusions.items()}
-    reference = means.get(PYTORCH, stated)
-    against = PYTORCH if PYTORCH in means else "the card" if stated is not None else None
-    scores = [
-        Score(
-            backend=name,
-            mean_iou=means[name],
-            pixel_accuracy=pixel_accuracy(counts),
-            ious={label: None if np.isnan(iou) else float(iou) for label, iou in zip(names, ious(counts))},
-            drop=None if reference is None else reference - means[name],
-        )
-        for name, counts in total.confusions.items()
-    ]
-    images = entries - len(total.skipped)
+    means = {name: mean_iou(_areas(settings.protocol, matrix)) for name, matrix in confusions.items()}
+    first_matrix = next(iter(confusions.values()))
+    names = settings.card.class_names
     return EvaluateResult(
         protocol=settings.protocol,
         listed=listed,
-        images=images,
+        images=entries - len(total.skipped),
         skipped=total.skipped,
         unknown=total.unknown,
+        ignored=float(first_matrix[-1].sum() / first_matrix.sum()),
         stated=stated,
-        reference=against,
-        scores=scores,
+        reference=PYTORCH if PYTORCH in means else "the card" if stated is not None else None,
+        left_out=dict(left_out),
+        warnings=suspicions(confusions, names),
+        scores=[_score(settings, name, matrix, _reference(name, means, stated)) for name, matrix in confusions.items()],
     )
 
 
-def _means_so_far(total: Tally, chunk: Tally) -> str:
-    counts = {name: matrix + chunk.confusions.get(name, 0) for name, matrix in total.confusions.items()}
-    return ", ".join(f"{name} {mean_iou(matrix):.2f} %" for name, matrix in counts.items() if matrix.any())
+def _shown(protocol: str, confusions: Mapping[str, Confusion]) -> dict[str, Confusion]:
+    """All but PyTorch's label maps where they decide nothing: no model is compared with them, or they are the same."""
+    label_maps = confusions.get(PYTORCH_LABEL_MAPS)
+    is_compared = len(confusions) > len(counted_names(PYTORCH))
+    needed = label_maps is not None and is_compared and not np.array_equal(label_maps, confusions[PYTORCH])
+    return {name: matrix for name, matrix in confusions.items() if needed or name != PYTORCH_LABEL_MAPS}
+
+
+def _reference(name: str, means: Mapping[str, float], stated: float | None) -> float | None:
+    """The mean IoU that a drop is counted from: PyTorch's of the same kind, else the card's."""
+    if name == PYTORCH:
+        return means[PYTORCH]
+    return means.get(PYTORCH_LABEL_MAPS, means.get(PYTORCH, stated))
+
+
+def _areas(protocol: str, matrix: Confusion) -> Areas:
+    return areas(matrix) if protocol == "mmseg" else areas_with_void_as_background(matrix)
+
+
+def _score(settings: ChunkSettings, name: str, matrix: Confusion, reference: float | None) -> Score:
+    is_mmseg = settings.protocol == "mmseg"
+    found, names = _areas(settings.protocol, matrix), settings.card.class_names
+    testing = settings.card.testing
+    by_name = {"IoU": ious(found)}
+    if is_mmseg and testing is not None:
+        by_name = class_metrics(found, testing.metrics, testing.beta, testing.nan_to_num)
+    mean = mean_iou(found)
+    return Score(
+        backend=name,
+        answers="logits" if is_mmseg and name == PYTORCH else "label map",
+        mean_iou=mean,
+        mean_iou_without_void=None if is_mmseg else mean_iou(areas_without_void(matrix)),
+        pixel_accuracy=pixel_accuracy(found),
+        ious=_by_class(ious(found), names),
+        drop=None if reference is None else reference - mean,
+        metrics={key: _number(value) for key, value in summary(by_name, found).items()} if is_mmseg else {},
+        by_class={key: _by_class(values, names) for key, values in by_name.items()} if is_mmseg else {},
+        pixels=[
+            ClassPixels(name=label, intersection=one[0], union=one[1], predicted=one[2], annotated=one[3])
+            for label, *one in zip(
+                names,
+                *(values.tolist() for values in (found.intersection, found.union, found.predicted, found.annotated)),
+            )
+        ],
+    )
+
+
+def _by_class(values: Shares, names: Sequence[str]) -> dict[str, float | None]:
+    return {name: _number(float(value)) for name, value in zip(names, values)}
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def _means_so_far(protocol: str, total: Tally, chunk: Tally) -> str:
+    counts = {
+        name: matrix + chunk.confusions.get(name, 0)
+        for name, matrix in total.confusions.items()
+        if name != PYTORCH_LABEL_MAPS
+    }
+    return ", ".join(
+        f"{name} {mean_iou(_areas(protocol, matrix)):.2f} %" for name, matrix in counts.items() if matrix.any()
+    )

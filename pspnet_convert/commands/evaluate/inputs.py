@@ -11,8 +11,7 @@ from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.commands.evaluate.dataset import Entry
 from pspnet_convert.commands.evaluate.labelling import PYTORCH
 from pspnet_convert.commands.evaluate.options import EvaluateOptions
-from pspnet_convert.commands.evaluate.protocols import PROTOCOLS
-from pspnet_convert.errors import CardError, DatasetError
+from pspnet_convert.errors import CardError
 from pspnet_convert.manifest_fields import Protocol
 from pspnet_convert.runtimes.model_file import ModelFile
 
@@ -20,18 +19,9 @@ log = logging.getLogger(__name__)
 
 
 def find_protocol(options: EvaluateOptions, card: ModelCard) -> Protocol:
-    """The user's protocol; else that of the card's first figure with one of PROTOCOLS; else `crop`."""
-    known = (figure.protocol for figure in card.accuracy if figure.protocol in PROTOCOLS)
-    return cast(Protocol, options.protocol or next(known, "crop"))
-
-
-def find_dataset(options: EvaluateOptions, card: ModelCard) -> Path:
-    """The data set's folder; DatasetError if none is given and the card has none."""
-    if options.dataset is not None:
-        return options.dataset
-    if card.dataset is None:
-        raise DatasetError(f"{card.name} comes with no data set", "Give one with --dataset.")
-    return card.folder / card.dataset
+    """The user's protocol; else that of the card's first figure; else `mmseg` if the card says how, else `crop`."""
+    stated = next((figure.protocol for figure in card.accuracy), None)
+    return cast(Protocol, options.protocol or stated or ("mmseg" if card.testing else "crop"))
 
 
 def image_digests(entries: Sequence[Entry], digest: Callable[[Path], str]) -> dict[str, list[str | None]]:

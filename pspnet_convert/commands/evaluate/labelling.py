@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.evaluate.protocols import Size
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.runtimes.backends import OnnxBackend, TorchBackend, last_line, read_ir
 from pspnet_convert.runtimes.input_form import PLAIN, Image, ImageShape, InputForm, pad_batch
 from pspnet_convert.runtimes.io_signature import check_signature, ir_signature
+from pspnet_convert.runtimes.merging import Answer
 from pspnet_convert.runtimes.model_file import ModelFile
 
 PYTORCH, ONNX = "PyTorch", "ONNX"
@@ -25,15 +25,16 @@ Labels = NDArray[np.integer[Any]]
 
 
 class Labeller(Protocol):
-    """`start` takes an image, uint8 BGR [h, w, 3], and the size that its logits are resized to before the argmax.
+    """`start` takes an image, BGR [h, w, 3], uint8 or float32, and returns a function that waits for the answer.
 
-    It returns a function that waits for the label map, integers [*logits_at]; a labeller may also do the work before
-    it returns. At most `at_once` images may be started and not yet waited for; wait in the order of the starts.
+    A labeller may also do the work before it returns. At most `at_once` images may be started and not yet waited for;
+    wait in the order of the starts. `align_corners`: how mmsegmentation resizes the logits, if the model gives them.
     """
 
     at_once: int
+    align_corners: bool
 
-    def start(self, image: Image, logits_at: Size) -> Callable[[], Labels]: ...
+    def start(self, image: Image) -> Callable[[], Answer]: ...
 
 
 def open_labeller(subject: ModelFile, card: ModelCard, shape: ImageShape, form: InputForm = PLAIN) -> Labeller:
@@ -55,22 +56,13 @@ class TorchLabeller:
         from pspnet_convert.pytorch.network import build_network
 
         network = build_network(card, load_checkpoint(path, card))
-        self._align_corners = network.align_corners
+        self.align_corners = network.align_corners
         self._backend = TorchBackend(network, card)
 
-    def start(self, image: Image, logits_at: Size) -> Callable[[], Labels]:
+    def start(self, image: Image) -> Callable[[], Answer]:
         (prediction,) = self._backend.run([image])
-        labels = prediction.labels
-        if labels.shape != logits_at:
-            labels = self._resize(prediction.logits, logits_at).argmax(axis=0)
-        return lambda: labels
-
-    def _resize(self, logits: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
-        import torch
-        from torch.nn.functional import interpolate
-
-        batch = torch.from_numpy(logits)[None]
-        return interpolate(batch, size=size, mode="bilinear", align_corners=self._align_corners)[0].numpy()
+        answer = Answer(prediction.labels, prediction.logits)
+        return lambda: answer
 
 
 class _Slots:
@@ -105,16 +97,19 @@ class _Slots:
 class _FixedSize(ABC):
     """A converted model, for images of its size only. A run fills all its slots; a dynamic batch has one."""
 
+    align_corners = False  # it gives no logits
+
     def __init__(self, path: Path, shape: ImageShape) -> None:
         self._path, self._shape = path, shape
         self._batch = max(1, shape[0])
         self._slots = _Slots(self._batch, self._begin)
 
-    def start(self, image: Image, logits_at: Size) -> Callable[[], Labels]:
-        _check_size(self._path, self._shape, image, logits_at)
+    def start(self, image: Image) -> Callable[[], Answer]:
+        _check_size(self._path, self._shape, image)
         if self._slots.closed:
             self._slots = _Slots(self._batch, self._begin)
-        return self._slots.take(image)
+        wait = self._slots.take(image)
+        return lambda: Answer(wait())
 
     @abstractmethod
     def _begin(self, images: list[Image]) -> Callable[[], list[Labels]]:
@@ -169,11 +164,10 @@ class OpenVinoLabeller(_FixedSize):
         return wait
 
 
-def _check_size(path: Path, shape: ImageShape, image: Image, logits_at: Size) -> None:
+def _check_size(path: Path, shape: ImageShape, image: Image) -> None:
     size = shape[2:]
-    for wanted in (image.shape[:2], logits_at):
-        if wanted != size:
-            raise ArtifactError(
-                f"{path}: takes only {size[1]}x{size[0]}, but this protocol gives {wanted[1]}x{wanted[0]}",
-                "Evaluate only PyTorch (--backend PyTorch), or use --protocol crop or pad.",
-            )
+    if image.shape[:2] != size:
+        raise ArtifactError(
+            f"{path}: takes {size[1]}x{size[0]} alone, but this protocol gives {image.shape[1]}x{image.shape[0]}",
+            "Evaluate only PyTorch (--backend PyTorch), or use --protocol crop or pad.",
+        )

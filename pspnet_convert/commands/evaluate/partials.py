@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pspnet_convert.commands.evaluate.chunks import Tally
+from pspnet_convert.commands.evaluate.counter import counted_names
 from pspnet_convert.commands.evaluate.dataset import Entry
 from pspnet_convert.files import digest_of, write_json, writing
 from pspnet_convert.runtimes.model_file import ModelFile
@@ -48,7 +49,8 @@ class Partials:
             return None
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            return Tally({subject.name: np.array(data["confusion"], np.int64)}, data["skipped"], data["unknown"])
+            counts = {name: np.array(data["confusions"][name], np.int64) for name in counted_names(subject.name)}
+            return Tally(counts, data["skipped"], data["unknown"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("%s cannot be read (%s); its images are counted again", path, error)
             return None
@@ -57,7 +59,7 @@ class Partials:
         """Save the counts of `subject` on this chunk; WorkspaceError if they cannot be written."""
         data = {
             "model": [subject.name, self._models[subject.name]],
-            "confusion": tally.confusions[subject.name].tolist(),
+            "confusions": {name: tally.confusions[name].tolist() for name in counted_names(subject.name)},
             "skipped": tally.skipped,
             "unknown": tally.unknown,
         }

@@ -1,82 +1,74 @@
 """The protocols of published accuracy figures: how an image is prepared, and which of its pixels count.
 
-Images are resized by OpenCV, as for the published figures (Pillow's bilinear filter differs), label maps by Pillow.
-Pillow reads the files: it decodes JPEG and PNG to the same bytes as OpenCV.
+`crop` and `pad` are what Open Model Zoo's accuracy_checker does with its two configurations of pspnet-pytorch: the one
+of openvino-dev up to 2021.4 (70.6 %), and the one since 2022.1 (70.1 %). Images are resized by OpenCV, label maps by
+Pillow. scripts/check_omz.py compares the figures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pspnet_convert.runtimes.images import padded, resized_labels
+from pspnet_convert.cards.card import Input, ModelCard
+from pspnet_convert.commands.evaluate.mmseg_protocol import open_mmseg
+from pspnet_convert.commands.evaluate.samples import Loaded, Sample
+from pspnet_convert.runtimes.images import read_bgr, resized_labels
+from pspnet_convert.runtimes.input_form import Image
+from pspnet_convert.runtimes.merging import Bytes, OneLabelMap
+from pspnet_convert.runtimes.test_pipeline import Size
 
-Size = tuple[int, int]  # rows, columns
-Bytes = NDArray[np.uint8]
 _LONGEST = 4  # the most that the long side may be, in model sides: 2048 for 512
+Load = Callable[[Path], Loaded]
 
 
-@dataclass(frozen=True)
-class Sample:
-    """What a model is given, and what its label map is compared with.
+def open_protocol(protocol: str, card: ModelCard, size: Size) -> Load:
+    """A function that reads a picture as the protocol does, for a model of `size`. It raises ImageError.
 
-    `image`: uint8 BGR [h, w, 3]. `logits_at`: the size that logits are resized to (bilinear) before the argmax.
-    `picture`: the rows and columns of the label map, from the top left, that the picture covers; only they are scored,
-    against `truth`, uint8 [H, W].
+    CardError if the card does not say how the protocol goes.
     """
+    if protocol == "mmseg":
+        return open_mmseg(card)
+    prepare = {"crop": crop, "pad": pad}[protocol]
 
-    image: Bytes
-    truth: Bytes
-    logits_at: Size
-    picture: Size
+    def load(path: Path) -> Loaded:
+        image = read_bgr(path)
+        return Loaded(_size(image), lambda truth: prepare(image, truth, size, card.input))
 
-    def scored(self, labels: NDArray[np.integer[Any]]) -> Bytes:
-        """The scored part of a label map [*logits_at], resized to the truth's size."""
-        rows, columns = self.picture
-        part = labels[:rows, :columns]
-        return part.astype(np.uint8) if part.shape == self.truth.shape else resized_labels(part, *self.truth.shape)
+    return load
 
 
-def crop(image: Bytes, truth: Bytes, size: Size, fill: Bytes) -> Sample:
+def crop(image: Bytes, truth: Bytes, size: Size, card_input: Input) -> Sample:
     """Open Model Zoo's: resize the short side to the model's side, then crop the centre; the truth likewise.
 
-    The long side becomes at most four times the model's side. A picture longer than that does not fill the model's
-    input and is padded as in `pad`. Sides are rounded down. If the model is not square, its longer side is taken.
+    Sides are rounded down. If the model is not square, its longer side is taken. A picture more than four times as
+    long as wide would not fill the model's input: the accuracy_checker stops there with an error. Here its long side
+    becomes four times the model's, and it is padded as in `pad`.
     """
     rows, columns = _short_side_at(_size(image), max(size))
     top, left = max(0, rows - size[0]) // 2, max(0, columns - size[1]) // 2
     window = slice(top, top + size[0]), slice(left, left + size[1])
     shown = _bilinear(image, (rows, columns))[window]
-    return Sample(padded(shown, *size, fill), resized_labels(truth, rows, columns)[window], size, _size(shown))
+    return _one_image(_padded(shown, size, card_input), resized_labels(truth, rows, columns)[window], _size(shown))
 
 
-def pad(image: Bytes, truth: Bytes, size: Size, fill: Bytes) -> Sample:
+def pad(image: Bytes, truth: Bytes, size: Size, card_input: Input) -> Sample:
     """Open Model Zoo's: resize to fit the model's size, aspect kept; pad right and below with the mean colour.
 
-    The prediction is cropped to the picture and resized to the truth's size (nearest).
+    The prediction is cropped to the picture and resized to the truth's size (nearest). Sides are rounded down, by the
+    same float64 arithmetic as the accuracy_checker's: 512 / 98 * 98 gives 511. It has no figure for a picture of which
+    a side would become 0; here it becomes 1.
     """
     scale = min(size[0] / image.shape[0], size[1] / image.shape[1])
     rows, columns = (max(1, int(scale * side)) for side in image.shape[:2])
-    return Sample(padded(_bilinear(image, (rows, columns)), *size, fill), truth, size, (rows, columns))
+    return _one_image(_padded(_bilinear(image, (rows, columns)), size, card_input), truth, (rows, columns))
 
 
-def whole(image: Bytes, truth: Bytes, size: Size, fill: Bytes) -> Sample:
-    """mmsegmentation's: the whole picture at scale (4 side, side), where side is the model's shorter; no padding.
-
-    Sides are rounded as in mmcv.rescale_size; logits are resized to the truth's size as in
-    BaseSegmentor.postprocess_result.
-    """
-    side = min(size)
-    scale = min(_LONGEST * side / max(image.shape[:2]), side / min(image.shape[:2]))
-    rows, columns = (max(1, int(length * scale + 0.5)) for length in image.shape[:2])
-    return Sample(_bilinear(image, (rows, columns)), truth, _size(truth), _size(truth))
-
-
-PROTOCOLS: Mapping[str, Callable[[Bytes, Bytes, Size, Bytes], Sample]] = {"crop": crop, "pad": pad, "whole": whole}
+def _one_image(image: Image, truth: Bytes, picture: Size) -> Sample:
+    size = _size(truth)
+    return Sample([image], truth, lambda classes, align: OneLabelMap(picture, size))
 
 
 def _short_side_at(size: Size, side: int) -> Size:
@@ -87,7 +79,18 @@ def _short_side_at(size: Size, side: int) -> Size:
     return wanted if size[0] <= size[1] else (wanted[1], wanted[0])
 
 
-def _size(array: Bytes) -> Size:
+def _padded(image: Bytes, size: Size, card_input: Input) -> Image:
+    """The padding is the mean in RGB order, though the image is BGR: so the accuracy_checker writes it."""
+    if _size(image) == size:
+        return image
+    mean = card_input.mean if card_input.color_order == "RGB" else card_input.mean[::-1]
+    canvas = np.empty((*size, 3), np.float32)
+    canvas[:] = mean
+    canvas[: image.shape[0], : image.shape[1]] = image
+    return canvas
+
+
+def _size(array: Image) -> Size:
     return array.shape[0], array.shape[1]
 
 

@@ -21,7 +21,7 @@ from pspnet_convert.commands.evaluate.chunks import (
     Note,
     Tally,
     count_chunk,
-    open_labellers,
+    open_all,
 )
 from pspnet_convert.errors import ClusterError, ConvertError, DependencyError
 
@@ -53,7 +53,7 @@ def _on_cluster(
 
 def _open_and_count(settings: ChunkSettings, chunk: Chunk) -> Tally:
     # Opening the models takes seconds, a chunk takes minutes: workers need not keep models open.
-    return count_chunk(settings, chunk, open_labellers(settings, chunk.subjects))
+    return count_chunk(settings, chunk, open_all(settings, chunk.subjects))
 
 
 def _absolute(chunk: Chunk) -> Chunk:

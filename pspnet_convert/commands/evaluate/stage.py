@@ -9,10 +9,12 @@ from typing import Any, cast
 
 from pspnet_convert import tools
 from pspnet_convert.commands.evaluate import inputs
+from pspnet_convert.commands.evaluate.annotations import check_first, meaning_of
 from pspnet_convert.commands.evaluate.chunks import ChunkSettings, run_locally
-from pspnet_convert.commands.evaluate.dataset import Entry, read_split
+from pspnet_convert.commands.evaluate.dataset import Entry, find_data
 from pspnet_convert.commands.evaluate.figures import count, evaluation
 from pspnet_convert.commands.evaluate.labelling import ONNX, PYTORCH
+from pspnet_convert.commands.evaluate.mmseg_protocol import misfit, testing_of
 from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.commands.evaluate.partials import Partials
 from pspnet_convert.commands.evaluate.ray_cluster import run_on_ray
@@ -34,20 +36,44 @@ log = logging.getLogger(__name__)
 def evaluate_stage(job: Job, options: EvaluateOptions, name: str = "evaluate") -> Stage:
     """Measure the workspace's models on annotated images; the figures are the result of the stage `name`."""
     asked = replace(options, protocol=inputs.find_protocol(options, job.card))
-    folder = inputs.find_dataset(options, job.card)
-    listed = read_split(folder, options.split)
-    subjects = find_subjects(job, options.backend)
+    data = find_data(options, job.card)
+    meaning = meaning_of(options, job.card, data)
+    understood = [data.describe(), meaning.describe()]
+    for line in understood:
+        log.info("%s", line)
+    entries = data.entries[: options.limit]
+    subjects, left_out = _fitting(job, asked, find_subjects(job, options.backend), entries)
     inputs.check_comparable(asked, job.card, subjects)
+    check_first(entries, meaning)
     models = {subject.name: _records(job, subject) for subject in subjects}
-    images = inputs.image_digests(listed[: options.limit], job.digests.of)
-    common = {"card": job.converted_card(), "shape": list(job.exported_shape())}
+    images = inputs.image_digests(entries, job.digests.of)
+    testing = testing_of(job.card).model_dump(mode="json") if asked.protocol == "mmseg" else None
+    common = {"card": job.converted_card(), "shape": list(job.exported_shape()), "testing": testing}
+    labels = meaning.as_record()
 
     def make(made: Workspace) -> dict[str, Any]:
-        depends_on = {**common, **asked.as_record(), "tools": versions(*tools.EVALUATION)}
+        depends_on = {**common, **asked.as_record(), "labels": labels, "tools": versions(*tools.EVALUATION)}
         kept = job.workspace.folder / "evaluation"
-        return _measure(job, asked, subjects, listed, Partials(kept, depends_on, models, images, resume=asked.resume))
+        settings = ChunkSettings(
+            job.card, meaning, job.exported_shape(), cast(Protocol, asked.protocol), asked.skip_bad, job.input_form()
+        )
+        partials = Partials(kept, depends_on, models, images, resume=asked.resume)
+        over = run_locally if asked.ray is None else run_on_ray(asked.ray)
+        with steps(job.progress, len(entries), "evaluating", stage="evaluate"):
+            total = count(settings, subjects, entries, partials, over, job.progress.advance)
+        result = evaluation(settings, len(data.entries), len(entries), total, left_out)
+        partials.remove()
+        return result.model_dump(mode="json")
 
-    dataset = {"name": folder.name, "split": options.split, "listed": len(listed), "images": digest_of(images)}
+    dataset = {
+        "name": data.name,
+        "layout": data.layout,
+        "split": data.split,
+        "listed": len(data.entries),
+        "images": digest_of(images),
+        "labels": labels,
+        "understood": understood,
+    }
     # No count depends on the card's figure, but the result does: it holds the drops from it.
     stated = inputs.stated_figure(job.card, asked.protocol)
     return Stage(
@@ -57,6 +83,39 @@ def evaluate_stage(job: Job, options: EvaluateOptions, name: str = "evaluate") -
         options=asked,
         tools=tools.EVALUATION,
     )
+
+
+def fitting_protocol(job: Job, options: EvaluateOptions) -> EvaluateOptions:
+    """`options` with a protocol that converted models take the images of: the default one, or crop."""
+    protocol = inputs.find_protocol(options, job.card)
+    if protocol == "mmseg":
+        images = [entry.image for entry in find_data(options, job.card).entries[: options.limit]]
+        found = misfit(job.card, images, job.exported_shape()[2:])
+        if found is not None:
+            log.info("evaluating by protocol crop: the model %s", found[0])
+            protocol = "crop"
+    return replace(options, protocol=protocol)
+
+
+def _fitting(
+    job: Job, options: EvaluateOptions, subjects: Sequence[ModelFile], entries: Sequence[Entry]
+) -> tuple[list[ModelFile], dict[str, str]]:
+    """The models that take the protocol's images, and the others with the reason.
+
+    ArtifactError if one that `options` names does not take them, or none does.
+    """
+    converted = [subject for subject in subjects if subject.name != PYTORCH]
+    if options.protocol != "mmseg" or not converted:
+        return list(subjects), {}
+    found = misfit(job.card, [entry.image for entry in entries], job.exported_shape()[2:])
+    if found is None:
+        return list(subjects), {}
+    reason, advice = found
+    names = ", ".join(subject.name for subject in converted)
+    if options.backend or len(converted) == len(subjects):
+        raise ArtifactError(f"{names}: the model {reason}", advice)
+    log.warning("%s: not evaluated: the model %s. %s", names, reason, advice)
+    return [subject for subject in subjects if subject.name == PYTORCH], {one.name: reason for one in converted}
 
 
 def find_subjects(job: Job, backends: Sequence[str] = ()) -> list[ModelFile]:
@@ -88,17 +147,3 @@ def _records(job: Job, subject: ModelFile) -> list[dict[str, Any]]:
         return [job.checkpoint_record()]
     require(subject.parts, "to-ir")
     return job.records(subject.parts)
-
-
-def _measure(
-    job: Job, asked: EvaluateOptions, subjects: Sequence[ModelFile], listed: Sequence[Entry], partials: Partials
-) -> dict[str, Any]:
-    protocol = cast(Protocol, asked.protocol)
-    settings = ChunkSettings(job.card, job.exported_shape(), protocol, asked.skip_bad, job.input_form())
-    entries = listed[: asked.limit]
-    over = run_locally if asked.ray is None else run_on_ray(asked.ray)
-    with steps(job.progress, len(entries), "evaluating", stage="evaluate"):
-        total = count(settings, subjects, entries, partials, over, job.progress.advance)
-    result = evaluation(settings, len(listed), len(entries), total)
-    partials.remove()
-    return result.model_dump(mode="json")

@@ -45,7 +45,7 @@ def quantize(
     Exit code 0: it agrees with the FP32 IR; 9: it does not; 10: inconclusive, the images show one class only.
     """
     from pspnet_convert.commands.evaluate.options import EvaluateOptions
-    from pspnet_convert.commands.evaluate.stage import evaluate_stage
+    from pspnet_convert.commands.evaluate.stage import evaluate_stage, fitting_protocol
     from pspnet_convert.commands.quantize.stage import quantize_stage, verify_int8_stage
     from pspnet_convert.job import open_job
     from pspnet_convert.pipeline import INT8, in_order
@@ -57,7 +57,7 @@ def quantize(
         runs = {
             "quantize": lambda: job.run(quantize_stage(job, options)),
             "verify-int8": lambda: job.run(verify_int8_stage(job, verify, options.calibration)),
-            "evaluate-int8": lambda: job.run(evaluate_stage(job, both, "evaluate-int8")),
+            "evaluate-int8": lambda: job.run(evaluate_stage(job, fitting_protocol(job, both), "evaluate-int8")),
         }
         if evaluate.dataset is None and evaluate.max_drop is None:
             del runs["evaluate-int8"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,18 +17,12 @@ from PIL import ImageDraw, ImageFont
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.files import write_atomically
 from pspnet_convert.runtimes.backends import Backend
-from pspnet_convert.runtimes.images import (
-    RGB,
-    Fitted,
-    fit,
-    free_name,
-    palette_image,
-    read_image,
-    resized_labels,
-    to_bgr,
-)
+from pspnet_convert.runtimes.images import RGB, fit, free_name, palette_image, read_image, to_bgr
 from pspnet_convert.runtimes.input_form import Image, ImageShape
+from pspnet_convert.runtimes.merging import Answer, Merge, OneLabelMap, Windows
+from pspnet_convert.runtimes.test_pipeline import MmsegPipeline, Size, windows
 
+log = logging.getLogger(__name__)
 _OPACITY = 0.7
 _LINE = 22  # height of a line of the legend, in pixels
 _LEGEND = 200  # width of the legend, in pixels
@@ -48,34 +43,68 @@ class Segmented:
         return {**files, "shares": self.shares}
 
 
+@dataclass(frozen=True)
+class _Given:
+    """What the model is given of a picture: one image, or several windows. `merge` takes its label maps."""
+
+    picture: RGB
+    images: Sequence[Image]
+    merge: Merge
+
+
 def paint_images(
     backend: Backend, card: ModelCard, shape: ImageShape, images: Sequence[Path], folder: Path
 ) -> Iterator[Segmented]:
     """Write `<stem>.overlay.png` and `<stem>.labels.png` of each picture into `folder`.
 
-    Both have the picture's size; the overlay has a legend on its right. ImageError for a file that is no picture.
+    Both have the picture's size; the overlay has a legend on its right. A picture is prepared by the card's test
+    pipeline if that gives images of the model's size; else it is fitted into that size, and a warning says so.
+    ImageError for a file that is no picture.
     """
-    height, width = shape[2:]
+    size = shape[2:]
+    pipeline = MmsegPipeline(card.testing, card.input) if card.testing else None
     taken: set[str] = set()
-    waiting: deque[tuple[Path, RGB, Fitted]] = deque()
+    waiting: deque[tuple[Path, _Given]] = deque()
 
     def shown() -> Iterator[Image]:
         for path in images:
-            picture = read_image(path)
-            fitted = fit(picture, height, width, card.input)
-            waiting.append((path, picture, fitted))
-            yield to_bgr(fitted.image)
+            given = _given(path, card, size, pipeline)
+            waiting.append((path, given))
+            yield from given.images
 
-    for prediction in backend.run(shown()):
-        path, picture, fitted = waiting.popleft()
-        labels = resized_labels(fitted.crop(prediction.labels), *picture.shape[:2])
+    predictions = backend.run(shown())
+    for prediction in predictions:
+        path, given = waiting.popleft()
+        given.merge.add(Answer(prediction.labels))
+        for _ in given.images[1:]:
+            given.merge.add(Answer(next(predictions).labels))
+        labels = given.merge.label_maps()["label map"]
         stem = free_name(path.stem, taken)
         overlay, label_map = folder / f"{stem}.overlay.png", folder / f"{stem}.labels.png"
         shares = _shares(labels, card)
         with write_atomically(overlay, label_map) as (overlay_made, labels_made):
-            _with_legend(_blend(picture, labels, card), shares, card).save(overlay_made)
+            _with_legend(_blend(given.picture, labels, card), shares, card).save(overlay_made)
             palette_image(labels, card).save(labels_made)
         yield Segmented(path, overlay, label_map, shares)
+
+
+def _given(path: Path, card: ModelCard, size: Size, pipeline: MmsegPipeline | None) -> _Given:
+    picture = read_image(path)
+    whole = picture.shape[0], picture.shape[1]
+    if pipeline is not None and card.testing is not None:
+        prepared = pipeline.prepare(path)
+        padded = prepared.image.shape[0], prepared.image.shape[1]
+        places = windows(padded, card.testing)
+        parts = [prepared.image[place] for place in places]
+        if all(part.shape[:2] == size for part in parts):
+            merge = Windows(places, padded, prepared.picture, whole, len(card.classes), align=False)
+            return _Given(picture, parts, merge)
+        log.warning(
+            "%s: the card's test pipeline gives %dx%d, the model takes %dx%d: fitted into that and padded",
+            *(path, *reversed(parts[0].shape[:2]), *reversed(size)),
+        )
+    fitted = fit(picture, *size, card.input)
+    return _Given(picture, [to_bgr(fitted.image)], OneLabelMap((fitted.height, fitted.width), whole))
 
 
 def _shares(labels: NDArray[np.uint8], card: ModelCard) -> dict[str, float]:

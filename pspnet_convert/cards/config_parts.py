@@ -1,0 +1,71 @@
+"""Find the parts of a config that mmsegmentation's Runner tests a model with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pspnet_convert.cards.registry_names import registered
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+Part = Mapping[str, Any]  # a section of a config
+METRIC = "IoUMetric"
+
+
+def name_of(config: Config) -> str:
+    """The config's file name, for messages."""
+    return Path(config.filename).name if config.filename else "config"
+
+
+def tested_datasets(config: Config) -> list[Part]:
+    """The data sets of the test dataloader, or of the validation's if there is no other, without their wrappers."""
+    return next(
+        (list(datasets(config[name])) for name in ("test_dataloader", "val_dataloader") if config.get(name)), []
+    )
+
+
+def datasets(part: Any) -> Iterator[Part]:
+    """The data sets in `part`: a data set, a list of them, or a dataloader or wrapper around one or several."""
+    for one in part if isinstance(part, (list, tuple)) else [part]:
+        if isinstance(one, Mapping):
+            wrapped = one.get("dataset") or one.get("datasets")
+            if wrapped:
+                yield from datasets(wrapped)
+            elif one.get("type"):
+                yield one
+
+
+def metric_of(config: Config) -> Part | None:
+    """The IoUMetric of the test evaluator, or of the validation's if there is no other; None without one."""
+    evaluator = config.get("test_evaluator") or config.get("val_evaluator") or []
+    if isinstance(evaluator, Mapping):
+        evaluator = evaluator.get("metrics") or [evaluator]
+    return next((one for one in evaluator if registered(str(one.get("type"))) == METRIC), None)
+
+
+def preprocessor_of(config: Config) -> Part:
+    """The section data_preprocessor that mmengine's Runner gives to the model; empty without one."""
+    model = config.get("model") or {}
+    name = "data_preprocessor"
+    return (model[name] if name in model else config.get(name)) or {}
+
+
+def pipeline_of(config: Config) -> list[Part]:
+    """The pipeline of the first data set that is tested; empty without one."""
+    found = tested_datasets(config)
+    return list(found[0].get("pipeline") or []) if found else []
+
+
+def named_steps(pipeline: Any, kind: str) -> list[Part]:
+    """The steps of the type `kind`, those inside other steps among them."""
+    found: list[Part] = []
+    for step in pipeline or []:
+        if isinstance(step, Mapping):
+            inner = step.get("transforms")
+            found += [step] if registered(str(step.get("type"))) == kind else named_steps(inner, kind)
+        elif isinstance(step, (list, tuple)):
+            found += named_steps(step, kind)
+    return found

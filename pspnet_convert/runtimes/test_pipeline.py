@@ -1,0 +1,146 @@
+"""Prepare images as mmsegmentation's test pipeline of a card does, with mmsegmentation's own steps."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as Pillow
+
+from pspnet_convert.cards.card import Input
+from pspnet_convert.cards.testing import Testing
+from pspnet_convert.errors import CardError, ImageError, first_line
+from pspnet_convert.mmcv_ops import provide_mmcv_ops
+from pspnet_convert.runtimes.input_form import Image
+
+Size = tuple[int, int]  # rows, columns
+# Not on images: annotations are read elsewhere, and the card's input has the normalisation.
+_LEFT_OUT = ("LoadAnnotations", "Normalize", "PackSegInputs")
+_Step = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image as the network is given it, before normalisation: BGR, 0..255, uint8 or float32 [H, W, 3].
+
+    `picture`: the rows and columns, from the top left, that are no padding. `original`: the size of the file's picture.
+    """
+
+    image: Image
+    picture: Size
+    original: Size
+
+
+class MmsegPipeline:
+    """The steps of `testing`, and its data preprocessor's padding in test mode (stack_batch in mmseg/utils/misc.py).
+
+    Raises CardError if mmsegmentation does not build a step.
+    """
+
+    def __init__(self, testing: Testing, card_input: Input) -> None:
+        steps = [step for step in testing.pipeline if step["type"] not in _LEFT_OUT]
+        self._load, *self._steps = build_steps(steps)
+        self._padding = testing.preprocessor.get("test_cfg") or {}
+        pad_value = np.array(testing.preprocessor.get("pad_val", 0), np.float32)
+        colour = np.array(card_input.mean, np.float32) + pad_value * np.array(card_input.scale, np.float32)
+        self._colour = colour if card_input.color_order == "BGR" else colour[::-1]
+
+    def prepare(self, path: Path) -> Prepared:
+        """The image in a file; ImageError if it is not one, or if a step does not take it."""
+        return self._prepared(lambda: self._load({"img_path": str(path)}), str(path))
+
+    def size_of(self, original: Size) -> Size:
+        """The size to which a picture of the size `original` is brought, with its padding."""
+        blank = np.zeros((*original, 3), np.uint8)
+        given = {"img": blank, "img_shape": original, "ori_shape": original}
+        prepared = self._prepared(lambda: given, f"an image of {original[1]}x{original[0]}")
+        return prepared.image.shape[0], prepared.image.shape[1]
+
+    def _prepared(self, load: Callable[[], dict[str, Any]], named: str) -> Prepared:
+        try:
+            results = load()
+            for step in self._steps:
+                results = step(results)
+            image = results["img"]
+        except Exception as error:  # OpenCV's and mmcv's errors are of many kinds
+            raise ImageError(f"{named}: the test pipeline does not take it: {first_line(error)}") from error
+        if image.ndim != 3 or image.shape[2] != 3:
+            raise ImageError(f"{named}: the test pipeline makes {list(image.shape)} of it, not [height, width, 3]")
+        image = image if image.dtype == np.uint8 else image.astype(np.float32)
+        rows, columns = image.shape[:2]
+        return Prepared(self._pad(image), (rows, columns), tuple(results["ori_shape"][:2]))
+
+    def _pad(self, image: Image) -> Image:
+        height, width = _padded_size((image.shape[0], image.shape[1]), self._padding)
+        if (height, width) == image.shape[:2]:
+            return image
+        canvas = np.empty((height, width, 3), np.float32)
+        canvas[:] = self._colour
+        canvas[: image.shape[0], : image.shape[1]] = image
+        return canvas
+
+
+def build_steps(steps: Sequence[Mapping[str, Any]]) -> list[_Step]:
+    """mmsegmentation's objects for the steps of a pipeline; CardError if one does not build."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of missing optional packages, and LoadAnnotations' of its own argument
+        provide_mmcv_ops()
+        import mmseg.datasets  # noqa: F401 (registers the steps)
+        from mmseg.registry import TRANSFORMS
+
+        built = []
+        for step in steps:
+            try:
+                built.append(TRANSFORMS.build(_with_tuples(step)))
+            except Exception as error:  # the classes raise errors of any kind for arguments that they do not expect
+                raise CardError(f"testing: the step {step['type']} does not build: {first_line(error)}") from error
+    return built
+
+
+def windows(size: Size, testing: Testing) -> list[tuple[slice, slice]]:
+    """The rows and columns of each image that the network is given, of a prepared image of `size`.
+
+    In mode whole it is one. In mode slide they are those of EncoderDecoder.slide_inference, in its order.
+    """
+    if testing.mode == "whole":
+        return [(slice(0, size[0]), slice(0, size[1]))]
+    assert testing.crop_size and testing.stride  # Testing has checked it
+    (rows, columns), (height, width), (down, right) = size, testing.crop_size, testing.stride
+    places = []
+    for row in range(max(rows - height + down - 1, 0) // down + 1):
+        for column in range(max(columns - width + right - 1, 0) // right + 1):
+            bottom, end = min(row * down + height, rows), min(column * right + width, columns)
+            places.append((slice(max(bottom - height, 0), bottom), slice(max(end - width, 0), end)))
+    return places
+
+
+def picture_size(path: Path) -> Size | None:
+    """Rows and columns of an image file, turned as its EXIF says, from its header; None if that cannot be read."""
+    try:
+        with Pillow.open(path) as picture:
+            width, height = picture.size
+            turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except Exception:  # the file's reader says what is wrong with it, and whether that stops the work
+        return None
+    return (width, height) if turned else (height, width)
+
+
+def _padded_size(size: Size, padding: Mapping[str, Any]) -> Size:
+    """As stack_batch pads on the right and below: to `size`, or to multiples of `size_divisor`."""
+    rows, columns = size
+    if padding.get("size") is not None:
+        height, width = padding["size"]
+        return max(rows, height), max(columns, width)
+    divisor = padding.get("size_divisor") or 1
+    return -(-rows // divisor) * divisor, -(-columns // divisor) * divisor
+
+
+def _with_tuples(value: Any) -> Any:
+    """Lists as tuples, which a config has and mmcv requires."""
+    if isinstance(value, Mapping):
+        return {key: _with_tuples(inner) for key, inner in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
