@@ -134,6 +134,7 @@ def write_config(
         {
             "default_scope": "mmseg",
             "crop_size": CROP,
+            "test_pipeline": pipeline,
             "model": model,
             "train_dataloader": {"dataset": {"type": dataset}},
             "test_dataloader": {"batch_size": 1, "dataset": data},
@@ -187,6 +188,15 @@ def write_data(root: Path, dataset: str, classes: int, palette: list[list[int]] 
         listed.parent.mkdir(parents=True, exist_ok=True)
         listed.write_text("".join(f"{name}\n" for name in names))
     return root
+
+
+def labels_of(config_path: Path, checkpoint: Path, image: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """mmsegmentation's label map of an image file, at the image's size: its `inference_model`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = quiet_import("mmseg.apis").init_model(str(config_path), str(checkpoint), device="cpu")
+        found = quiet_import("mmseg.apis").inference_model(model, str(image))
+    return found.pred_sem_seg.data[0].numpy().astype(np.uint8)  # type: ignore[no-any-return]
 
 
 def tested(config_path: Path, checkpoint: Path) -> tuple[dict[str, list[int]], dict[str, float]]:

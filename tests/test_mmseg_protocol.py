@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import mmsegmentation as theirs
+import numpy as np
 import pytest
 from conftest import Cli, Result, slow
+from PIL import Image as Pillow
 
 SLIDE = {"mode": "slide", "crop_size": (48, 64), "stride": (20, 33)}
 PIPELINE = "test_dataloader__dataset__pipeline"
@@ -103,3 +105,117 @@ def test_each_way_to_test(make: Make, changes: dict[str, Any]) -> None:
 def test_some_of_the_classes(make: Make) -> None:
     names = ["person", "aeroplane", "dog"]
     make(classes=names, test_dataloader__dataset__metainfo={"classes": names}).check()
+
+
+# Files
+
+
+def exif(orientation: int) -> Pillow.Exif:
+    made = Pillow.Exif()
+    made[0x0112] = orientation
+    return made
+
+
+@pytest.mark.parametrize("kind", ["palette", "16 bit", slow("1 bit"), slow("turned"), slow("grey image"), slow("CMYK")])
+def test_each_kind_of_file(make: Make, kind: str) -> None:
+    case = make()
+    image = case.root / "JPEGImages" / "001.jpg"
+    annotation = case.root / "SegmentationClass" / "001.png"
+    shown, labels = Pillow.open(image).copy(), Pillow.open(annotation).copy()
+    if kind == "palette":  # in another order: mmsegmentation reads the index
+        labels.putpalette([value for number in reversed(range(256)) for value in (number, number // 2, number // 3)])
+        labels.save(annotation)
+    elif kind == "16 bit":
+        Pillow.fromarray(np.asarray(labels).astype(np.uint16)).save(annotation)
+    elif kind == "1 bit":
+        Pillow.fromarray(np.asarray(labels) % 2 > 0).save(annotation)
+    elif kind == "turned":
+        turned = shown.transpose(Pillow.Transpose.ROTATE_90)
+        turned.save(image, exif=exif(6))  # to be turned back by 90 degrees to the right
+        labels.save(annotation, exif=exif(3))  # which mmsegmentation ignores
+    elif kind == "grey image":
+        shown.convert("L").save(image)
+    else:
+        shown.convert("CMYK").save(image)
+    case.check()
+
+
+def test_what_is_no_class_and_not_ignored_is_an_error_or_counts_as_mmsegmentation_counts_it(make: Make) -> None:
+    case = make()
+    annotation = case.root / "SegmentationClass" / "001.png"
+    labels = np.array(Pillow.open(annotation))
+    labels[:20, :20] = 77
+    Pillow.fromarray(labels).save(annotation)
+    refused = case.evaluate("--backend", "PyTorch")
+    assert refused.exit_code == 15
+    assert "001.png: has the value 77" in refused.error
+    result = case.check("--ignore-unknown")
+    assert result["unknown"] == {"001": 400}
+
+
+def test_255_where_another_number_is_ignored_counts_as_mmsegmentation_counts_it(make: Make) -> None:
+    result = make(test_evaluator__ignore_index=0).check()
+    assert 0 < result["ignored"] < 0.1
+
+
+# Converted models
+
+
+@pytest.fixture
+def sliding(make: Make) -> Case:
+    slide = {"mode": "slide", "crop_size": theirs.CROP, "stride": (30, 41)}
+    case = make("LoveDADataset", model__test_cfg=slide, **{f"{PIPELINE}__1__scale": (400, 70)})
+    own = ("--config", case.config, "--checkpoint", case.checkpoint, "-o", case.folder / "out")
+    done = case.cli("run", *own, "--precision", "FP32")
+    assert done.exit_code in (0, 10), done.stderr
+    return case
+
+
+def test_windows_of_a_converted_model_are_merged_as_pytorchs_label_maps_are(sliding: Case) -> None:
+    done = sliding.evaluate()
+    assert done.exit_code == 0, done.stderr
+    result = done.json()["result"]
+    rows = {score["backend"]: score for score in result["scores"]}
+    assert {name: score["answers"] for name, score in rows.items()} == {
+        "PyTorch": "logits",
+        "PyTorch (label maps)": "label map",
+        "ONNX": "label map",
+        "IR FP32": "label map",
+    }
+    assert rows["ONNX"]["pixels"] == rows["PyTorch (label maps)"]["pixels"] != rows["PyTorch"]["pixels"]
+    assert rows["ONNX"]["drop"] == 0
+    own = ("--config", sliding.config, "--checkpoint", sliding.checkpoint, "-o", sliding.folder / "out")
+    shown = sliding.cli("evaluate", *own, "--dataset", sliding.root).stdout
+    assert "from" in shown and "label map" in shown and "logits" in shown
+
+
+def test_a_shape_that_would_serve_is_named(sliding: Case) -> None:
+    config = theirs.write_config(
+        sliding.config, sliding.root, "LoveDADataset", 7, test_dataloader__dataset__pipeline__1__keep_ratio=False
+    )
+    assert config == sliding.config
+    every = sliding.evaluate()
+    assert [score["backend"] for score in every.json()["result"]["scores"]] == ["PyTorch"]
+    assert "Export with --input-shape 1,3,48,256 for this data set" in every.stderr
+    named = sliding.evaluate("--backend", "ONNX")
+    assert named.exit_code == 11
+    assert "ONNX: the model takes 64x48 alone, and protocol mmseg gives 256x48" in named.error
+
+
+# Annotations that mean something else
+
+
+@pytest.mark.parametrize("option", ["class", "ignored"])
+def test_a_wrong_zero_label_is_seen_in_the_result(make: Make, option: str) -> None:
+    case = make()
+    for path in sorted((case.root / "SegmentationClass").glob("*.png")):
+        image = case.root / "JPEGImages" / f"{path.stem}.jpg"
+        labels = theirs.labels_of(case.config, case.checkpoint, image)
+        # Where 0 is ignored, classes count from 1.
+        Pillow.fromarray(labels + (option == "ignored")).save(path)
+    wrong = {"class": "ignored", "ignored": "class"}[option]
+    bad = case.evaluate("--backend", "PyTorch", "--zero-label", wrong, "--ignore-unknown").json()["result"]
+    (warning,) = bad["warnings"]
+    assert f"Try --zero-label {option}" in warning
+    good = case.evaluate("--backend", "PyTorch", "--zero-label", option).json()["result"]
+    assert good["scores"][0]["mean_iou"] == 100 and good["warnings"] == []
