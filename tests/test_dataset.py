@@ -1,4 +1,4 @@
-"""A data set's files: what is read from them, and errors that name what is wrong with them."""
+"""A data set through the command line: what is wrong with its files is named. See test_layouts, test_annotations."""
 
 from __future__ import annotations
 
@@ -9,14 +9,9 @@ import numpy as np
 import pytest
 import voc
 from conftest import Cli
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.evaluate.dataset import VOID_COLOUR, read_annotation, read_entry, read_split
-from pspnet_convert.commands.evaluate.miou import VOID
-from pspnet_convert.errors import DatasetError
 
 HEIGHT, WIDTH = 30, 44
 
@@ -26,122 +21,19 @@ def folder(small: ModelCard, tmp_path: Path) -> Path:
     return voc.write(tmp_path / "voc", small, [(HEIGHT, WIDTH)] * 3)
 
 
-@pytest.fixture
-def labels() -> voc.Bytes:
-    return voc.blocks(HEIGHT, WIDTH, 5, 0)
+# What is right, through the command line
 
 
-def colours(labels: voc.Bytes, card: ModelCard) -> voc.Bytes:
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(card.classes)] = card.palette
-    table[VOID] = VOID_COLOUR
-    return table[labels]
-
-
-# Annotations
-
-
-def test_a_split_is_read_in_its_lists_order(small: ModelCard, folder: Path, labels: voc.Bytes) -> None:
-    voc.listed(folder).write_text("002\n\n000  \n")
-    assert [entry.name for entry in read_split(folder, "val")] == ["002", "000"]
-    annotated = read_entry(read_split(folder, "val")[1], small)
-    assert np.array_equal(annotated.image, voc.drawing(HEIGHT, WIDTH, 0)[:, :, ::-1])
-    assert np.array_equal(annotated.truth, labels)
-    assert annotated.unknown == 0
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".jpeg"])
-def test_images_may_be_jpegs(small: ModelCard, folder: Path, suffix: str) -> None:
-    image = voc.image_of(folder, "000")
-    Pillow.open(image).save(image.with_suffix(suffix))
-    image.unlink()
-    entry = read_split(folder, "val")[0]
-    assert entry.image == image.with_suffix(suffix)
-    assert read_entry(entry, small).image.shape == (HEIGHT, WIDTH, 3)
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-def test_colours_are_decoded_by_the_cards_palette(
-    small: ModelCard, tmp_path: Path, labels: voc.Bytes, mode: str
+def test_an_image_is_turned_as_its_exif_says(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path, tmp_path: Path
 ) -> None:
-    path = tmp_path / "a.png"
-    Pillow.fromarray(colours(labels, small)).convert(mode).save(path)
-    truth, unknown = read_annotation(path, small)
-    assert np.array_equal(truth, labels)
-    assert unknown == 0
-
-
-@given(st.permutations(range(6)))
-def test_a_palette_in_another_order_is_read_by_colour(
-    small: ModelCard, tmp_path_factory: pytest.TempPathFactory, order: list[int]
-) -> None:
-    labels = voc.blocks(HEIGHT, WIDTH, 5, 0)
-    shown = np.array([*small.palette, VOID_COLOUR], np.uint8)
-    numbers = np.where(labels == VOID, 5, labels)
-    picture = Pillow.fromarray(np.array(order, np.uint8)[numbers])
-    palette = np.zeros((6, 3), np.uint8)
-    palette[order] = shown
-    picture.putpalette(palette.tobytes())
-    path = tmp_path_factory.getbasetemp() / "permuted.png"
-    picture.save(path)
-    truth, unknown = read_annotation(path, small)
-    assert np.array_equal(truth, labels)
-    assert unknown == 0
-
-
-def test_255_is_left_out_though_it_is_black_in_the_palette(small: ModelCard, tmp_path: Path, labels: voc.Bytes) -> None:
-    picture = Pillow.fromarray(labels)
-    palette = np.zeros((256, 3), np.uint8)
-    palette[:5] = small.palette
-    picture.putpalette(palette.tobytes())
-    picture.save(tmp_path / "a.png")
-    truth, unknown = read_annotation(tmp_path / "a.png", small)
-    assert np.array_equal(truth, labels)
-    assert unknown == 0
-
-
-@pytest.mark.parametrize("mode", ["L", "P", "I;16"])
-def test_numbers_of_no_class_are_counted_and_left_out(
-    small: ModelCard, tmp_path: Path, labels: voc.Bytes, mode: str
-) -> None:
-    path = tmp_path / "a.png"
-    numbers = labels.copy()
-    numbers[:3, :4] = 5  # the card's classes are 0 to 4
-    picture = Pillow.fromarray(numbers.astype(np.uint16) if mode == "I;16" else numbers)
-    if mode == "P":
-        picture.putpalette([value for number in range(256) for value in (number, 7, 7)])
-    picture.save(path)
-    assert Pillow.open(path).mode == mode
-    truth, unknown = read_annotation(path, small)
-    assert unknown == 12
-    assert (truth[:3, :4] == VOID).all()
-    assert np.array_equal(truth[3:], labels[3:])
-
-
-def test_colours_of_no_class_are_counted_and_left_out(small: ModelCard, tmp_path: Path, labels: voc.Bytes) -> None:
-    pixels = colours(labels, small)
-    pixels[:3, :4] = (1, 2, 3)
-    Pillow.fromarray(pixels).save(tmp_path / "a.png")
-    truth, unknown = read_annotation(tmp_path / "a.png", small)
-    assert unknown == 12
-    assert (truth[:3, :4] == VOID).all()
-
-
-def test_a_picture_in_black_and_white_has_two_classes(small: ModelCard, tmp_path: Path, labels: voc.Bytes) -> None:
-    Pillow.fromarray(labels == 1).save(tmp_path / "a.png")
-    truth, unknown = read_annotation(tmp_path / "a.png", small)
-    assert np.array_equal(truth, labels == 1)
-    assert unknown == 0
-
-
-def test_image_and_annotation_are_turned_alike(small: ModelCard, folder: Path, labels: voc.Bytes) -> None:
+    arguments = ["evaluate", small.folder, "-o", workspace, "--dataset", folder, "--backend", "ONNX", "--json"]
+    upright = cli(*arguments).json()["result"]["scores"]
     exif = Pillow.Exif()
     exif[0x0112] = 6
-    upright = Pillow.open(voc.image_of(folder, "000"))
-    upright.rotate(90, expand=True).save(voc.image_of(folder, "000"), exif=exif)
-    annotated = read_entry(read_split(folder, "val")[0], small)
-    assert np.array_equal(annotated.image, np.asarray(upright)[:, :, ::-1])
-    assert np.array_equal(annotated.truth, labels)
+    image = voc.image_of(folder, "000")
+    Pillow.open(image).rotate(90, expand=True).save(image, exif=exif)
+    assert cli(*arguments).json()["result"]["scores"] == upright
 
 
 # What is wrong, through the command line
@@ -189,10 +81,10 @@ BAD = [
     (no_image, 15, "JPEGImages/001.jpg: there is no such image"),
     (no_annotation, 15, "SegmentationClass/001.png: there is no such annotation"),
     (damaged_image, 13, "JPEGImages/001.png: cannot be read as an image"),
-    (damaged_annotation, 13, "SegmentationClass/001.png: is not an image"),
+    (damaged_annotation, 15, "SegmentationClass/001.png: is not an image"),
     (other_size, 15, "SegmentationClass/001.png: is 20x30, but its image is 44x30"),
     (turned_image, 15, "SegmentationClass/001.png: is 44x30, but its image is 30x44 (rotated as its EXIF says)"),
-    (strange_mode, 13, "SegmentationClass/001.png: has mode LA, which no annotation has"),
+    (strange_mode, 15, "SegmentationClass/001.png: has mode LA, which no annotation has"),
     (other_colours, 15, "SegmentationClass/001.png: none of its colours is in the card's palette"),
 ]
 
@@ -235,13 +127,14 @@ def test_the_table_names_what_was_skipped_and_left_out(
     numbers[0] = 1
     Pillow.fromarray(numbers).save(voc.annotation_of(folder, "002"))
     result = cli(
-        "evaluate", small.folder, "-o", workspace, "--dataset", folder, "--backend", "ONNX", "--skip-bad", "--limit", 3
+        *("evaluate", small.folder, "-o", workspace, "--dataset", folder, "--backend", "ONNX"),
+        *("--skip-bad", "--ignore-unknown", "--limit", 3),
     )
     assert result.exit_code == 0, result.stderr
     assert "Mean IoU on 2 of 3 images, protocol crop" in result.stdout
     lines = result.stdout.splitlines()
     assert any(line.startswith("skipped 001: ") and line.endswith("there is no such image") for line in lines)
-    assert f"002: {(HEIGHT - 1) * WIDTH} annotated pixels are of no class, and left out" in lines
+    assert any(line.startswith(f"002: {(HEIGHT - 1) * WIDTH} annotated pixels") for line in lines)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +179,38 @@ def test_nothing_left_to_count(cli: Cli, small: ModelCard, workspace: Path, fold
     assert "000.png: there is no such annotation" in result.error
 
 
-def test_reading_a_bad_entry_is_an_error_of_the_data_set(small: ModelCard, folder: Path) -> None:
-    no_annotation(folder)
-    with pytest.raises(DatasetError, match=r"001\.png: there is no such annotation"):
-        read_entry(read_split(folder, "val")[1], small)
+def unknown_value(folder: Path) -> None:
+    path = voc.annotation_of(folder, "001")
+    numbers = np.asarray(Pillow.open(path)).copy()
+    numbers[0, 0] = 5
+    Pillow.fromarray(numbers).save(path)
+
+
+def test_a_value_of_no_class_stops_it(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
+    unknown_value(folder)
+    result = cli("evaluate", small.folder, "-o", workspace, "--dataset", folder, "--backend", "ONNX")
+    assert result.exit_code == 15
+    assert "001.png: has the value 5: neither a class nor ignored" in result.error
+    assert "--zero-label ignored" in result.error
+
+
+def test_masks_of_0_and_255_stop_it(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
+    for name in ("000", "001", "002"):
+        mask = np.uint8(voc.blocks(HEIGHT, WIDTH, 5, 0) == 1) * 255
+        Pillow.fromarray(mask).save(voc.annotation_of(folder, name))
+    arguments = ("evaluate", small.folder, "-o", workspace, "--dataset", folder, "--backend", "ONNX")
+    result = cli(*arguments)
+    assert result.exit_code == 15
+    assert "000.png: looks like a mask of 0 and 255" in result.error
+    label_map = folder / "map.yml"
+    label_map.write_text("{0: 0, 255: 1}")
+    assert cli(*arguments, "--label-map", label_map).exit_code == 0
+    assert cli(*arguments, "--ignore-index", 255).exit_code == 0
+
+
+def test_two_folders(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
+    arguments = ("evaluate", small.folder, "-o", workspace, "--backend", "ONNX", "--json")
+    by_root = cli(*arguments, "--dataset", folder).json()["result"]
+    pair = ("--images", folder / "JPEGImages", "--annotations", folder / "SegmentationClass")
+    assert cli(*arguments, *pair).json()["result"]["scores"] == by_root["scores"]
+    assert cli(*arguments, *pair[:2]).exit_code == 2

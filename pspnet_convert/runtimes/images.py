@@ -21,7 +21,8 @@ from pspnet_convert.errors import ImageError
 
 RGB = NDArray[np.uint8]
 SAMPLES = Path(__file__).parent.parent / "data" / "samples"  # photographs that come with the tool
-DATASET_SUFFIXES = (".jpg", ".jpeg", ".png")  # of a data set's images, in the order they are looked for
+# Of a data set's files, in the order they are looked for.
+DATASET_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,20 @@ def read_bgr(path: Path) -> NDArray[np.uint8]:
 
 def open_picture(path: Path) -> Pillow.Image:
     """The picture in its own mode, decoded and rotated as its EXIF says; ImageError as in read_image."""
+    return _opened(path, ImageOps.exif_transpose)
+
+
+def open_as_stored(path: Path) -> Pillow.Image:
+    """The picture in its own mode, decoded and not rotated; ImageError as in read_image."""
+    return _opened(path, lambda picture: picture.copy())
+
+
+def _opened(path: Path, take: Callable[[Pillow.Image], Pillow.Image]) -> Pillow.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)
             with Pillow.open(path) as opened:
-                return ImageOps.exif_transpose(opened)
+                return take(opened)
     except UnidentifiedImageError as error:
         raise ImageError(f"{path}: is not an image", "Give a JPEG, PNG or another format that Pillow reads.") from error
     except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:

@@ -1,137 +1,145 @@
-"""Read a data set in Pascal VOC's layout: the list of a split, its images, its annotations as class numbers."""
+"""Find a data set's images and their annotations, in the layouts that people have."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image as Pillow
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.commands.evaluate.annotations import Truth
+from pspnet_convert.commands.evaluate.data_files import images_below, is_file, read_list
+from pspnet_convert.commands.evaluate.entries import Entry, Found, listed_images, paired, walked_images
+from pspnet_convert.commands.evaluate.layouts import find_place, own_folders
+from pspnet_convert.commands.evaluate.options import EvaluateOptions
+from pspnet_convert.commands.evaluate.place import DEFAULT_SPLIT, OWN_FOLDERS, Place
+from pspnet_convert.errors import DatasetError, OptionError
 
-from pspnet_convert.cards.card import Colour, ModelCard
-from pspnet_convert.commands.evaluate.miou import VOID
-from pspnet_convert.errors import DatasetError, ImageError
-from pspnet_convert.runtimes.images import DATASET_SUFFIXES, open_picture, read_image, to_bgr
-
-# Pascal VOC's colour for the outlines of objects; these pixels do not count.
-VOID_COLOUR: Colour = (224, 224, 192)
+__all__ = ["DataSet", "Entry", "check_files", "check_size", "find_data"]
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One image of a split, and the paths that its two files should have."""
+class DataSet:
+    """A data set's images, in the order in which they are evaluated.
+
+    `name`: its folder's. `layout`: that which was recognised or forced, or `images and annotations`. `where`: in words.
+    """
 
     name: str
-    image: Path
-    annotation: Path
+    layout: str
+    split: str | None
+    entries: Sequence[Entry]
+    where: str = ""
+
+    def describe(self) -> str:
+        count = len(self.entries)
+        return f"{count} image{'s' if count != 1 else ''} {self.where}"
 
 
-@dataclass(frozen=True)
-class Annotated:
-    """`image`: uint8 BGR [H, W, 3]. `truth`: uint8 [H, W], class numbers or VOID.
+def find_data(options: EvaluateOptions, card: ModelCard) -> DataSet:
+    """The images that the options name, or those that come with the model.
 
-    `unknown`: the number of pixels with a number or colour of no class of the card; in `truth` they are VOID.
+    OptionError for options that do not go together; DatasetError if the data set cannot be found or understood. A
+    listed file that is missing is no error here: `check_files` reports it.
     """
-
-    image: NDArray[np.uint8]
-    truth: NDArray[np.uint8]
-    unknown: int
-
-
-def read_split(folder: Path, split: str) -> list[Entry]:
-    """The entries of `ImageSets/Segmentation/<split>.txt`, in its order; DatasetError if it is not a list of names."""
-    path = folder / "ImageSets" / "Segmentation" / f"{split}.txt"
-    try:
-        names = path.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is not text"
-        raise DatasetError(
-            f"{path}: the list of images cannot be read: {reason}", "Give --dataset a folder in Pascal VOC's layout."
-        ) from error
-    if not names:
-        raise DatasetError(f"{path}: lists no image")
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise DatasetError(f"{path}: lists {twice!r} more than once", "Each image counts once.")
-    return [_entry(folder, name) for name in names]
+    place = _place(options, card)
+    listed = options.list_file or place.list_file
+    found = walked_images(place) if listed is None else listed_images(place, read_list(listed), listed.parent)
+    _check_unique(found, listed)
+    entries, missing = paired(place, found)
+    is_given = options.images is not None
+    if is_given and missing and not options.skip_bad:
+        raise _unpaired(missing, len(entries), place)
+    where = _describe(options, place) + (f"; {len(missing)} without annotation" if missing else "")
+    if listed is None:
+        where += _extra(place, entries)
+    name = place.root.name or place.root.resolve().name
+    return DataSet(name, place.layout, place.split, entries, where)
 
 
-def _entry(folder: Path, name: str) -> Entry:
-    candidates = [folder / "JPEGImages" / f"{name}{suffix}" for suffix in DATASET_SUFFIXES]
-    image = next((path for path in candidates if path.is_file()), candidates[0])
-    return Entry(name, image, folder / "SegmentationClass" / f"{name}.png")
-
-
-def read_entry(entry: Entry, card: ModelCard) -> Annotated:
-    """Read both files; DatasetError or ImageError if one is missing, cannot be read, or does not match the other."""
+def check_files(entry: Entry) -> None:
+    """Raise DatasetError if one of the entry's files is missing."""
     for path, kind in ((entry.image, "image"), (entry.annotation, "annotation")):
-        if not path.is_file():
+        if not is_file(path):
             raise DatasetError(f"{path}: there is no such {kind}", "Remove it from the list, or use --skip-bad.")
-    image = to_bgr(read_image(entry.image))
-    truth, unknown = read_annotation(entry.annotation, card)
-    if truth.shape != image.shape[:2]:
+
+
+def check_size(entry: Entry, truth: Truth, image_size: tuple[int, int]) -> None:
+    """Raise DatasetError if the annotation has another size than its image: (height, width), rotated as EXIF says."""
+    if truth.numbers.shape != image_size:
+        height, width = truth.numbers.shape
         raise DatasetError(
-            f"{entry.annotation}: is {_size(truth)}, but its image is {_size(image)} (rotated as its EXIF says)",
+            f"{entry.annotation}: is {width}x{height}, but its image is {image_size[1]}x{image_size[0]} "
+            "(rotated as its EXIF says)",
             "Make the annotation again, or use --skip-bad.",
         )
-    return Annotated(image, truth, unknown)
 
 
-def read_annotation(path: Path, card: ModelCard) -> tuple[NDArray[np.uint8], int]:
-    """Class numbers (uint8 [H, W], VOID for what does not count), and the number of pixels of no class.
-
-    An RGB picture is read by colour. So is a palette picture if all its colours are the card's, because another program
-    may have ordered them differently. Any other is read by number. 255 is always VOID.
-    """
-    picture = open_picture(path)
-    if picture.mode in ("L", "1", "I", "I;16"):
-        return _by_number(np.asarray(picture), card)
-    if picture.mode == "P":
-        return _by_palette(picture, card)
-    if picture.mode in ("RGB", "RGBA"):
-        return _by_colour(path, np.asarray(picture.convert("RGB")), card)
-    raise ImageError(f"{path}: has mode {picture.mode}, which no annotation has", "Save it as a palette PNG.")
+def _place(options: EvaluateOptions, card: ModelCard) -> Place:
+    if options.images is None and options.annotations is None:
+        return find_place(_root(options, card), options.layout, options.split, card, options.list_file is not None)
+    if options.images is None or options.annotations is None:
+        raise OptionError("--images and --annotations go together", "Or give a data set's root with --dataset.")
+    others = {"dataset": options.dataset, "layout": options.layout}
+    given = [f"--{name}" for name, value in others.items() if value is not None]
+    given += ["--split"] if options.split != DEFAULT_SPLIT else []
+    if given:
+        raise OptionError(f"{given[0]} does not go with --images and --annotations")
+    return own_folders(options.images, options.annotations, card)
 
 
-def _by_number(numbers: NDArray[np.generic], card: ModelCard) -> tuple[NDArray[np.uint8], int]:
-    values = numbers.astype(np.int64)
-    known = (values >= 0) & (values < len(card.classes))
-    return np.where(known, values, VOID).astype(np.uint8), int((~known & (values != VOID)).sum())
+def _root(options: EvaluateOptions, card: ModelCard) -> Path:
+    if options.dataset is not None:
+        return options.dataset
+    if card.dataset is None:
+        raise DatasetError(f"{card.name} comes with no data set", "Give one with --dataset.")
+    return card.folder / card.dataset
 
 
-def _by_palette(picture: Pillow.Image, card: ModelCard) -> tuple[NDArray[np.uint8], int]:
-    numbers = np.asarray(picture)
-    flat = picture.getpalette() or []
-    palette = dict(enumerate(zip(flat[::3], flat[1::3], flat[2::3])))
-    classes = _classes_by_colour(card)
-    used = [number for number in np.unique(numbers).tolist() if number != VOID]
-    found = [classes.get(palette[number]) if number in palette else None for number in used]
-    # Two numbers with one colour: the palette was only filled up, mostly with black, and says nothing of the classes.
-    if None in found or len(set(found)) < len(found):
-        return _by_number(numbers, card)
-    table = np.full(256, VOID, np.uint8)
-    table[used] = np.array(found, np.uint8)
-    return table[numbers], 0
+def _check_unique(found: Sequence[Found], source: Path | None) -> None:
+    names: dict[str, Path] = {}
+    images: dict[Path, str] = {}
+    for one in found:
+        if one.name in names or one.image in images:
+            if source is not None:
+                raise DatasetError(f"{source}: lists {one.name!r} more than once", "Each image counts once.")
+            raise DatasetError(
+                f"{one.image}: has the same name as {names[one.name]}, but for the suffix",
+                "Leave one of them out, or say which ones to take with --list.",
+            )
+        names[one.name], images[one.image] = one.image, one.name
 
 
-def _by_colour(path: Path, pixels: NDArray[np.uint8], card: ModelCard) -> tuple[NDArray[np.uint8], int]:
-    packed = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
-    truth = np.full(packed.shape, VOID, np.uint8)
-    known = np.zeros(packed.shape, bool)
-    for (red, green, blue), number in _classes_by_colour(card).items():
-        of_class = packed == (red << 16 | green << 8 | blue)
-        truth[of_class] = number
-        known |= of_class
-    if not known.any():
-        raise DatasetError(f"{path}: none of its colours is in the card's palette", "Is it from another data set?")
-    return truth, int((~known).sum())
+def _unpaired(missing: Sequence[Entry], count: int, place: Place) -> DatasetError:
+    others = f", and so {'is' if len(missing) == 2 else 'are'} {len(missing) - 1} more of {count}"
+    return DatasetError(
+        f"{missing[0].image}: is without an annotation in {place.folders[0][1]}{others if len(missing) > 1 else ''}",
+        "The names must be the same but for their suffixes. Else list the pairs, an image and its annotation a line, "
+        "in a file for --list; or use --skip-bad.",
+    )
 
 
-def _classes_by_colour(card: ModelCard) -> Mapping[Colour, int]:
-    return {VOID_COLOUR: VOID, **{colour: number for number, colour in reversed(list(enumerate(card.palette)))}}
+def _describe(options: EvaluateOptions, place: Place) -> str:
+    listed = options.list_file or place.list_file
+    by_list = "" if listed is None else f", listed in {listed}"
+    if options.images is not None:
+        return f"of {options.images} with the annotations of {options.annotations}, paired by name{by_list}"
+    as_card = " (the card's)" if place.layout == "card" else ""
+    if place.layout == "list":
+        return f"of {place.root}{by_list}"
+    return f"of {place.root}, layout {place.layout}: {place.where}{as_card}{by_list}"
 
 
-def _size(array: NDArray[np.uint8]) -> str:
-    return f"{array.shape[1]}x{array.shape[0]}"
+def _extra(place: Place, entries: Sequence[Entry]) -> str:
+    """Files that are not used, in words: images of another suffix than the card's, annotations without an image."""
+    images, labels = place.folders[0]
+    if images.resolve() == labels.resolve():
+        return ""
+    if place.only_suffix:
+        folder, used = images, len(entries)
+    elif place.layout == OWN_FOLDERS:
+        folder, used = labels, sum(is_file(entry.annotation) for entry in entries)
+    else:
+        return ""
+    extra = len(images_below(folder)) - used
+    return f"; {extra} other file{'s' if extra != 1 else ''} in {folder} not used" if extra > 0 else ""

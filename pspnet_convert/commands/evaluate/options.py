@@ -9,7 +9,7 @@ import click
 
 from pspnet_convert.options import FILE, FOLDER, Options, option
 
-LAYOUTS = ("card", "voc", "img_dir", "images", "cityscapes")
+LAYOUTS = ("card", "voc", "img_dir", "images", "cityscapes", "loveda")
 BACKENDS = ("PyTorch", "ONNX", "FP32", "FP16", "INT8")
 
 

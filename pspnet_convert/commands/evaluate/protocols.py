@@ -1,7 +1,8 @@
 """The protocols of published accuracy figures: how an image is prepared, and which of its pixels count.
 
-`crop` and `pad` are Open Model Zoo's, as its accuracy_checker computes them: images are resized by OpenCV, label maps
-by Pillow.
+`crop` and `pad` are what Open Model Zoo's accuracy_checker does with its two configurations of pspnet-pytorch: the one
+of openvino-dev up to 2021.4 (70.6 %), and the one since 2022.1 (70.1 %). Images are resized by OpenCV, label maps by
+Pillow. scripts/check_omz.py compares the figures.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ def open_protocol(protocol: str, card: ModelCard, size: Size) -> Load:
 def crop(image: Bytes, truth: Bytes, size: Size, card_input: Input) -> Sample:
     """Open Model Zoo's: resize the short side to the model's side, then crop the centre; the truth likewise.
 
-    The long side becomes at most four times the model's side. A picture longer than that does not fill the model's
-    input and is padded as in `pad`. Sides are rounded down. If the model is not square, its longer side is taken.
+    Sides are rounded down. If the model is not square, its longer side is taken. A picture more than four times as
+    long as wide would not fill the model's input: the accuracy_checker stops there with an error. Here its long side
+    becomes four times the model's, and it is padded as in `pad`.
     """
     rows, columns = _short_side_at(_size(image), max(size))
     top, left = max(0, rows - size[0]) // 2, max(0, columns - size[1]) // 2
@@ -55,7 +57,9 @@ def crop(image: Bytes, truth: Bytes, size: Size, card_input: Input) -> Sample:
 def pad(image: Bytes, truth: Bytes, size: Size, card_input: Input) -> Sample:
     """Open Model Zoo's: resize to fit the model's size, aspect kept; pad right and below with the mean colour.
 
-    The prediction is cropped to the picture and resized to the truth's size (nearest).
+    The prediction is cropped to the picture and resized to the truth's size (nearest). Sides are rounded down, by the
+    same float64 arithmetic as the accuracy_checker's: 512 / 98 * 98 gives 511. It has no figure for a picture of which
+    a side would become 0; here it becomes 1.
     """
     scale = min(size[0] / image.shape[0], size[1] / image.shape[1])
     rows, columns = (max(1, int(scale * side)) for side in image.shape[:2])

@@ -113,4 +113,4 @@ def _from_dataset(card: ModelCard) -> list[Path]:
     if card.dataset is None:
         return []
     images = (card.folder / card.dataset / "JPEGImages").glob("*")
-    return sorted(path for path in images if path.suffix in DATASET_SUFFIXES)[:_FROM_DATASET]
+    return sorted(path for path in images if path.suffix.lower() in DATASET_SUFFIXES)[:_FROM_DATASET]
