@@ -55,7 +55,7 @@ def preprocessing_fault(card: ModelCard, pipeline: _Steps, preprocessor: Mapping
         theirs = _mmsegmentations(pipeline, preprocessor)
     except Exception as error:  # mmsegmentation's classes raise errors of any kind
         return f"mmsegmentation does not run the test pipeline: {first_line(error)}"
-    difference = _difference(ours, theirs)
+    difference = tensor_difference(ours, theirs)
     if difference is None:
         return None
     return f"{_different_values(card, pipeline, preprocessor)}{PHOTOGRAPH.name}: {difference}"
@@ -81,7 +81,7 @@ def _mmsegmentations(pipeline: _Steps, preprocessor: Mapping[str, Any]) -> _Tens
     return tensor
 
 
-def _difference(ours: _Tensor, theirs: _Tensor) -> str | None:
+def tensor_difference(ours: _Tensor, theirs: _Tensor) -> str | None:
     """Where the tensors differ most, with both values; None if they do not, except by rounding."""
     if ours.shape != theirs.shape:
         return f"mmsegmentation's tensor is {list(theirs.shape)}, this tool's {list(ours.shape)}"
