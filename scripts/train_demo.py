@@ -28,10 +28,12 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from pspnet_convert.cards.card import Input, load_card
 from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.commands.evaluate.annotations import meaning_of
 from pspnet_convert.commands.evaluate.chunks import Chunk, ChunkSettings, Tally, run_locally
-from pspnet_convert.commands.evaluate.dataset import read_split
+from pspnet_convert.commands.evaluate.dataset import find_data
 from pspnet_convert.commands.evaluate.figures import evaluation
 from pspnet_convert.commands.evaluate.labelling import PYTORCH
+from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.manifest_fields import Score
 from pspnet_convert.pytorch.network import PSPNet, build_segmentor
 from pspnet_convert.runtimes.model_file import ModelFile
@@ -227,14 +229,15 @@ def load_network(path: Path) -> PSPNet:
 def measure(checkpoint: Path) -> Score:
     """The checkpoint's score on the demo's images, as `pspnet-convert evaluate --protocol mmseg` measures it."""
     card = load_card(DEMO / "model.yml")
-    settings = ChunkSettings(card, card.input.shape, "mmseg", skip_bad=False)
-    entries = read_split(DEMO / "voc", "val")
+    data = find_data(EvaluateOptions(), card)
+    settings = ChunkSettings(card, meaning_of(EvaluateOptions(), card, data), card.input.shape, "mmseg", skip_bad=False)
+    entries = data.entries
     total = Tally()
     for _, tally in run_locally(
         settings, [Chunk(entries, [ModelFile(PYTORCH, checkpoint)])], lambda images, tally: None
     ):
         total.add(tally)
-    (score,) = evaluation(settings, len(entries), len(entries), total).scores
+    (score,) = evaluation(settings, len(entries), len(entries), total, {}).scores
     return score
 
 

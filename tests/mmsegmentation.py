@@ -1,4 +1,4 @@
-"""Small models and data sets for mmsegmentation, and the counts of its own test: dataset, pipeline, model, IoUMetric."""
+"""Small models and data sets for mmsegmentation, and what its own test counts: dataset, pipeline, model, metric."""
 
 from __future__ import annotations
 
@@ -113,13 +113,18 @@ def save_checkpoint(path: Path, names: list[str], palette: list[list[int]]) -> P
     return path
 
 
-def write_config(path: Path, root: Path, dataset: str, classes: int, **changes: Any) -> Path:
-    """A config that tests the small network on `root`. `changes`: dotted keys, as mmengine's --cfg-options."""
+def write_config(
+    path: Path, root: Path, dataset: str, classes: int, resize: Mapping[str, Any] | None = None, **changes: Any
+) -> Path:
+    """A config that tests the small network on `root`.
+
+    `resize`: the second step of its pipeline. `changes`: as mmengine's --cfg-options, with `__` for dots.
+    """
     from mmengine.config import Config
 
     pipeline = [
         {"type": "LoadImageFromFile"},
-        {"type": "Resize", "scale": (4 * CROP[1], CROP[0]), "keep_ratio": True},
+        dict(resize or {"type": "Resize", "scale": (4 * CROP[1], CROP[0]), "keep_ratio": True}),
         {"type": "LoadAnnotations"},
         {"type": "PackSegInputs"},
     ]

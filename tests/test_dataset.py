@@ -27,7 +27,19 @@ def folder(small: ModelCard, tmp_path: Path) -> Path:
 def test_an_image_is_turned_as_its_exif_says(
     cli: Cli, small: ModelCard, workspace: Path, folder: Path, tmp_path: Path
 ) -> None:
-    arguments = ["evaluate", small.folder, "-o", workspace, "--dataset", folder, "--backend", "ONNX", "--json"]
+    arguments = [
+        "evaluate",
+        small.folder,
+        "-o",
+        workspace,
+        "--dataset",
+        folder,
+        "--protocol",
+        "crop",
+        "--backend",
+        "ONNX",
+        "--json",
+    ]
     upright = cli(*arguments).json()["result"]["scores"]
     exif = Pillow.Exif()
     exif[0x0112] = 6
@@ -100,7 +112,18 @@ def test_a_bad_image_stops_it_or_is_skipped_and_named(
     words: str,
 ) -> None:
     spoil(folder)
-    arguments = ("evaluate", small.folder, "-o", workspace, "--dataset", folder, "--backend", "ONNX")
+    arguments = (
+        "evaluate",
+        small.folder,
+        "-o",
+        workspace,
+        "--dataset",
+        folder,
+        "--protocol",
+        "crop",
+        "--backend",
+        "ONNX",
+    )
     result = cli(*arguments)
     assert result.exit_code == exit_code
     assert words in result.error
@@ -127,7 +150,7 @@ def test_the_table_names_what_was_skipped_and_left_out(
     numbers[0] = 1
     Pillow.fromarray(numbers).save(voc.annotation_of(folder, "002"))
     result = cli(
-        *("evaluate", small.folder, "-o", workspace, "--dataset", folder, "--backend", "ONNX"),
+        *("evaluate", small.folder, "-o", workspace, "--dataset", folder, "--protocol", "crop", "--backend", "ONNX"),
         *("--skip-bad", "--ignore-unknown", "--limit", 3),
     )
     assert result.exit_code == 0, result.stderr
@@ -160,7 +183,7 @@ def test_an_unusable_list_of_images(
 
 def test_another_split(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
     voc.listed(folder).with_name("some.txt").write_text("002\n")
-    arguments = ["--dataset", folder, "--backend", "ONNX", "--split", "some", "--json"]
+    arguments = ["--dataset", folder, "--protocol", "crop", "--backend", "ONNX", "--split", "some", "--json"]
     assert cli("evaluate", small.folder, "-o", workspace, *arguments).json()["result"]["images"] == 1
 
 
@@ -173,7 +196,19 @@ def test_a_model_without_a_dataset_asks_for_one(cli: Cli, small: ModelCard, work
 def test_nothing_left_to_count(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
     for name in ("000", "001", "002"):
         voc.annotation_of(folder, name).unlink()
-    result = cli("evaluate", small.folder, "-o", workspace, "--dataset", folder, "--backend", "ONNX", "--skip-bad")
+    result = cli(
+        "evaluate",
+        small.folder,
+        "-o",
+        workspace,
+        "--dataset",
+        folder,
+        "--protocol",
+        "crop",
+        "--backend",
+        "ONNX",
+        "--skip-bad",
+    )
     assert result.exit_code == 15
     assert "no annotated pixel is left to count: " in result.error
     assert "000.png: there is no such annotation" in result.error
@@ -188,7 +223,9 @@ def unknown_value(folder: Path) -> None:
 
 def test_a_value_of_no_class_stops_it(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
     unknown_value(folder)
-    result = cli("evaluate", small.folder, "-o", workspace, "--dataset", folder, "--backend", "ONNX")
+    result = cli(
+        "evaluate", small.folder, "-o", workspace, "--dataset", folder, "--protocol", "crop", "--backend", "ONNX"
+    )
     assert result.exit_code == 15
     assert "001.png: has the value 5: neither a class nor ignored" in result.error
     assert "--zero-label ignored" in result.error
@@ -198,7 +235,18 @@ def test_masks_of_0_and_255_stop_it(cli: Cli, small: ModelCard, workspace: Path,
     for name in ("000", "001", "002"):
         mask = np.uint8(voc.blocks(HEIGHT, WIDTH, 5, 0) == 1) * 255
         Pillow.fromarray(mask).save(voc.annotation_of(folder, name))
-    arguments = ("evaluate", small.folder, "-o", workspace, "--dataset", folder, "--backend", "ONNX")
+    arguments = (
+        "evaluate",
+        small.folder,
+        "-o",
+        workspace,
+        "--dataset",
+        folder,
+        "--protocol",
+        "crop",
+        "--backend",
+        "ONNX",
+    )
     result = cli(*arguments)
     assert result.exit_code == 15
     assert "000.png: looks like a mask of 0 and 255" in result.error
@@ -209,7 +257,7 @@ def test_masks_of_0_and_255_stop_it(cli: Cli, small: ModelCard, workspace: Path,
 
 
 def test_two_folders(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
-    arguments = ("evaluate", small.folder, "-o", workspace, "--backend", "ONNX", "--json")
+    arguments = ("evaluate", small.folder, "-o", workspace, "--protocol", "crop", "--backend", "ONNX", "--json")
     by_root = cli(*arguments, "--dataset", folder).json()["result"]
     pair = ("--images", folder / "JPEGImages", "--annotations", folder / "SegmentationClass")
     assert cli(*arguments, *pair).json()["result"]["scores"] == by_root["scores"]

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import mmcv
 import numpy as np
 import pytest
 from conftest import Cli
@@ -228,6 +229,40 @@ def test_the_legend_lists_every_class_that_occurs_in_its_colour(small: ModelCard
     assert len(one.shares) == 5
 
 
+def test_a_picture_is_prepared_as_mmsegmentation_tests_the_model(small: ModelCard, tmp_path: Path) -> None:
+    picture = photo(tmp_path / "a.png", 32, 36)  # at scale (256, 64): 64x72
+    labels = np.arange(72 * 64).reshape(72, 64) // 64 % 5
+    backend = Given(labels)
+    (one,) = paint_images(backend, small, SHAPE, [picture], tmp_path / "out")
+    (shown,) = backend.shown
+    assert np.array_equal(shown, mmcv.imrescale(mmcv.imread(str(picture)), (256, 64)))
+    assert np.array_equal(read(one.labels), labels[::2, ::2])
+
+
+def test_windows_are_merged_to_one_label_map(small: ModelCard, tmp_path: Path) -> None:
+    assert small.testing is not None
+    steps = [{"type": "LoadImageFromFile"}, {"type": "Resize", "scale": [400, 100], "keep_ratio": True}]
+    slide = {"mode": "slide", "crop_size": (72, 64), "stride": (50, 40), "pipeline": steps}
+    card = small.model_copy(update={"testing": small.testing.model_copy(update=slide)})
+    pictures = [photo(tmp_path / f"{width}.png", width, 100) for width in (150, 64, 100)]
+    backend = Given(np.full((72, 64), 3))
+    found = list(paint_images(backend, card, SHAPE, pictures, tmp_path / "out"))
+    assert [read(one.labels).shape for one in found] == [(100, 150), (100, 64), (100, 100)]
+    assert all(one.shares == {"bird": 1.0} for one in found)
+    assert len(backend.shown) == 2 * 4 + 2 * 1 + 2 * 2
+    image = mmcv.imread(str(pictures[0]))
+    assert np.array_equal(backend.shown[1], image[:72, 40:104])
+
+
+def test_what_is_not_prepared_so_is_said(small: ModelCard, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pictures = [photo(tmp_path / "a.png", 32, 36), photo(tmp_path / "b.png", 100, 50)]
+    list(paint_images(Given(np.zeros((72, 64), int)), small, SHAPE, pictures, tmp_path / "out"))
+    assert caplog.messages == [
+        "1 of 2 images are fitted into 64x72 and padded, which is not what the card's test pipeline does: "
+        "it gives 128x64, for example"
+    ]
+
+
 @given(width=st.integers(1, 160), height=st.integers(1, 160))
 def test_padding_never_shows(
     small: ModelCard, tmp_path_factory: pytest.TempPathFactory, width: int, height: int
@@ -238,7 +273,8 @@ def test_padding_never_shows(
     rows, columns = max(1, int(height * scale)), max(1, int(width * scale))
     labels = np.full((72, 64), 4)
     labels[:rows, :columns] = 1
-    (one,) = paint_images(Given(labels), small, SHAPE, [picture], folder)
+    card = small.model_copy(update={"testing": None})
+    (one,) = paint_images(Given(labels), card, SHAPE, [picture], folder)
     assert one.shares == {"aeroplane": 1.0}
     assert read(one.labels).shape == (height, width)
 

@@ -69,25 +69,25 @@ def _of_numbers(path: Path, values: Sequence[int], unknown: Sequence[int], meani
         return f"{meaning.label_map} does not list {'it' if len(unknown) == 1 else 'them'}", "Add it there."
     if path.suffix.lower() in (".jpg", ".jpeg"):
         return "JPEG changes values", "Annotations need a format without loss, such as PNG."
-    if meaning.reads == "index" and max(values) == classes and unknown == [classes]:
+    if meaning.reads == "index" and unknown == [classes]:
         return (
-            f"Are the {classes} classes counted from 1, with 0 for what is not annotated?",
-            "Then say --zero-label ignored.",
+            f"It looks as if the {classes} classes were counted from 1",
+            "If so, say --zero-label ignored.",
         )
     highest = 33 if classes < 34 else 182  # of Cityscapes' label ids; of COCO-Stuff's
     if meaning.train_ids and meaning.reads == "index" and max(unknown) <= highest:
         return (
-            "Are these label ids instead of train ids?",
+            "These look like label ids instead of train ids",
             "Cityscapes' are mapped if the files' names end with _gtFine_labelIds.png; for others make train ids, or "
             "say what each number is with --label-map.",
         )
     if classes == 2 and len(values) == 2 and values[0] == 0:
         return (
-            f"Is it a mask of 0 and {values[1]}?",
-            f"Then give --label-map a file with {{0: 0, {values[1]}: 1}}.",
+            f"It looks like a mask of 0 and {values[1]}",
+            f"If so, give --label-map a file with {{0: 0, {values[1]}: 1}}.",
         )
     if len(unknown) > 3:
-        return f"{known}. Is it another data set's?", "Say what each number is with --label-map."
+        return f"{known}: this looks like another data set", "Say what each number is with --label-map."
     return known, "Say what it is with --label-map, or that it is ignored with --ignore-index."
 
 
@@ -103,15 +103,15 @@ def _of_colours(
     is_grey = bool((pixels == pixels[:, :, :1]).all())
     if is_grey and (255, 255, 255) in unknown and set(np.unique(pixels).tolist()) <= {0, 255}:
         return (
-            "Is it a mask of 0 and 255, saved in RGB?",
-            "Then give --label-map a file with {0: 0, 255: 1}.",
+            "It looks like a mask of 0 and 255, saved in RGB",
+            "If so, give --label-map a file with {0: 0, 255: 1}.",
         )
     if is_grey:
-        return "Is it an index, saved in RGB?", "Then say --labels index."
+        return "It looks like an index, saved in RGB", "If so, say --labels index."
     if path.suffix.lower() in (".jpg", ".jpeg"):
         return "JPEG changes colours", "Annotations need a format without loss, such as PNG."
-    if is_all and int(pixels.max()) <= max(len(meaning.classes), 33):
-        return "Is it an index, in one channel of RGB?", "Save that channel as a grey PNG."
+    if np.count_nonzero(pixels.any(axis=(0, 1))) == 1:
+        return "It looks like an index, in one channel of RGB", "Save that channel as a grey PNG."
     if len(unknown) > 3 * len(meaning.classes):
-        return "Were colours blended, by smooth resizing?", "Make the annotations again, without it."
+        return "They look blended, as by smooth resizing", "Make the annotations again, without it."
     return "", ""

@@ -45,11 +45,15 @@ class Segmented:
 
 @dataclass(frozen=True)
 class _Given:
-    """What the model is given of a picture: one image, or several windows. `merge` takes its label maps."""
+    """What the model is given of a picture: one image, or several windows. `merge` takes its label maps.
+
+    `wanted`: the size that the test pipeline gives, if the model does not take it and the picture is fitted instead.
+    """
 
     picture: RGB
     images: Sequence[Image]
     merge: Merge
+    wanted: Size | None = None
 
 
 def paint_images(
@@ -67,10 +71,19 @@ def paint_images(
     waiting: deque[tuple[Path, _Given]] = deque()
 
     def shown() -> Iterator[Image]:
+        fitted = []
         for path in images:
             given = _given(path, card, size, pipeline)
             waiting.append((path, given))
+            if given.wanted is not None:
+                fitted.append(given.wanted)
             yield from given.images
+        if fitted:
+            log.warning(
+                "%d of %d images are fitted into %dx%d and padded, which is not what the card's test pipeline does: "
+                "it gives %dx%d, for example",
+                *(len(fitted), len(images), *reversed(size), *reversed(fitted[0])),
+            )
 
     predictions = backend.run(shown())
     for prediction in predictions:
@@ -91,6 +104,7 @@ def paint_images(
 def _given(path: Path, card: ModelCard, size: Size, pipeline: MmsegPipeline | None) -> _Given:
     picture = read_image(path)
     whole = picture.shape[0], picture.shape[1]
+    wanted: Size | None = None
     if pipeline is not None and card.testing is not None:
         prepared = pipeline.prepare(path)
         padded = prepared.image.shape[0], prepared.image.shape[1]
@@ -99,12 +113,9 @@ def _given(path: Path, card: ModelCard, size: Size, pipeline: MmsegPipeline | No
         if all(part.shape[:2] == size for part in parts):
             merge = Windows(places, padded, prepared.picture, whole, len(card.classes), align=False)
             return _Given(picture, parts, merge)
-        log.warning(
-            "%s: the card's test pipeline gives %dx%d, the model takes %dx%d: fitted into that and padded",
-            *(path, *reversed(parts[0].shape[:2]), *reversed(size)),
-        )
+        wanted = parts[0].shape[0], parts[0].shape[1]
     fitted = fit(picture, *size, card.input)
-    return _Given(picture, [to_bgr(fitted.image)], OneLabelMap((fitted.height, fitted.width), whole))
+    return _Given(picture, [to_bgr(fitted.image)], OneLabelMap((fitted.height, fitted.width), whole), wanted)
 
 
 def _shares(labels: NDArray[np.uint8], card: ModelCard) -> dict[str, float]:
