@@ -173,10 +173,14 @@ class ToIr(StageRecord):
 
 
 class VerifyInputs(ManifestModel):
-    """`images`: all pictures that the models were compared on, the tool's own and the card's among them."""
+    """`images`: all pictures that the models were compared on, the tool's own and the card's among them.
+
+    `testing`: how mmsegmentation tests the model, for the check `preprocessing`; null if the card does not say it.
+    """
 
     checkpoint: CheckpointRecord
     card: ConvertedCard
+    testing: dict[str, Any] | None = None  # earlier manifests have none
     models: list[File]
     images: list[File]
 
@@ -225,10 +229,14 @@ class Comparison(ManifestModel):
 
 
 class VerifyResult(ManifestModel):
-    """`sensitivity`: how far small faults made on purpose move the reference's logits."""
+    """`sensitivity`: how far small faults made on purpose move the reference's logits.
+
+    `preprocessing`: whether mmsegmentation prepares images as the card says; null if the card does not say how.
+    """
 
     verdict: Verdict
     doubts: list[str]
+    preprocessing: Check | None = None  # earlier manifests have none
     inputs: list[str]
     classes_seen: list[Count]
     sensitivity: dict[str, RelativeError]

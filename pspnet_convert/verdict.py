@@ -81,7 +81,10 @@ def verdict(stages: Stages, there: Mapping[str, str]) -> Verdict:
         return Verdict("pass", "Verified", "Every converted model gives the PyTorch network's results.")
     if result.verdict == "mismatch":
         wrong = " and ".join(row.backend for row in judged(result) if not row.passed)
-        return Verdict("mismatch", "Wrong", f"Other results than the PyTorch network's: {wrong}. Do not ship it.")
+        words = f"Other results than the PyTorch network's: {wrong}. " if wrong else ""
+        if result.preprocessing is not None and not result.preprocessing.passed:
+            words += "Images are prepared in another way than mmsegmentation's. "
+        return Verdict("mismatch", "Wrong", f"{words}Do not ship it.")
     doubts = "; ".join(result.doubts)
     return Verdict("inconclusive", "Inconclusive", f"Verified on pictures that prove little: {doubts}.")
 

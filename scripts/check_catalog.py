@@ -2,11 +2,12 @@
 
 Each model gets random weights with its keys and shapes (make_standin_checkpoint.py), in the checkpoint's file format,
 and the card that is derived from the index. It goes through all stages of `pspnet-convert run`, and its row is printed.
+Its card is compared with mmsegmentation's own data set, test pipeline, data preprocessor and metric (card_check.py).
 `--json FILE` keeps the results; a model that has passed there is not run again:
 
     python scripts/check_catalog.py --json catalog.json --markdown scripts/check_catalog.md
 
-The exit code is 1 if a model fails.
+`--cards-only` compares the cards alone, which takes a minute. The exit code is 1 if a model fails.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ MODELS = ("ONNX", "IR FP32", "IR FP16")
 SMALL = (97, 129)  # no multiple of anything
 UNET_STEP = 16  # pixels: UNet halves its maps four times, so that sides must be multiples of this
 CALIBRATED_AT = 96  # pixels; random weights need no more
-WIDTHS = (61, 11, 9, 8, 8, 8, 9, 9, 9)
-HEADINGS = ("model", "backbone", "input", "export s", "to-ir s", "verify s", "ONNX", "IR FP32", "IR FP16")
+WIDTHS = (61, 11, 9, 8, 8, 8, 9, 9, 9, 5)
+HEADINGS = ("model", "backbone", "input", "export s", "to-ir s", "verify s", "ONNX", "IR FP32", "IR FP16", "card")
 
 
 @dataclass(frozen=True)
 class Checked:
     """A model's result. `shape`: height and width; `seconds`: by stage; `errors`: the logits' relative rms error, by
-    converted model; `verdict`: pass, mismatch or inconclusive, or what went wrong."""
+    converted model; `verdict`: pass, mismatch or inconclusive, or what went wrong. `card`: pass, or the first fault."""
 
     name: str
     backbone: str
@@ -51,10 +52,15 @@ class Checked:
     seconds: dict[str, float]
     errors: dict[str, float | None]
     verdict: str
+    card: str = "unchecked"
 
     @property
     def passed(self) -> bool:
-        return self.verdict == "pass"
+        return self.verdict == self.card == "pass"
+
+    @property
+    def words(self) -> str:
+        return self.verdict if self.card == "pass" else f"{self.verdict}; card: {self.card}"
 
 
 def check(model: Published, size: tuple[int, int] | None, folder: Path) -> Checked:
@@ -74,7 +80,28 @@ def check(model: Published, size: tuple[int, int] | None, folder: Path) -> Check
         verdict = f"unexpected {type(error).__name__}: {first_line(error)}"
     seconds["all"] = round(time.monotonic() - started, 1)
     gc.collect()
-    return Checked(model.name, model.backbone, (height, width), seconds, errors, verdict)
+    return Checked(model.name, model.backbone, (height, width), seconds, errors, verdict, check_card(model))
+
+
+def check_card(model: Published) -> str:
+    """Whether the model's card says what mmsegmentation does: pass, or the first fault."""
+    from card_check import card_faults
+
+    try:
+        return next(iter(card_faults(derived_card(model))), "pass")
+    except Exception as error:  # go on with the other models
+        return f"{type(error).__name__}: {first_line(error)}"
+
+
+def check_cards(models: Sequence[Published]) -> bool:
+    """Print a line for each card; whether all pass."""
+    passed = 0
+    for model in models:
+        verdict = check_card(model)
+        passed += verdict == "pass"
+        print(f"{model.name:{WIDTHS[0]}} {verdict}", flush=True)
+    print(f"{passed} of {len(models)} cards agree with mmsegmentation")
+    return passed == len(models)
 
 
 def _convert(
@@ -103,6 +130,8 @@ def _verdict(result: VerifyResult) -> str:
         for check in row.checks
         for fault in check.faults
     ]
+    if result.preprocessing is not None:
+        faults += [f"{result.preprocessing.name}: {fault}" for fault in result.preprocessing.faults]
     reason = next(iter([*faults, *result.doubts]), "")
     return result.verdict + (f": {reason}" if reason else "")
 
@@ -126,6 +155,7 @@ def cells(row: Checked) -> list[str]:
         "x".join(map(str, row.shape)),
         *seconds,
         *("-" if error is None else f"{error:.1e}" for error in errors),
+        "pass" if row.card == "pass" else "FAIL",
     ]
 
 
@@ -144,8 +174,9 @@ def markdown(rows: Sequence[Checked], models: Sequence[Published]) -> str:
         "",
         f"Written by `python scripts/check_catalog.py --markdown`, which took {len(rows)} of the {len(models)} models",
         "with PSPNet's head in mmsegmentation's index through all stages of `pspnet-convert run`, with random weights",
-        "instead of their checkpoints'. The last four columns come from verification: the relative rms error of the",
-        "logits against the PyTorch reference, and the verdict. The published figure is mmsegmentation's, for the real",
+        "instead of their checkpoints'. The models' columns come from verification: the relative rms error of the",
+        "logits against the PyTorch reference. `card`: whether test pipeline, data preprocessor, labels, files and",
+        "metric are those of mmsegmentation's own objects. The published figure is mmsegmentation's, for the real",
         "checkpoint. The seconds depend on the machine and on its other load.",
         "",
         f"With {', '.join(f'{tool} {version}' for tool, version in tools().items())}.",
@@ -158,7 +189,7 @@ def markdown(rows: Sequence[Checked], models: Sequence[Published]) -> str:
         name, backbone, size, *rest = cells(row)
         metric, value = next(iter(model.metrics.items()))
         known = [f"`{name}`", model.dataset, backbone, size, f"{metric} {value}", model.digest_prefix or ""]
-        lines.append(f"| {' | '.join([*known, *rest])} | {row.verdict} |")
+        lines.append(f"| {' | '.join([*known, *rest])} | {row.words} |")
     return "\n".join([*lines, "", summary(rows), ""])
 
 
@@ -204,17 +235,20 @@ def main() -> None:
     size.add_argument("--input-shape", type=side_pair, metavar="H,W", help="instead of each model's crop size")
     size.add_argument("--small", dest="input_shape", action="store_const", const=SMALL, help="97,129: a quick look")
     parser.add_argument("-o", "--output", type=Path, help="where each model's temporary folder is made")
+    parser.add_argument("--cards-only", action="store_true", help="compare the cards, and convert nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results here, and skip what passed")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the reference page")
     arguments = parser.parse_args()
     models = published()
     asked = chosen(models, arguments.names)
+    if arguments.cards_only:
+        sys.exit(0 if check_cards(asked) else 1)
     known = read_results(arguments.json, arguments.input_shape)
     rows: list[Checked] = []
     print(line(HEADINGS, "verdict"), flush=True)
     for row in check_all(asked, arguments.input_shape, arguments.output, known):
         rows.append(row)
-        print(line(cells(row), row.verdict), flush=True)
+        print(line(cells(row), row.words), flush=True)
         if arguments.json:
             known[row.name] = row
             results = [asdict(one) for one in known.values()]

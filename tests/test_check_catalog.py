@@ -8,12 +8,17 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import check_catalog
 import pytest
+from card_check import card_faults
 
+from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.manifest_fields import Check, Comparison, VerifyResult
 
+ADE, HRF = "pspnet_r50-d8_4xb4-80k_ade20k-512x512", "unet-s5-d16_pspnet_4xb4-40k_hrf-256x256"
 ROOT = Path(__file__).parent.parent
 KINDS = {
     "fastfcn_r50-d32_jpu_psp_4xb4-80k_ade20k-512x512": [97, 129],
@@ -44,7 +49,7 @@ def test_one_model_of_each_kind_converts_and_verifies(results: Path) -> None:
     models = {model["name"]: model for model in json.loads(results.read_text())["models"]}
     assert {name: model["shape"] for name, model in models.items()} == KINDS
     for model in models.values():
-        assert model["verdict"] == "pass"
+        assert (model["verdict"], model["card"]) == ("pass", "pass")
         assert set(model["seconds"]) == {"download", "export-onnx", "to-ir", "verify", "all"}
         assert set(model["errors"]) == {"ONNX", "IR FP32", "IR FP16"}
         assert 0 < model["errors"]["ONNX"] < 1e-5 < model["errors"]["IR FP16"]
@@ -87,8 +92,54 @@ def test_the_verdict_of_a_wrong_or_doubtful_model_has_its_reason() -> None:
         verdict="mismatch", doubts=[], comparisons=[Comparison.model_construct(backend="ONNX", checks=checks)]
     )
     assert check_catalog._verdict(wrong) == "mismatch: ONNX: logits: too far"
+    misread = Check(name="preprocessing", what="", passed=False, faults=["the card's mean is"])
+    alone = VerifyResult.model_construct(verdict="mismatch", doubts=[], comparisons=[], preprocessing=misread)
+    assert check_catalog._verdict(alone) == "mismatch: preprocessing: the card's mean is"
     doubtful = VerifyResult.model_construct(verdict="inconclusive", doubts=["one class everywhere"], comparisons=[])
     assert check_catalog._verdict(doubtful) == "inconclusive: one class everywhere"
+
+
+@pytest.mark.slow
+def test_every_card_says_what_mmsegmentation_does() -> None:
+    done = run("--cards-only")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "70 of 70 cards agree with mmsegmentation")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        (ADE, {"annotations.reduce_zero_label": False}, "labels: mmsegmentation counts 0 as 255, this tool as 0"),
+        (ADE, {"annotations.ignore_index": 3}, "labels: mmsegmentation counts 0 as 255, this tool as 254"),
+        (ADE, {"annotations.image_suffix": ".tif"}, "files: mmsegmentation's data set finds no file"),
+        (ADE, {"annotations.annotation_folder": "labels"}, "has the card's images/validation, but no labels"),
+        (ADE, {"input.mean": (123.675, 116.28, 104)}, "preprocessing: the card's mean is [123.675, 116.28, 104.0]"),
+        (ADE, {"input.color_order": "BGR"}, "preprocessing: the card's color_order is BGR, the config's RGB"),
+        (ADE, {"testing.metrics": ["mDice"]}, "test: mmsegmentation has ('whole', None, None, ['mIoU'], 1, None)"),
+        (HRF, {"testing.stride": (85, 85)}, "test: mmsegmentation has ('slide', (256, 256), (170, 170), ['mDice']"),
+    ],
+)
+def test_a_card_that_says_otherwise_than_mmsegmentation_fails(name: str, changes: dict[str, Any], words: str) -> None:
+    card = find_card(name)
+    assert card_faults(card) == []
+    assert words in card_faults(changed(card, changes))[0]
+
+
+def test_the_scale_of_the_config_counts() -> None:
+    card = find_card(ADE)
+    assert card.testing is not None
+    steps = [{**step, "scale": [1024, 256]} if step["type"] == "Resize" else step for step in card.testing.pipeline]
+    assert card_faults(changed(card, {"testing.pipeline": steps})) == [
+        "preprocessing: one.jpg: mmsegmentation's tensor is [3, 512, 770], this tool's [3, 256, 385]"
+    ]
+
+
+def changed(card: ModelCard, changes: dict[str, Any]) -> ModelCard:
+    """The card with other values, by place."""
+    data = card.model_dump()
+    for place, value in changes.items():
+        part, key = place.split(".")
+        data[part] = {**data[part], key: value}
+    return ModelCard.model_validate(data).at(card.path)
 
 
 def test_an_unknown_name_is_refused() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from mmengine.config import Config
 
-from pspnet_convert.cards import config_testing, in_words, testing
+from pspnet_convert.cards import config_card, config_testing, in_words, testing
+from pspnet_convert.cards.config_annotations import annotations_of
 from pspnet_convert.cards.config_card import read_config
 from pspnet_convert.cards.model_index import package_folder
+from pspnet_convert.errors import CardError
 
 STEPS: list[dict[str, Any]] = [
     {"type": "LoadImageFromFile", "backend_args": None},
@@ -25,6 +28,15 @@ PLAIN: list[dict[str, Any]] = [
 ]
 SLIDE = {"mode": "slide", "crop_size": (32, 48), "stride": (21, 30)}
 IOU = {"type": "IoUMetric"}
+
+
+PLACES = (
+    *("model.data_preprocessor", "model.data_preprocessor.mean", "model.data_preprocessor.type", "model.test_cfg"),
+    *("model.test_cfg.mode", "model.test_cfg.stride", "test_dataloader", "test_dataloader.dataset"),
+    *("test_dataloader.dataset.type", "test_dataloader.dataset.pipeline", "test_dataloader.dataset.data_prefix"),
+    *("test_dataloader.dataset.data_root", "test_dataloader.dataset.metainfo", "test_dataloader.dataset.ann_file"),
+    *("test_evaluator", "test_evaluator.iou_metrics", "test_evaluator.beta", "test_evaluator.ignore_index"),
+)
 
 
 def config(steps: Any = STEPS, metric: Any = IOU, **model: Any) -> Config:
@@ -135,6 +147,24 @@ def built_in() -> Any:
 
     card = find_card()
     return card, config_testing.testing_of(read_config(package_folder() / "configs" / str(card.config)))
+
+
+ODD: list[Any] = ["x", 3, ["x"], [], None, {"type": 5}, {"x": [None]}]
+
+
+@pytest.mark.parametrize("value", ODD)
+@pytest.mark.parametrize("place", PLACES)
+def test_odd_parts_of_a_config_are_no_crash(place: str, value: Any) -> None:
+    found = config()
+    found.merge_from_dict({"crop_size": 32})
+    part: Any = found
+    *outer, last = place.split(".")
+    for key in outer:
+        part = part[key]
+    part[last] = value
+    for read in (config_testing.testing_of, config_card.input_of, lambda one: annotations_of(one, [])):
+        with suppress(CardError):
+            read(found)
 
 
 def test_a_test_in_words() -> None:

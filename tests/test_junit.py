@@ -33,7 +33,7 @@ def test_a_pass_has_a_case_for_each_check_of_each_model(cli: Cli, small: ModelCa
     assert cli("run", small.folder, "-o", workspace, "--junit", path).exit_code == 0
     models = [f"small-standin.{name}" for name in ("ONNX", "IR FP32", "IR FP16")]
     assert cases(path) == {
-        "small-standin.inputs": {"sensitivity": ""},
+        "small-standin.inputs": {"sensitivity": "", "preprocessing": ""},
         **{name: dict.fromkeys(CHECKS, "") for name in models},
     }
 

@@ -130,7 +130,7 @@ def how_tested(config: Config) -> str:
     """How mmsegmentation measures accuracy by this config, in words."""
     scales = [step["scale"] for step in named_steps(pipeline_of(config), "Resize") if step.get("scale")]
     at = f" at scale {tuple(scales[0])}" if scales else ""
-    mode = config.model.get("test_cfg", {})
+    mode = config.model.get("test_cfg") or {}
     if mode.get("mode") == "slide":
         windows, stride = ("x".join(map(str, _height_and_width(mode.get(key)))) for key in ("crop_size", "stride"))
         return f"images{at}, the mean of windows of {windows} with stride {stride}"

@@ -43,26 +43,29 @@ def metric_of(config: Config) -> Part | None:
     evaluator = config.get("test_evaluator") or config.get("val_evaluator") or []
     if isinstance(evaluator, Mapping):
         evaluator = evaluator.get("metrics") or [evaluator]
-    return next((one for one in evaluator if registered(str(one.get("type"))) == METRIC), None)
+    parts = [one for one in evaluator if isinstance(one, Mapping)] if isinstance(evaluator, (list, tuple)) else []
+    return next((one for one in parts if registered(str(one.get("type"))) == METRIC), None)
 
 
 def preprocessor_of(config: Config) -> Part:
     """The section data_preprocessor that mmengine's Runner gives to the model; empty without one."""
     model = config.get("model") or {}
     name = "data_preprocessor"
-    return (model[name] if name in model else config.get(name)) or {}
+    found = model[name] if name in model else config.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def pipeline_of(config: Config) -> list[Part]:
     """The pipeline of the first data set that is tested; empty without one."""
     found = tested_datasets(config)
-    return list(found[0].get("pipeline") or []) if found else []
+    steps = found[0].get("pipeline") if found else None
+    return [step for step in steps if isinstance(step, Mapping)] if isinstance(steps, (list, tuple)) else []
 
 
 def named_steps(pipeline: Any, kind: str) -> list[Part]:
     """The steps of the type `kind`, those inside other steps among them."""
     found: list[Part] = []
-    for step in pipeline or []:
+    for step in pipeline if isinstance(pipeline, (list, tuple)) else []:
         if isinstance(step, Mapping):
             inner = step.get("transforms")
             found += [step] if registered(str(step.get("type"))) == kind else named_steps(inner, kind)

@@ -49,7 +49,7 @@ def _testing(config: Config) -> Testing:
             mode=mode.get("mode", "whole"),
             crop_size=_pair(mode.get("crop_size")),
             stride=_pair(mode.get("stride")),
-            metrics=[metrics] if isinstance(metrics, str) else list(metrics),
+            metrics=[metrics] if isinstance(metrics, str) else metrics,
             beta=metric.get("beta", 1),
             nan_to_num=metric.get("nan_to_num"),
         )
@@ -60,7 +60,8 @@ def _testing(config: Config) -> Testing:
 
 
 def _test_mode(config: Config) -> Part:
-    return config.get("model", {}).get("test_cfg") or {}
+    mode = config.get("model", {}).get("test_cfg")
+    return mode if isinstance(mode, Mapping) else {}
 
 
 def _steps(pipeline: list[Part]) -> list[dict[str, Any]]:

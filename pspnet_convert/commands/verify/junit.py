@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 
 def junit_xml(model: str, result: VerifyResult) -> str:
-    """The XML of a verification of `model`. A doubt fails the case `sensitivity` of the suite `inputs`."""
+    """The XML of a verification of `model`. The suite `inputs` has the case `sensitivity`, which a doubt fails, and
+    `preprocessing`."""
     suites = ElementTree.Element("testsuites", name=f"pspnet-convert verify {model}")
-    doubts = [("sensitivity", result.doubts)]
-    _suite(suites, f"{model}.inputs", doubts, report_only=False)
+    inputs = [("sensitivity", result.doubts)]
+    if result.preprocessing is not None:
+        inputs.append((result.preprocessing.name, result.preprocessing.faults))
+    _suite(suites, f"{model}.inputs", inputs, report_only=False)
     for row in result.comparisons:
         checks = [(check.name, check.faults) for check in row.checks]
         _suite(suites, f"{model}.{row.backend}", checks, report_only=row.report_only)

@@ -23,7 +23,11 @@ def show_verification(result: StagesResult, as_json: bool) -> None:
     several = len(result.outcomes) > 1
     if several:
         print_table(stage_table(result.outcomes, result.paths.folder))
-    print_table(verification_table(result.stages["verify"].result))
+    verification: VerifyResult = result.stages["verify"].result
+    print_table(verification_table(verification))
+    if verification.preprocessing is not None:
+        check = verification.preprocessing
+        print(f"{check.name}: {'pass' if check.passed else 'FAIL'}: {check.what}")
     print(f"verdict: {result.verdict}   manifest: {result.paths.manifest}")
     if several:
         print(f"page: {result.paths.report}")
@@ -32,7 +36,9 @@ def show_verification(result: StagesResult, as_json: bool) -> None:
 def failure_of_verification(result: VerifyResult) -> ConvertError | None:
     """The error for a verification that did not pass."""
     if result.verdict == "mismatch":
-        wrong = next(row for row in result.comparisons if not (row.passed or row.report_only))
+        wrong = next((row for row in result.comparisons if not (row.passed or row.report_only)), None)
+        if wrong is None:
+            return _wrong_preprocessing(result)
         faults = [f"{check.name}: {fault}" for check in wrong.checks for fault in check.faults]
         return MismatchError(
             f"{wrong.backend} differs from the reference: {(faults or ['nothing compared'])[0]}",
@@ -42,6 +48,14 @@ def failure_of_verification(result: VerifyResult) -> ConvertError | None:
         doubt = (result.doubts or ["nothing was compared"])[0]
         return InconclusiveError(doubt, "Add images of its classes with --images.")
     return None
+
+
+def _wrong_preprocessing(result: VerifyResult) -> MismatchError:
+    faults = result.preprocessing.faults if result.preprocessing else []
+    return MismatchError(
+        f"preprocessing differs from mmsegmentation's: {(faults or ['unknown'])[0]}",
+        "Correct the card's input or testing, and convert again.",
+    )
 
 
 def remove_earlier(junit: Path | None) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pspnet_convert.commands.verify.inputs import VerificationInput
 from pspnet_convert.commands.verify.reference import FINE_FAULTS
-from pspnet_convert.manifest_fields import UnexplainedPixel, Verdict
+from pspnet_convert.manifest_fields import Check, UnexplainedPixel, Verdict
 from pspnet_convert.runtimes.logit_error import NO_ERROR, Error, Precision
 
 CHECKS: Mapping[str, str] = {
@@ -83,6 +83,7 @@ class Verification:
     """`classes_seen`: the class numbers that the reference found in any input. `labels`: its label maps, by input.
 
     `sensitivity`: how far each small fault moves the reference's logits, on the input where it moves them most.
+    `preprocessing`: whether mmsegmentation prepares images as the card says; None for a card without `testing`.
     """
 
     comparisons: Sequence[Comparison]
@@ -90,6 +91,7 @@ class Verification:
     classes_seen: Sequence[int]
     sensitivity: Mapping[str, Error]
     labels: Mapping[str, NDArray[np.uint8]]
+    preprocessing: Check | None = None
 
     @property
     def doubts(self) -> list[str]:
@@ -118,6 +120,8 @@ class Verification:
     def verdict(self) -> Verdict:
         if not all(comparison.passed for comparison in self._judged):
             return "mismatch"
+        if self.preprocessing is not None and not self.preprocessing.passed:
+            return "mismatch"
         return "pass" if self._judged and not self.doubts else "inconclusive"
 
     @property
@@ -129,6 +133,7 @@ class Verification:
         return {
             "verdict": self.verdict,
             "doubts": self.doubts,
+            "preprocessing": self.preprocessing.model_dump() if self.preprocessing else None,
             "inputs": [entry.name for entry in self.inputs],
             "classes_seen": list(self.classes_seen),
             "sensitivity": {name: error.as_dict() for name, error in self.sensitivity.items()},

@@ -13,6 +13,7 @@ from pspnet_convert.commands.verify.compare import Verification, compare_with_re
 from pspnet_convert.commands.verify.inputs import picture_files, verification_inputs
 from pspnet_convert.commands.verify.options import ForeignModelOptions, VerifyOptions
 from pspnet_convert.commands.verify.pictures import save_differences, write_pictures
+from pspnet_convert.commands.verify.preprocessing import check_preprocessing
 from pspnet_convert.commands.verify.reference import expect
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.files import printable_name, slug, writing
@@ -103,9 +104,11 @@ def _foreign_files(foreign: ForeignModelOptions) -> list[ModelFile]:
 def _stage(
     job: Job, files: Sequence[ModelFile], options: VerifyOptions, make: Callable[[Workspace], dict[str, Any]]
 ) -> Stage:
+    testing = job.card.testing
     inputs = {
         "checkpoint": job.checkpoint_record(),
         "card": job.converted_card(),
+        "testing": testing.model_dump(mode="json") if testing else None,
         "models": job.records([part for file in files for part in file.parts]),
         "images": job.image_records(picture_files(job.card, options.images)),
     }
@@ -118,7 +121,7 @@ def _compare(
     inputs = verification_inputs(job.card, shape, options.images)
     compared = candidates(files, job.card, shape, form, at_default_precision=options.at_default_precision)
     with steps(job.progress, len(inputs) * (1 + len(compared)), "verifying", stage="verify") as note:
-        return compare_with_reference(
+        result = compare_with_reference(
             # The reference's weights are freed before the converted models are loaded.
             lambda batch: expect(job.source.take_network(), job.card, batch, note),
             compared,
@@ -127,3 +130,4 @@ def _compare(
             note,
             batch=shape[0],
         )
+    return replace(result, preprocessing=check_preprocessing(job.card))
