@@ -162,13 +162,13 @@ def evaluation_table(result: EvaluateResult) -> Table:
     table = Table(title=f"Mean IoU on {seen}, protocol {result.protocol}", title_justify="left")
     table.add_column("model")
     has_void = result.protocol != "mmseg"
-    is_mixed = len({row.answers for row in result.scores}) > 1
+    says_from = not has_void and any(row.answers == "label map" for row in result.scores)
     others = [name for name in result.scores[0].metrics if name not in ("aAcc", "mIoU")]
     headings = ["mean IoU,\nvoid as background", "mean IoU,\nvoid left out"] if has_void else ["mean IoU"]
     compared = [f"to {result.reference or 'a reference'}", "to the card's"]
     for heading in (*headings, "pixel accuracy", *others, *compared):
         table.add_column(heading, justify="right")
-    if is_mixed:
+    if says_from:
         table.add_column("from")
     for row in result.scores:
         stated = result.stated
@@ -180,7 +180,7 @@ def evaluation_table(result: EvaluateResult) -> Table:
             *(_per_cent(row.metrics[name]) for name in others),
             _points(None if row.drop is None else -row.drop),
             _points(None if stated is None else row.mean_iou - stated),
-            *([row.answers] if is_mixed else []),
+            *([row.answers] if says_from else []),
         )
     return table
 
