@@ -192,9 +192,9 @@ def test_a_stage_made_with_another_release_is_done_again(
         b"[]",
         b"null",
         b"{}",
-        b'{"manifest_version": 3, "stages": {"to-ir": {}}}',
-        b'{"manifest_version": 3, "stages": {"to-ir": {"outputs": [{"path": "x"}]}}}',
-        b'{"manifest_version": 3, "stages": [1]}',
+        b'{"manifest_version": 4, "stages": {"to-ir": {}}}',
+        b'{"manifest_version": 4, "stages": {"to-ir": {"outputs": [{"path": "x"}]}}}',
+        b'{"manifest_version": 4, "stages": [1]}',
     ],
 )
 def test_garbage_is_ignored_with_a_warning_and_replaced(

@@ -158,6 +158,21 @@ def test_255_where_another_number_is_ignored_counts_as_mmsegmentation_counts_it(
     assert 0 < result["ignored"] < 0.1
 
 
+def test_a_palette_in_another_order_is_right_by_colour(make: Make) -> None:
+    case = make()
+    straight = case.check()
+    palette = [*theirs.dataset_class("PascalVOCDataset").METAINFO["palette"]]
+    for annotation in sorted((case.root / "SegmentationClass").glob("*.png")):
+        numbers = np.asarray(Pillow.open(annotation))
+        turned = Pillow.fromarray(np.where(numbers == 255, 255, 20 - np.minimum(numbers, 20)).astype(np.uint8))
+        colours = [*palette[::-1], *[[1, 1, 1]] * (255 - len(palette)), [224, 224, 192]]
+        turned.putpalette([value for colour in colours for value in colour])
+        turned.save(annotation)
+    by_colour = case.evaluate("--backend", "PyTorch", "--labels", "colour").json()["result"]
+    assert by_colour["scores"] == straight["scores"]
+    assert case.check()["scores"] != straight["scores"]  # by index, as mmsegmentation reads it
+
+
 # Converted models
 
 
