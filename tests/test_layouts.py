@@ -368,7 +368,7 @@ def test_images_without_annotation_are_named(plain: ModelCard, root: Path) -> No
     words = r"one/b\.jpg: is without an annotation in .*two, and so is 1 more of 3"
     with pytest.raises(DatasetError, match=words) as error:
         found(plain, images=root / "one", annotations=root / "two")
-    assert "--list" in str(error.value.advice)
+    assert "--list-file" in str(error.value.advice)
     data = found(plain, images=root / "one", annotations=root / "two", skip_bad=True)
     assert len(data.entries) == 3
     assert "2 without annotation" in data.describe()

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.files import sha256_of
 from pspnet_convert.manifest_document import Stages, read_manifest
 from pspnet_convert.manifest_fields import Latency, Score
@@ -270,8 +271,8 @@ def test_charts_of_what_was_not_measured_are_empty() -> None:
 
 def test_bars_of_accuracy_are_on_the_whole_scale_and_of_time_on_the_longest() -> None:
     scores = [
-        Score(backend="PyTorch", mean_iou=50, pixel_accuracy=60, ious={}, drop=None),
-        Score(backend="IR FP32", mean_iou=25, pixel_accuracy=60, ious={}, drop=25),
+        score("PyTorch", 50, None, {}),
+        score("IR FP32", 25, 25, {}),
     ]
     measured = charts.accuracies(Stages(evaluate=SimpleNamespace(result=SimpleNamespace(scores=scores))))
     assert [(bar.length, bar.value, bar.is_ir) for bar in measured] == [
@@ -289,6 +290,21 @@ def test_bars_of_accuracy_are_on_the_whole_scale_and_of_time_on_the_longest() ->
     ]
 
 
+def score(backend: str, mean_iou: float, drop: float | None, ious: dict[str, float | None]) -> Score:
+    return Score(
+        backend=backend,
+        answers="label map",
+        mean_iou=mean_iou,
+        mean_iou_without_void=mean_iou,
+        pixel_accuracy=60,
+        ious=ious,
+        drop=drop,
+        metrics={},
+        by_class={},
+        pixels=[],
+    )
+
+
 def with_figures(folder: Path) -> None:
     """Add what `evaluate` and `quantize` write to the manifest, for the present files."""
     path = folder / "manifest.json"
@@ -304,21 +320,31 @@ def with_figures(folder: Path) -> None:
             "card": card,
             "shape": card["input"]["shape"],
             "models": {"IR FP32": models},
-            "dataset": {"name": "VOC<2012>", "split": "val", "listed": 1449, "images": "0" * 64},
+            "dataset": {
+                "name": "VOC<2012>",
+                "layout": "voc",
+                "split": "val",
+                "listed": 1449,
+                "images": "0" * 64,
+                "labels": {},
+                "understood": ["1449 images", "<b>labels</b>"],
+            },
+            "testing": None,
             "stated": 40.004,
         },
-        "options": {"protocol": "pad", "skip_bad": True},
+        "options": EvaluateOptions(protocol="pad", skip_bad=True).as_record(),
         "result": {
             "protocol": "pad",
             "listed": 1449,
             "images": 1448,
             "skipped": {"bad": "is not an image"},
             "unknown": {},
+            "ignored": 0.1,
             "stated": 40.004,
             "reference": "the card",
-            "scores": [
-                {"backend": "IR FP32", "mean_iou": 40.0, "pixel_accuracy": 50.0, "drop": 0.004, "ious": ious},
-            ],
+            "left_out": {"ONNX": "takes <64x64> alone"},
+            "warnings": ["a <warning>"],
+            "scores": [score("IR FP32", 40.0, 0.004, ious).model_dump()],
         },
     }
     manifest["stages"]["verify-int8"] = {
@@ -350,9 +376,13 @@ def test_measured_figures_are_shown_until_their_models_change(
     page = " ".join(page_of(folder).split())
     assert verdict_of(folder)[1].endswith("The INT8 model did not pass its verification.")
     for told in (
-        "Mean IoU over 1,448 of 1,449 images of VOC&lt;2012&gt; (val), protocol pad. "
+        "Mean IoU over 1,448 of 1,449 images of VOC&lt;2012&gt; (val), protocol pad; "
+        "pixels of no class (void) count as background. "
         "In brackets: difference from the card.",
         "40.00 % (+0.00)",
+        "<li>&lt;b&gt;labels&lt;/b&gt;</li>",
+        '<li class="bad">a &lt;warning&gt;</li>',
+        "<li>ONNX is not evaluated: it takes &lt;64x64&gt; alone</li>",
         "<td>does not occur</td>",
         "<li>its logits are &lt;not&gt; finite</li>",
         "logit error not finite rms",

@@ -104,7 +104,7 @@ def _names(folder: Path) -> list[str]:
 
 def read_list(path: Path) -> list[str]:
     """The lines of a list of images that are not blank; DatasetError if it is not such a list."""
-    advice = "Give a list with --list: a name a line, or an image and its annotation a line."
+    advice = "Give a list with --list-file: a name a line, or an image and its annotation a line."
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -105,7 +105,7 @@ def _check_unique(found: Sequence[Found], source: Path | None) -> None:
                 raise DatasetError(f"{source}: lists {one.name!r} more than once", "Each image counts once.")
             raise DatasetError(
                 f"{one.image}: has the same name as {names[one.name]}, but for the suffix",
-                "Leave one of them out, or say which ones to take with --list.",
+                "Leave one of them out, or say which ones to take with --list-file.",
             )
         names[one.name], images[one.image] = one.image, one.name
 
@@ -115,7 +115,7 @@ def _unpaired(missing: Sequence[Entry], count: int, place: Place) -> DatasetErro
     return DatasetError(
         f"{missing[0].image}: is without an annotation in {place.folders[0][1]}{others if len(missing) > 1 else ''}",
         "The names must be the same but for their suffixes. Else list the pairs, an image and its annotation a line, "
-        "in a file for --list; or use --skip-bad.",
+        "in a file for --list-file; or use --skip-bad.",
     )
 
 

@@ -40,7 +40,6 @@ class EvaluateOptions(Options):
     )
     list_file: Path | None = option(
         None,
-        "--list",
         group="Input",
         type=FILE,
         help="Only these: a name a line, or an image and its annotation a line.",
