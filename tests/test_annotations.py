@@ -16,17 +16,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from pspnet_convert.cards.annotations import IGNORED
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.evaluate.annotations import (
-    IGNORED,
-    NO_CLASS,
-    Meaning,
-    check_first,
-    meaning_of,
-    read_annotation,
-)
-from pspnet_convert.commands.evaluate.dataset import DataSet, Entry, check_size
-from pspnet_convert.commands.evaluate.meaning import VOID_COLOUR
+from pspnet_convert.commands.evaluate.annotations import check_first, read_annotation
+from pspnet_convert.commands.evaluate.dataset import DataSet, check_size
+from pspnet_convert.commands.evaluate.entries import Entry
+from pspnet_convert.commands.evaluate.meaning import VOID_COLOUR, Meaning, meaning_of
+from pspnet_convert.commands.evaluate.miou import NO_CLASS
 from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.errors import CardError, DatasetError, OptionError
 from pspnet_convert.mmcv_ops import provide_mmcv_ops

@@ -19,10 +19,11 @@ import yaml
 from conftest import Cli
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.evaluate.annotations import meaning_of
 from pspnet_convert.commands.evaluate.chunks import Chunk, ChunkSettings, Opened, Tally, count_chunk
-from pspnet_convert.commands.evaluate.dataset import Entry, find_data
+from pspnet_convert.commands.evaluate.dataset import find_data
+from pspnet_convert.commands.evaluate.entries import Entry
 from pspnet_convert.commands.evaluate.figures import CHUNK, count
+from pspnet_convert.commands.evaluate.meaning import meaning_of
 from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.commands.evaluate.partials import Partials
 from pspnet_convert.commands.evaluate.protocols import open_protocol

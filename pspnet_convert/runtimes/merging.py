@@ -9,8 +9,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet_convert.runtimes.images import resized_labels
-from pspnet_convert.runtimes.test_pipeline import Size
+from pspnet_convert.runtimes.images import Size, resized_labels
 
 Bytes = NDArray[np.uint8]
 Kind = Literal["logits", "label map"]

@@ -9,13 +9,15 @@ from typing import Any, cast
 
 from pspnet_convert import tools
 from pspnet_convert.commands.evaluate import inputs
-from pspnet_convert.commands.evaluate.annotations import check_first, meaning_of
+from pspnet_convert.commands.evaluate.annotations import check_first
 from pspnet_convert.commands.evaluate.chunks import ChunkSettings, run_locally
-from pspnet_convert.commands.evaluate.dataset import Entry, find_data
+from pspnet_convert.commands.evaluate.dataset import find_data
+from pspnet_convert.commands.evaluate.entries import Entry
 from pspnet_convert.commands.evaluate.figures import count, evaluation
 from pspnet_convert.commands.evaluate.labelling import ONNX, PYTORCH
-from pspnet_convert.commands.evaluate.mmseg_protocol import misfit, testing_of
-from pspnet_convert.commands.evaluate.options import EvaluateOptions
+from pspnet_convert.commands.evaluate.meaning import meaning_of
+from pspnet_convert.commands.evaluate.mmseg_protocol import misfit, require_testing
+from pspnet_convert.commands.evaluate.options import IRS, EvaluateOptions
 from pspnet_convert.commands.evaluate.partials import Partials
 from pspnet_convert.commands.evaluate.ray_cluster import run_on_ray
 from pspnet_convert.errors import ArtifactError
@@ -29,7 +31,6 @@ from pspnet_convert.runtimes.openvino_install import require_openvino
 from pspnet_convert.stage import Stage
 from pspnet_convert.workspace import Workspace
 
-IRS = ("FP32", "FP16", "INT8")
 log = logging.getLogger(__name__)
 
 
@@ -47,7 +48,7 @@ def evaluate_stage(job: Job, options: EvaluateOptions, name: str = "evaluate") -
     check_first(entries, meaning)
     models = {subject.name: _records(job, subject) for subject in subjects}
     images = inputs.image_digests(entries, job.digests.of)
-    testing = testing_of(job.card).model_dump(mode="json") if asked.protocol == "mmseg" else None
+    testing = require_testing(job.card).model_dump(mode="json") if asked.protocol == "mmseg" else None
     common = {"card": job.converted_card(), "shape": list(job.exported_shape()), "testing": testing}
     labels = meaning.as_record()
 
