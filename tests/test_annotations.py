@@ -109,10 +109,8 @@ def test_an_index_is_read_as_mmsegmentation_reads_it(
     orientation: int | None,
     beyond: bool,
 ) -> None:
-    folder, notes = (
-        tmp_path_factory.getbasetemp(),
-        Annotations(reduce_zero_label=zero, ignore_index=ignore, label_map=label_map or None),
-    )
+    folder = tmp_path_factory.getbasetemp()
+    notes = Annotations(reduce_zero_label=zero, ignore_index=ignore, label_map=label_map or None)
     card = shared_card.model_copy(update={"annotations": notes})
     kinds: dict[str, Any] = {"1": bool, "I;16": np.uint16, "I": np.int32}
     array = np.array(values).reshape(2, 3)
