@@ -47,20 +47,24 @@ def derived_card(model: Published) -> ModelCard:
         classes=classes,
         annotations=annotations_of(config, [label.name for label in classes]),
         testing=testing,
-        accuracy=[
-            Accuracy(
-                metric=_METRICS[name],
-                value=value,
-                dataset=model.dataset,
-                protocol="mmseg",
-                measured_by="mmsegmentation, PyTorch model",
-                description=testing_text(testing) if testing else None,
-            )
-            for name, value in model.metrics.items()
-            if name in _METRICS
-        ],
+        accuracy=_accuracy(model, testing_text(testing) if testing else None),
         license=licence_of(model),
     ).at(path)
+
+
+def _accuracy(model: Published, how: str | None) -> list[Accuracy]:
+    return [
+        Accuracy(
+            metric=_METRICS[name],
+            value=value,
+            dataset=model.dataset,
+            protocol="mmseg",
+            measured_by="mmsegmentation, PyTorch model",
+            description=how,
+        )
+        for name, value in model.metrics.items()
+        if name in _METRICS
+    ]
 
 
 def licence_of(model: Published) -> License:
