@@ -299,13 +299,13 @@ def test_pictures_of_another_size_are_for_pytorch_alone(
     arguments = ["--dataset", many, "--limit", 2, "--protocol", "mmseg"]
     result = cli("evaluate", small.folder, "-o", workspace, *arguments, "--backend", backend, "--skip-bad")
     assert result.exit_code == 11
-    assert "the model takes 64x72 alone, and protocol mmseg gives " in result.error
+    assert "the model takes only 64x72, and protocol mmseg gives " in result.error
     assert "Use --protocol crop or pad, or evaluate only PyTorch (--backend PyTorch)" in result.error
     every = cli("evaluate", small.folder, "-o", workspace, *arguments, "--json")
     assert every.exit_code == 0
     assert [score["backend"] for score in every.json()["result"]["scores"]] == ["PyTorch"]
     assert list(every.json()["result"]["left_out"]) == ["ONNX", "IR FP32", "IR FP16"]
-    assert "not evaluated: the model takes 64x72 alone" in every.stderr
+    assert "not evaluated: the model takes only 64x72" in every.stderr
 
 
 def test_a_model_of_more_classes_than_the_card(small: ModelCard, dataset: Path) -> None:

@@ -221,7 +221,7 @@ def test_a_shape_that_would_serve_is_named(sliding: Case, tmp_path: Path) -> Non
     assert "Export with --input-shape 1,3,48,256 for this data set" in every.stderr
     named = stretching.evaluate("--backend", "ONNX")
     assert named.exit_code == 11
-    assert "ONNX: the model takes 64x48 alone, and protocol mmseg gives 256x48" in named.error
+    assert "ONNX: the model takes only 64x48, and protocol mmseg gives 256x48" in named.error
 
 
 # Annotations that mean something else

@@ -45,7 +45,7 @@ def _sample(testing: Testing, prepared: Prepared, truth: Bytes) -> Sample:
     return Sample(
         [prepared.image[place] for place in places],
         truth,
-        lambda classes, align: Windows(places, prepared.size, prepared.picture, size, classes, align),
+        lambda classes, align: Windows(places, prepared, size, classes, align=align),
     )
 
 
@@ -78,7 +78,7 @@ def misfit(card: ModelCard, images: Sequence[Path], size: Size) -> tuple[str, st
         advice = f"Export with --input-shape {_shape(others[0])} for this data set. {advice}"
     most = max(others, key=lambda one: given[one])
     more = f" and {len(others) - 1} other sizes" if len(others) > 1 else ""
-    return f"takes {_text(size)} alone, and protocol mmseg gives {_text(most)}{more}", advice
+    return f"takes only {_text(size)}, and protocol mmseg gives {_text(most)}{more}", advice
 
 
 def _shape(size: Size) -> str:

@@ -105,7 +105,7 @@ def _given(path: Path, card: ModelCard, size: Size, pipeline: MmsegPipeline | No
         places = windows(prepared.size, card.testing)
         parts = [prepared.image[place] for place in places]
         if all(part.shape[:2] == size for part in parts):
-            merge = Windows(places, prepared.size, prepared.picture, whole, len(card.classes), align=False)
+            merge = Windows(places, prepared, whole, len(card.classes), align=False)
             return _Given(picture, parts, merge)
         wanted = parts[0].shape[0], parts[0].shape[1]
     fitted = fit(picture, *size, card.input)
