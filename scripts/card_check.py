@@ -16,7 +16,8 @@ from pspnet_convert.cards.annotations import IGNORED
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.model_index import package_folder
 from pspnet_convert.commands.evaluate.dataset import DataSet, find_data
-from pspnet_convert.commands.evaluate.meaning import NO_CLASS, UNKNOWN, meaning_of
+from pspnet_convert.commands.evaluate.meaning import UNKNOWN, meaning_of
+from pspnet_convert.commands.evaluate.miou import NO_CLASS
 from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.commands.verify.preprocessing import PHOTOGRAPH, check_preprocessing, tensor_difference
 from pspnet_convert.errors import ConvertError

@@ -7,7 +7,7 @@ Its card is compared with mmsegmentation's own data set, test pipeline, data pre
 
     python scripts/check_catalog.py --json catalog.json --markdown scripts/check_catalog.md
 
-`--cards-only` compares the cards alone, which takes a minute. The exit code is 1 if a model fails.
+`--cards-only` compares the cards alone, which takes a minute or two. The exit code is 1 if a model fails.
 """
 
 from __future__ import annotations

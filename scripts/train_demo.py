@@ -28,11 +28,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from pspnet_convert.cards.card import Input, load_card
 from pspnet_convert.cards.catalog import find_card
-from pspnet_convert.commands.evaluate.annotations import meaning_of
 from pspnet_convert.commands.evaluate.chunks import Chunk, ChunkSettings, Tally, run_locally
 from pspnet_convert.commands.evaluate.dataset import find_data
 from pspnet_convert.commands.evaluate.figures import evaluation
 from pspnet_convert.commands.evaluate.labelling import PYTORCH
+from pspnet_convert.commands.evaluate.meaning import meaning_of
 from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.manifest_fields import Score
 from pspnet_convert.pytorch.network import PSPNet, build_segmentor

@@ -120,17 +120,18 @@ Cli = Callable[..., Result]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+def call(*arguments: object) -> Result:
+    """What the fixture `cli` does, for fixtures of a module."""
+    done = CliRunner().invoke(command_line, [str(argument) for argument in arguments])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return Result(done.exit_code, done.stdout, done.stderr)
+
+
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
     """Run a command in this process: `cli("info", "demo").stdout`. A traceback fails the test."""
     monkeypatch.delenv("PSPNET_CONVERT_SOURCE", raising=False)
-
-    def call(*arguments: object) -> Result:
-        done = CliRunner().invoke(command_line, [str(argument) for argument in arguments])
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        return Result(done.exit_code, done.stdout, done.stderr)
-
     yield call
     logging.getLogger("pspnet_convert").handlers = []  # its stream was the runner's, and is closed
 

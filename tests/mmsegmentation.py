@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,8 +58,6 @@ DATASETS: Mapping[str, Mapping[str, Any]] = {
 
 
 def quiet_import(name: str) -> Any:
-    import importlib
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of missing optional packages
         provide_mmcv_ops()
@@ -146,29 +146,18 @@ def write_config(
     return path
 
 
-def suffixes(dataset: str) -> tuple[str, str]:
-    """Of images and annotations, as an instance of the class has them."""
-    import inspect
-
-    parameters = inspect.signature(dataset_class(dataset).__init__).parameters
-    return parameters["img_suffix"].default, parameters["seg_map_suffix"].default
+def default_of(dataset: str, argument: str) -> Any:
+    """The default of an argument of the class; None if it has no such argument."""
+    found = inspect.signature(dataset_class(dataset).__init__).parameters.get(argument)
+    return None if found is None else found.default
 
 
-def reduces_zero(dataset: str) -> bool:
-    import inspect
-
-    parameters = inspect.signature(dataset_class(dataset).__init__).parameters
-    return bool(parameters["reduce_zero_label"].default) if "reduce_zero_label" in parameters else False
-
-
-def write_data(root: Path, dataset: str, classes: int, palette: list[list[int]] | None = None) -> Path:
-    """A few drawn images in the layout of the data set's class; annotations with all its numbers, and 255.
-
-    Annotations are grey, or palette images with `palette`.
-    """
+def write_data(root: Path, dataset: str, classes: int) -> Path:
+    """A few drawn images in the layout of the data set's class; grey annotations with all its numbers, and 255."""
     places = DATASETS[dataset]
     folder = "frankfurt/" if dataset == "CityscapesDataset" else ""
-    image_suffix, annotation_suffix = suffixes(dataset)
+    image_suffix, annotation_suffix = (default_of(dataset, name) for name in ("img_suffix", "seg_map_suffix"))
+    zero_is_ignored = bool(default_of(dataset, "reduce_zero_label"))
     names = []
     for number, (height, width) in enumerate(SIZES):
         name = f"{folder}{number:03}"
@@ -178,10 +167,7 @@ def write_data(root: Path, dataset: str, classes: int, palette: list[list[int]] 
             path.parent.mkdir(parents=True, exist_ok=True)
         Pillow.fromarray(voc.drawing(height, width, number)).save(image)
         # With reduce_zero_label the classes are 1 .. classes.
-        picture = Pillow.fromarray(voc.blocks(height, width, classes + reduces_zero(dataset), number))
-        if palette is not None:
-            picture.putpalette([value for colour in palette for value in colour])
-        picture.save(annotation)
+        Pillow.fromarray(voc.blocks(height, width, classes + zero_is_ignored, number)).save(annotation)
         names.append(name)
     if "ann_file" in places:
         listed = root / places["ann_file"]
@@ -190,13 +176,14 @@ def write_data(root: Path, dataset: str, classes: int, palette: list[list[int]] 
     return root
 
 
-def labels_of(config_path: Path, checkpoint: Path, image: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """mmsegmentation's label map of an image file, at the image's size: its `inference_model`."""
+def labels_of(config_path: Path, checkpoint: Path, images: Sequence[Path]) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
+    """mmsegmentation's label maps of image files, at the images' sizes: its `inference_model`."""
+    apis = quiet_import("mmseg.apis")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = quiet_import("mmseg.apis").init_model(str(config_path), str(checkpoint), device="cpu")
-        found = quiet_import("mmseg.apis").inference_model(model, str(image))
-    return found.pred_sem_seg.data[0].numpy().astype(np.uint8)  # type: ignore[no-any-return]
+        model = apis.init_model(str(config_path), str(checkpoint), device="cpu")
+        found = [apis.inference_model(model, str(image)) for image in images]
+    return [one.pred_sem_seg.data[0].numpy().astype(np.uint8) for one in found]
 
 
 def tested(config_path: Path, checkpoint: Path) -> tuple[dict[str, list[int]], dict[str, float]]:

@@ -16,17 +16,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from pspnet_convert.cards.annotations import IGNORED, Annotations
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.evaluate.annotations import (
-    IGNORED,
-    NO_CLASS,
-    Meaning,
-    check_first,
-    meaning_of,
-    read_annotation,
-)
-from pspnet_convert.commands.evaluate.dataset import DataSet, Entry, check_size
-from pspnet_convert.commands.evaluate.meaning import VOID_COLOUR
+from pspnet_convert.commands.evaluate.annotations import check_first, read_annotation
+from pspnet_convert.commands.evaluate.dataset import DataSet, check_size
+from pspnet_convert.commands.evaluate.entries import Entry
+from pspnet_convert.commands.evaluate.meaning import VOID_COLOUR, Meaning, meaning_of
+from pspnet_convert.commands.evaluate.miou import NO_CLASS
 from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.errors import CardError, DatasetError, OptionError
 from pspnet_convert.mmcv_ops import provide_mmcv_ops
@@ -35,6 +31,11 @@ CITYSCAPES = (
     *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),
     *("terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
 )
+
+
+@pytest.fixture(scope="module")
+def shared_card(tmp_path_factory: pytest.TempPathFactory) -> ModelCard:
+    return card_with(tmp_path_factory.mktemp("card"))
 
 
 @pytest.fixture
@@ -99,6 +100,7 @@ def as_counted(numbers: NDArray[np.uint8], classes: int, ignore: int) -> NDArray
 )
 def test_an_index_is_read_as_mmsegmentation_reads_it(
     tmp_path_factory: pytest.TempPathFactory,
+    shared_card: ModelCard,
     values: list[int],
     mode: str,
     zero: bool,
@@ -107,9 +109,9 @@ def test_an_index_is_read_as_mmsegmentation_reads_it(
     orientation: int | None,
     beyond: bool,
 ) -> None:
-    folder = tmp_path_factory.getbasetemp() / "theirs"
-    notes = {"reduce_zero_label": zero, "ignore_index": ignore}
-    card = card_with(folder, **notes, **({"label_map": label_map} if label_map else {}))
+    folder = tmp_path_factory.getbasetemp()
+    notes = Annotations(reduce_zero_label=zero, ignore_index=ignore, label_map=label_map or None)
+    card = shared_card.model_copy(update={"annotations": notes})
     kinds: dict[str, Any] = {"1": bool, "I;16": np.uint16, "I": np.int32}
     array = np.array(values).reshape(2, 3)
     if beyond and mode.startswith("I"):
@@ -252,17 +254,16 @@ def test_colours_need_no_reduced_zero_label(tmp_path: Path, path: Path) -> None:
 
 @given(st.permutations(range(6)))
 def test_a_palette_is_read_by_index_or_if_asked_by_colour(
-    tmp_path_factory: pytest.TempPathFactory, order: list[int]
+    tmp_path_factory: pytest.TempPathFactory, shared_card: ModelCard, order: list[int]
 ) -> None:
-    folder = tmp_path_factory.getbasetemp() / "palettes"
-    card = card_with(folder)
+    path = tmp_path_factory.getbasetemp() / "palette.png"
     picture = Pillow.fromarray(np.uint8([order]))
     palette = np.zeros((6, 3), np.uint8)
-    palette[order] = [*card.palette, VOID_COLOUR]
+    palette[order] = [*shared_card.palette, VOID_COLOUR]
     picture.putpalette(palette.tobytes())
-    picture.save(folder / "a.png")
-    assert numbers(folder / "a.png", card, labels="colour") == [0, 1, 2, 3, 4, IGNORED]
-    assert numbers(folder / "a.png", card, ignore_index=5) == [IGNORED if one == 5 else one for one in order]
+    picture.save(path)
+    assert numbers(path, shared_card, labels="colour") == [0, 1, 2, 3, 4, IGNORED]
+    assert numbers(path, shared_card, ignore_index=5) == [IGNORED if one == 5 else one for one in order]
 
 
 def test_grey_and_black_and_white_have_colours_too(tmp_path: Path, path: Path) -> None:

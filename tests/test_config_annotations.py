@@ -195,13 +195,14 @@ def test_the_built_in_card_has_its_configs_annotations() -> None:
 def test_annotations_in_words() -> None:
     found = Annotations(dataset="A", image_folder="", list_file="val.txt")
     assert annotations_text(found) == (
-        "A: classes count from 0; 255 is ignored; img: *.jpg, ann: SegmentationClass/*.png, list: val.txt"
+        "A: classes count from 0; no class is background; 255 is ignored; "
+        "img: *.jpg, ann: SegmentationClass/*.png, list: val.txt"
     )
     changes = {"reduce_zero_label": True, "label_map": {0: 1, 1: 0}, "dataset": None}
     assert annotations_text(found.model_copy(update=changes)).startswith(
-        "any data set: 0 is ignored, classes count from 1; 2 numbers are renumbered; 255 is ignored; "
+        "any data set: 0 is ignored, classes count from 1; 2 numbers are renumbered; no class is background; 255 is ign"
     )
-    changes = {"reduce_zero_label": True, "ignore_index": 3}
-    assert "0 is read as 255, classes count from 1; class 3 is ignored" in annotations_text(
+    changes = {"reduce_zero_label": True, "ignore_index": 3, "background": True}
+    assert "0 is read as 255, classes count from 1; one class is background; class 3 is ignored" in annotations_text(
         found.model_copy(update=changes)
     )

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import voc
-from conftest import Cli
+from conftest import Cli, Result
 from PIL import Image as Pillow
 
 from pspnet_convert.cards.card import ModelCard
 
 HEIGHT, WIDTH = 30, 44
+Evaluate = Callable[..., Result]
 
 
 @pytest.fixture
@@ -21,31 +23,22 @@ def folder(small: ModelCard, tmp_path: Path) -> Path:
     return voc.write(tmp_path / "voc", small, [(HEIGHT, WIDTH)] * 3)
 
 
+@pytest.fixture
+def evaluate(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> Evaluate:
+    own = ("evaluate", small.folder, "-o", workspace, "--dataset", folder, "--protocol", "crop", "--backend", "ONNX")
+    return partial(cli, *own)
+
+
 # What is right, through the command line
 
 
-def test_an_image_is_turned_as_its_exif_says(
-    cli: Cli, small: ModelCard, workspace: Path, folder: Path, tmp_path: Path
-) -> None:
-    arguments = [
-        "evaluate",
-        small.folder,
-        "-o",
-        workspace,
-        "--dataset",
-        folder,
-        "--protocol",
-        "crop",
-        "--backend",
-        "ONNX",
-        "--json",
-    ]
-    upright = cli(*arguments).json()["result"]["scores"]
+def test_an_image_is_turned_as_its_exif_says(evaluate: Evaluate, folder: Path) -> None:
+    upright = evaluate("--json").json()["result"]["scores"]
     exif = Pillow.Exif()
     exif[0x0112] = 6
     image = voc.image_of(folder, "000")
     Pillow.open(image).rotate(90, expand=True).save(image, exif=exif)
-    assert cli(*arguments).json()["result"]["scores"] == upright
+    assert evaluate("--json").json()["result"]["scores"] == upright
 
 
 # What is wrong, through the command line
@@ -103,32 +96,18 @@ BAD = [
 
 @pytest.mark.parametrize(("spoil", "exit_code", "words"), BAD)
 def test_a_bad_image_stops_it_or_is_skipped_and_named(
-    cli: Cli,
-    small: ModelCard,
-    workspace: Path,
+    evaluate: Evaluate,
     folder: Path,
     spoil: Callable[[Path], None],
     exit_code: int,
     words: str,
 ) -> None:
     spoil(folder)
-    arguments = (
-        "evaluate",
-        small.folder,
-        "-o",
-        workspace,
-        "--dataset",
-        folder,
-        "--protocol",
-        "crop",
-        "--backend",
-        "ONNX",
-    )
-    result = cli(*arguments)
+    result = evaluate()
     assert result.exit_code == exit_code
     assert words in result.error
 
-    skipping = cli(*arguments, "--skip-bad", "--json")
+    skipping = evaluate("--skip-bad", "--json")
     assert skipping.exit_code == 0, skipping.stderr
     found = skipping.json()["result"]
     assert found["images"] == 2
@@ -136,23 +115,18 @@ def test_a_bad_image_stops_it_or_is_skipped_and_named(
     assert words in found["skipped"]["001"]
 
     voc.listed(folder).write_text("000\n002\n")
-    without = cli(*arguments, "--json").json()["result"]
+    without = evaluate("--json").json()["result"]
     assert found["scores"] == without["scores"]
-    told = cli(*arguments, "--skip-bad").stdout
+    told = evaluate("--skip-bad").stdout
     assert "2 of 2 images" in told
 
 
-def test_the_table_names_what_was_skipped_and_left_out(
-    cli: Cli, small: ModelCard, workspace: Path, folder: Path
-) -> None:
+def test_the_table_names_what_was_skipped_and_left_out(evaluate: Evaluate, folder: Path) -> None:
     no_image(folder)
     numbers = np.full((HEIGHT, WIDTH), 77, np.uint8)
     numbers[0] = 1
     Pillow.fromarray(numbers).save(voc.annotation_of(folder, "002"))
-    result = cli(
-        *("evaluate", small.folder, "-o", workspace, "--dataset", folder, "--protocol", "crop", "--backend", "ONNX"),
-        *("--skip-bad", "--ignore-unknown", "--limit", 3),
-    )
+    result = evaluate("--skip-bad", "--ignore-unknown", "--limit", 3)
     assert result.exit_code == 0, result.stderr
     assert "Mean IoU on 2 of 3 images, protocol crop" in result.stdout
     lines = result.stdout.splitlines()
@@ -169,22 +143,19 @@ def test_the_table_names_what_was_skipped_and_left_out(
         (b"000\n001\n000\n", "val.txt: lists '000' more than once"),
     ],
 )
-def test_an_unusable_list_of_images(
-    cli: Cli, small: ModelCard, workspace: Path, folder: Path, content: bytes | None, words: str
-) -> None:
+def test_an_unusable_list_of_images(evaluate: Evaluate, folder: Path, content: bytes | None, words: str) -> None:
     if content is None:
         voc.listed(folder).unlink()
     else:
         voc.listed(folder).write_bytes(content)
-    result = cli("evaluate", small.folder, "-o", workspace, "--dataset", folder)
+    result = evaluate()
     assert result.exit_code == 15
     assert words in result.error
 
 
-def test_another_split(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
+def test_another_split(evaluate: Evaluate, folder: Path) -> None:
     voc.listed(folder).with_name("some.txt").write_text("002\n")
-    arguments = ["--dataset", folder, "--protocol", "crop", "--backend", "ONNX", "--split", "some", "--json"]
-    assert cli("evaluate", small.folder, "-o", workspace, *arguments).json()["result"]["images"] == 1
+    assert evaluate("--split", "some", "--json").json()["result"]["images"] == 1
 
 
 def test_a_model_without_a_dataset_asks_for_one(cli: Cli, small: ModelCard, workspace: Path) -> None:
@@ -193,67 +164,37 @@ def test_a_model_without_a_dataset_asks_for_one(cli: Cli, small: ModelCard, work
     assert "small-standin comes with no data set. Give one with --dataset" in result.error
 
 
-def test_nothing_left_to_count(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
+def test_nothing_left_to_count(evaluate: Evaluate, folder: Path) -> None:
     for name in ("000", "001", "002"):
         voc.annotation_of(folder, name).unlink()
-    result = cli(
-        "evaluate",
-        small.folder,
-        "-o",
-        workspace,
-        "--dataset",
-        folder,
-        "--protocol",
-        "crop",
-        "--backend",
-        "ONNX",
-        "--skip-bad",
-    )
+    result = evaluate("--skip-bad")
     assert result.exit_code == 15
     assert "no annotated pixel is left to count: " in result.error
     assert "000.png: there is no such annotation" in result.error
 
 
-def unknown_value(folder: Path) -> None:
+def test_a_value_of_no_class_stops_it(evaluate: Evaluate, folder: Path) -> None:
     path = voc.annotation_of(folder, "001")
-    numbers = np.asarray(Pillow.open(path)).copy()
+    numbers = np.array(Pillow.open(path))
     numbers[0, 0] = 5
     Pillow.fromarray(numbers).save(path)
-
-
-def test_a_value_of_no_class_stops_it(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
-    unknown_value(folder)
-    result = cli(
-        "evaluate", small.folder, "-o", workspace, "--dataset", folder, "--protocol", "crop", "--backend", "ONNX"
-    )
+    result = evaluate()
     assert result.exit_code == 15
     assert "001.png: has the value 5: neither a class nor ignored" in result.error
     assert "--zero-label ignored" in result.error
 
 
-def test_masks_of_0_and_255_stop_it(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
+def test_masks_of_0_and_255_stop_it(evaluate: Evaluate, folder: Path) -> None:
     for name in ("000", "001", "002"):
         mask = np.uint8(voc.blocks(HEIGHT, WIDTH, 5, 0) == 1) * 255
         Pillow.fromarray(mask).save(voc.annotation_of(folder, name))
-    arguments = (
-        "evaluate",
-        small.folder,
-        "-o",
-        workspace,
-        "--dataset",
-        folder,
-        "--protocol",
-        "crop",
-        "--backend",
-        "ONNX",
-    )
-    result = cli(*arguments)
+    result = evaluate()
     assert result.exit_code == 15
     assert "000.png: looks like a mask of 0 and 255" in result.error
     label_map = folder / "map.yml"
     label_map.write_text("{0: 0, 255: 1}")
-    assert cli(*arguments, "--label-map", label_map).exit_code == 0
-    assert cli(*arguments, "--ignore-index", 255).exit_code == 0
+    assert evaluate("--label-map", label_map).exit_code == 0
+    assert evaluate("--ignore-index", 255).exit_code == 0
 
 
 def test_two_folders(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:

@@ -19,10 +19,11 @@ import yaml
 from conftest import Cli
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.evaluate.annotations import meaning_of
 from pspnet_convert.commands.evaluate.chunks import Chunk, ChunkSettings, Opened, Tally, count_chunk
-from pspnet_convert.commands.evaluate.dataset import Entry, find_data
+from pspnet_convert.commands.evaluate.dataset import find_data
+from pspnet_convert.commands.evaluate.entries import Entry
 from pspnet_convert.commands.evaluate.figures import CHUNK, count
+from pspnet_convert.commands.evaluate.meaning import meaning_of
 from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.commands.evaluate.partials import Partials
 from pspnet_convert.commands.evaluate.protocols import open_protocol
@@ -102,11 +103,10 @@ def test_every_model_of_the_workspace_scores_what_the_reference_does(
     assert list(scores) == ["PyTorch", "ONNX", "IR FP32", "IR FP16"]
     for score in scores.values():
         assert score["drop"] == pytest.approx(scores["PyTorch"]["mean_iou"] - score["mean_iou"])
-    # The picture is enlarged to 72x72 and then cropped.
     best = scores["PyTorch"]["mean_iou"]
     assert scores["ONNX"]["mean_iou"] == best
     if protocol == "mmseg":
-        assert best == 100
+        assert best == 100  # the annotations are the reference's own label maps, and the images have its size
     elif protocol == "pad":  # as the accuracy_checker counts, 255 is background
         assert scores["PyTorch"]["mean_iou_without_void"] == 100 > best
     assert scores["IR FP32"]["mean_iou"] == pytest.approx(best, abs=0.02)
@@ -299,13 +299,13 @@ def test_pictures_of_another_size_are_for_pytorch_alone(
     arguments = ["--dataset", many, "--limit", 2, "--protocol", "mmseg"]
     result = cli("evaluate", small.folder, "-o", workspace, *arguments, "--backend", backend, "--skip-bad")
     assert result.exit_code == 11
-    assert "the model takes 64x72 alone, and protocol mmseg gives " in result.error
+    assert "the model takes only 64x72, and protocol mmseg gives " in result.error
     assert "Use --protocol crop or pad, or evaluate only PyTorch (--backend PyTorch)" in result.error
     every = cli("evaluate", small.folder, "-o", workspace, *arguments, "--json")
     assert every.exit_code == 0
     assert [score["backend"] for score in every.json()["result"]["scores"]] == ["PyTorch"]
     assert list(every.json()["result"]["left_out"]) == ["ONNX", "IR FP32", "IR FP16"]
-    assert "not evaluated: the model takes 64x72 alone" in every.stderr
+    assert "not evaluated: the model takes only 64x72" in every.stderr
 
 
 def test_a_model_of_more_classes_than_the_card(small: ModelCard, dataset: Path) -> None:

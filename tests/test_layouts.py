@@ -111,7 +111,7 @@ def test_the_cards_layout_is_that_of_mmsegmentations_class(
     data = found(card, dataset=root)
     assert (data.layout, data.name) == ("card", "root")
     expected = [(one["img_path"], one["seg_map_path"]) for one in theirs.load_data_list()]
-    assert len(expected) == 4 if listed is None else 3
+    assert len(expected) == (4 if listed is None else 3)
     assert [(str(entry.image), str(entry.annotation)) for entry in data.entries] == expected
 
 

@@ -185,10 +185,22 @@ def test_every_dataset_has_its_classes(models: dict[str, Published], cards: dict
 @pytest.mark.parametrize(
     ("name", "metric", "how"),
     [
-        ("pspnet_r50-d8_4xb4-80k_ade20k-512x512", "mean_iou", "whole images at scale (2048, 512)"),
-        ("pspnet_r50-d8_4xb2-40k_cityscapes-512x1024", "mean_iou", "whole images at scale (2048, 1024)"),
-        ("pspnet_r50-d8_4xb2-40k_cityscapes-769x769", "mean_iou", "windows of 769x769 with stride 513x513"),
-        ("unet-s5-d16_pspnet_4xb4-40k_hrf-256x256", "mean_dice", "windows of 256x256 with stride 170x170"),
+        ("pspnet_r50-d8_4xb4-80k_ade20k-512x512", "mean_iou", "scale 2048x512 with aspect kept, whole image; mIoU"),
+        (
+            "pspnet_r50-d8_4xb2-40k_cityscapes-512x1024",
+            "mean_iou",
+            "scale 2048x1024 with aspect kept, whole image; mIoU",
+        ),
+        (
+            "pspnet_r50-d8_4xb2-40k_cityscapes-769x769",
+            "mean_iou",
+            "windows of 769x769 (height x width) every 513x513 pixels; mIoU",
+        ),
+        (
+            "unet-s5-d16_pspnet_4xb4-40k_hrf-256x256",
+            "mean_dice",
+            "windows of 256x256 (height x width) every 170x170 pixels; mDice",
+        ),
     ],
 )
 def test_a_published_figure_is_by_mmsegmentations_own_test(

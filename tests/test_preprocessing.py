@@ -137,6 +137,7 @@ def card_with(small: ModelCard, tmp_path: Path) -> Write:
     return write
 
 
+@pytest.mark.slow
 def test_a_wrong_mean_is_a_mismatch_though_all_models_agree(cli: Cli, card_with: Write, tmp_path: Path) -> None:
     folder, junit = card_with(mean=[124.9, 116.28, 103.53]), tmp_path / "junit.xml"
     done = cli("run", folder, "-o", tmp_path, "--json", "--junit", junit)
@@ -169,6 +170,7 @@ def test_models_from_elsewhere_are_held_to_it_too(
     folder = card_with(scale=[1, 1, 1])
     wrong = cli("verify", folder, "-o", workspace, "--onnx", onnx, "--json")
     assert wrong.exit_code == 9
+    assert "preprocessing differs from mmsegmentation's: the card's scale is [1.0, 1.0, 1.0], the" in wrong.error
     assert not wrong.json()["stages"][0]["result"]["preprocessing"]["passed"]
 
 

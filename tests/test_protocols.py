@@ -15,7 +15,7 @@ import numpy as np
 import opencv_bilinear
 import pytest
 import voc
-from conftest import Cli
+from conftest import Cli, call
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -174,14 +174,9 @@ SIZES = [(72, 64), (40, 90), (131, 61), (64, 64), (200, 180), (33, 35), (49, 98)
 @pytest.fixture(scope="module")
 def square_run(small: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small model at 64x64, as ONNX and IR."""
-    from click.testing import CliRunner
-
-    from pspnet_convert.cli import cli as command_line
-
     folder = tmp_path_factory.mktemp("square")
-    arguments = ["run", str(small.folder), "-o", str(folder), "--input-shape", "1,3,64,64", "--precision", "FP32"]
-    done = CliRunner().invoke(command_line, arguments)
-    assert done.exit_code == 0, done.output
+    done = call("run", small.folder, "-o", folder, "--input-shape", "1,3,64,64", "--precision", "FP32")
+    assert done.exit_code == 0, done.stderr
     return folder
 
 

@@ -16,8 +16,15 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from pspnet_convert.cards.annotations import IGNORED, Annotations
-from pspnet_convert.cards.config_parts import Part, datasets, metric_of, name_of, named_steps, tested_datasets
-from pspnet_convert.cards.registry_names import registered
+from pspnet_convert.cards.config_parts import (
+    Part,
+    datasets,
+    metric_of,
+    name_of,
+    named_steps,
+    tested_datasets,
+    type_of,
+)
 from pspnet_convert.errors import first_line
 from pspnet_convert.mmcv_ops import provide_mmcv_ops
 
@@ -54,7 +61,7 @@ def annotations_of(config: Config, class_names: Sequence[str]) -> Annotations:
 
 def _values_of(dataset: Part, name: str) -> dict[str, Any]:
     """The fields of Annotations that the class of `dataset` determines."""
-    kind = registered(str(dataset["type"]))
+    kind = type_of(dataset)
     arguments = {key: value for key, value in dataset.items() if key not in _NOT_NEEDED}
     if "pipeline" in dataset:
         arguments["pipeline"] = []

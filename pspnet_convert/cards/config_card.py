@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from pspnet_convert.cards.card import ClassLabel, Input, Output
-from pspnet_convert.cards.config_parts import datasets, named_steps, pipeline_of, preprocessor_of
+from pspnet_convert.cards.config_parts import datasets, pipeline_of, preprocessor_of
 from pspnet_convert.cards.normalisation import normalisation
 from pspnet_convert.cards.old_config import modernise
 from pspnet_convert.errors import CardError, first_line
@@ -124,17 +124,6 @@ def dataset_type(config: Config) -> str:
     if len(types) != 1:
         raise CardError(f"config: trains on {', '.join(types) or 'no dataset'}, not on one dataset")
     return types[0]
-
-
-def how_tested(config: Config) -> str:
-    """How mmsegmentation measures accuracy by this config, in words."""
-    scales = [step["scale"] for step in named_steps(pipeline_of(config), "Resize") if step.get("scale")]
-    at = f" at scale {tuple(scales[0])}" if scales else ""
-    mode = config.model.get("test_cfg") or {}
-    if mode.get("mode") == "slide":
-        windows, stride = ("x".join(map(str, _height_and_width(mode.get(key)))) for key in ("crop_size", "stride"))
-        return f"images{at}, the mean of windows of {windows} with stride {stride}"
-    return f"whole images{at} with their aspect kept"
 
 
 def _height_and_width(size: Any) -> tuple[int, int]:

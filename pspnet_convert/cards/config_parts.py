@@ -20,6 +20,11 @@ def name_of(config: Config) -> str:
     return Path(config.filename).name if config.filename else "config"
 
 
+def type_of(part: Part) -> str:
+    """The registry's name of the class that a section asks for; "None" without one."""
+    return registered(str(part.get("type")))
+
+
 def tested_datasets(config: Config) -> list[Part]:
     """The data sets of the test dataloader, or of the validation's if there is no other, without their wrappers."""
     return next(
@@ -44,7 +49,7 @@ def metric_of(config: Config) -> Part | None:
     if isinstance(evaluator, Mapping):
         evaluator = evaluator.get("metrics") or [evaluator]
     parts = [one for one in evaluator if isinstance(one, Mapping)] if isinstance(evaluator, (list, tuple)) else []
-    return next((one for one in parts if registered(str(one.get("type"))) == METRIC), None)
+    return next((one for one in parts if type_of(one) == METRIC), None)
 
 
 def preprocessor_of(config: Config) -> Part:
@@ -68,7 +73,7 @@ def named_steps(pipeline: Any, kind: str) -> list[Part]:
     for step in pipeline if isinstance(pipeline, (list, tuple)) else []:
         if isinstance(step, Mapping):
             inner = step.get("transforms")
-            found += [step] if registered(str(step.get("type"))) == kind else named_steps(inner, kind)
+            found += [step] if type_of(step) == kind else named_steps(inner, kind)
         elif isinstance(step, (list, tuple)):
             found += named_steps(step, kind)
     return found

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from pspnet_convert.cards.annotations import IGNORED
-from pspnet_convert.cards.config_parts import Part, metric_of, name_of, pipeline_of, preprocessor_of
-from pspnet_convert.cards.registry_names import registered
+from pspnet_convert.cards.config_parts import Part, metric_of, name_of, pipeline_of, preprocessor_of, type_of
 from pspnet_convert.cards.testing import PREPROCESSOR, STEPS, Testing
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def _steps(pipeline: list[Part]) -> list[dict[str, Any]]:
 
 def _step(step: Part) -> dict[str, Any]:
     kept = {key: _plain(value) for key, value in step.items() if value is not None and key not in _OF_FILES}
-    return {**kept, "type": registered(str(step.get("type")))}
+    return {**kept, "type": type_of(step)}
 
 
 def _does_nothing(step: dict[str, Any]) -> bool:
@@ -89,7 +88,7 @@ def _does_nothing(step: dict[str, Any]) -> bool:
 
 
 def _preprocessor(section: Part) -> dict[str, Any]:
-    kind = registered(str(section.get("type", PREPROCESSOR))) if section else "missing"
+    kind = type_of({"type": PREPROCESSOR, **section}) if section else "missing"
     if kind != PREPROCESSOR:
         raise _NotHeldError(f"its data_preprocessor is {kind}, not {PREPROCESSOR}")
     return {key: _plain(value) for key, value in section.items() if key not in ("type", "batch_augments")}

@@ -12,6 +12,7 @@ from pspnet_convert.cards import config_card
 from pspnet_convert.cards.card import Accuracy, CheckpointFile, License, ModelCard
 from pspnet_convert.cards.config_annotations import annotations_of
 from pspnet_convert.cards.config_testing import testing_of
+from pspnet_convert.cards.in_words import testing_text
 from pspnet_convert.cards.model_index import Published, package_folder
 
 # From the index's names to the card's: figures in per cent, taken without flips and at one scale.
@@ -32,6 +33,7 @@ def derived_card(model: Published) -> ModelCard:
     config = config_card.read_config(path)
     card_input = config_card.input_of(config)
     classes = config_card.dataset_labels(config)
+    testing = testing_of(config)
     return ModelCard(
         name=model.name,
         description=_description(model, len(classes)),
@@ -44,21 +46,25 @@ def derived_card(model: Published) -> ModelCard:
         output=config_card.output_of(card_input, len(classes)),
         classes=classes,
         annotations=annotations_of(config, [label.name for label in classes]),
-        testing=testing_of(config),
-        accuracy=[
-            Accuracy(
-                metric=_METRICS[name],
-                value=value,
-                dataset=model.dataset,
-                protocol="mmseg",
-                measured_by="mmsegmentation, PyTorch model",
-                description=config_card.how_tested(config),
-            )
-            for name, value in model.metrics.items()
-            if name in _METRICS
-        ],
+        testing=testing,
+        accuracy=_accuracy(model, testing_text(testing) if testing else None),
         license=licence_of(model),
     ).at(path)
+
+
+def _accuracy(model: Published, how: str | None) -> list[Accuracy]:
+    return [
+        Accuracy(
+            metric=_METRICS[name],
+            value=value,
+            dataset=model.dataset,
+            protocol="mmseg",
+            measured_by="mmsegmentation, PyTorch model",
+            description=how,
+        )
+        for name, value in model.metrics.items()
+        if name in _METRICS
+    ]
 
 
 def licence_of(model: Published) -> License:

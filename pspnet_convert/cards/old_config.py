@@ -6,8 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pspnet_convert.cards.config_parts import METRIC, Part, datasets, name_of, named_steps
-from pspnet_convert.cards.registry_names import registered
+from pspnet_convert.cards.config_parts import METRIC, Part, datasets, name_of, named_steps, type_of
 from pspnet_convert.cards.testing import PREPROCESSOR
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def _values(step: Part) -> dict[str, Any]:
 
 def _dataset(old: Part) -> dict[str, Any]:
     new = {key: value for key, value in old.items() if key not in _NOT_IN_DATASETS}
-    kind = registered(str(old["type"]))
+    kind = type_of(old)
     new["type"] = _CLASSES.get(kind, kind)
     new["data_prefix"] = {"img_path": _first(old.get("img_dir")), "seg_map_path": _first(old.get("ann_dir"))}
     new["ann_file"] = _first(old.get("split"))
@@ -86,7 +85,7 @@ def _first(value: Any) -> str:
 
 def _step(step: Part, scale: Any = None) -> Iterator[Part]:
     """The steps of 1.x that do the same. One that has no equal gets a name that 1.x does not have."""
-    kind = registered(str(step.get("type")))
+    kind = type_of(step)
     if kind == "MultiScaleFlipAug":
         yield from _single_scale(step)
     elif kind == "Resize":
@@ -108,10 +107,10 @@ def _single_scale(step: Part) -> Iterator[Part]:
     if not is_single or step.get("flip"):
         yield {"type": "MultiScaleFlipAug of several images"}
     if scales is None:  # at its own size
-        inner = [one for one in inner if registered(str(one.get("type"))) != "Resize"]
+        inner = [one for one in inner if type_of(one) != "Resize"]
     for one in inner:
         # MultiScaleFlipAug tells RandomFlip not to flip.
-        if registered(str(one.get("type"))) != "RandomFlip":
+        if type_of(one) != "RandomFlip":
             yield from _step(one, scales)
 
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from pspnet_convert.cards.card import Input, ModelCard
 from pspnet_convert.errors import ImageError
 
 RGB = NDArray[np.uint8]
+Size = tuple[int, int]  # rows, columns
+Pixel = TypeVar("Pixel", np.uint8, np.float32)
 SAMPLES = Path(__file__).parent.parent / "data" / "samples"  # photographs that come with the tool
 # Of a data set's files, in the order they are looked for.
 DATASET_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
@@ -84,12 +86,24 @@ def _opened(path: Path, take: Callable[[Pillow.Image], Pillow.Image]) -> Pillow.
         raise ImageError(f"{path}: cannot be read as an image: {reason}") from error
 
 
+def picture_size(path: Path) -> Size | None:
+    """The size of the picture in a file, rotated as its EXIF says, from its header; None if that cannot be read."""
+    try:
+        with Pillow.open(path) as picture:
+            width, height = picture.size
+            is_turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except Exception:  # read_image says what is wrong with the file
+        return None
+    return (width, height) if is_turned else (height, width)
+
+
 def fit(image: RGB, height: int, width: int, card_input: Input) -> Fitted:
     """Scale `image` (bilinear, aspect kept) to fit height x width; pad right and below with the mean colour."""
     scale = min(height / image.shape[0], width / image.shape[1])
     rows, columns = (max(1, int(side * scale)) for side in image.shape[:2])
     resized = Pillow.fromarray(image).resize((columns, rows), Pillow.Resampling.BILINEAR)
-    return Fitted(padded(np.asarray(resized), height, width, mean_colour(card_input)), rows, columns)
+    colour = np.rint(mean_colour(card_input)).astype(np.uint8)
+    return Fitted(padded(np.asarray(resized), (height, width), colour), rows, columns)
 
 
 def fitted_bgr(path: Path, height: int, width: int, card_input: Input) -> NDArray[np.uint8]:
@@ -97,15 +111,14 @@ def fitted_bgr(path: Path, height: int, width: int, card_input: Input) -> NDArra
     return to_bgr(fit(read_image(path), height, width, card_input).image)
 
 
-def mean_colour(card_input: Input) -> RGB:
-    """The card's mean as an RGB pixel, uint8 [3]."""
-    mean = card_input.mean if card_input.color_order == "RGB" else card_input.mean[::-1]
-    return np.rint(mean).astype(np.uint8)
+def mean_colour(card_input: Input) -> NDArray[np.float64]:
+    """The card's mean as an RGB pixel [3]."""
+    return np.array(card_input.mean if card_input.color_order == "RGB" else card_input.mean[::-1])
 
 
-def padded(image: NDArray[np.uint8], height: int, width: int, colour: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`image` in the top left corner of height x width pixels of `colour`; both in the same channel order."""
-    canvas = np.empty((height, width, 3), np.uint8)
+def padded(image: NDArray[Any], size: Size, colour: NDArray[Pixel]) -> NDArray[Pixel]:
+    """`image` [H, W, 3] in the top left corner of `size` (rows, columns) pixels of `colour` and its number type."""
+    canvas = np.empty((*size, 3), colour.dtype)
     canvas[:] = colour
     canvas[: image.shape[0], : image.shape[1]] = image
     return canvas

@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet_convert.runtimes.images import resized_labels
-from pspnet_convert.runtimes.test_pipeline import Size
+from pspnet_convert.runtimes.images import Size, resized_labels
+from pspnet_convert.runtimes.test_pipeline import Prepared
 
 Bytes = NDArray[np.uint8]
 Kind = Literal["logits", "label map"]
@@ -55,19 +55,20 @@ def _to_size(labels: NDArray[np.integer[Any]], picture: Size, size: Size) -> Byt
 
 
 class Windows:
-    """The windows of one picture, as mmsegmentation merges them: EncoderDecoder.slide_inference, postprocess_result.
+    """The windows at `places` of a prepared picture, merged as mmsegmentation does it.
 
-    Where windows overlap, logits are averaged, and of label maps the most frequent class is taken (of several, the
-    first). Logits are resized to the annotation's size (bilinear) before the argmax, label maps by nearest neighbour.
+    See its EncoderDecoder.slide_inference and postprocess_result. Where windows overlap, logits are
+    averaged, and of label maps the most frequent class is taken (of several, the first). Then the logits are resized
+    to `size` (bilinear) before the argmax, label maps by nearest neighbour.
     """
 
     def __init__(
-        self, places: Sequence[tuple[slice, slice]], padded: Size, picture: Size, size: Size, classes: int, align: bool
+        self, places: Sequence[tuple[slice, slice]], prepared: Prepared, size: Size, classes: int, *, align: bool
     ) -> None:
-        self._places, self._picture, self._size, self._align = places, picture, size, align
-        self._shape = (classes, *padded)
+        self._places, self._picture, self._size, self._align = places, prepared.picture, size, align
+        self._shape = (classes, *prepared.size)
         self._count = 0
-        self._logits: Any = None  # torch, float32 [classes, *padded]: the sum
+        self._logits: Any = None  # torch, float32 of _shape: the sum
         self._votes: NDArray[np.int16] | None = None
 
     def add(self, answer: Answer) -> None:

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image as Pillow
 
 from pspnet_convert.cards.card import Input
 from pspnet_convert.cards.testing import Testing
 from pspnet_convert.errors import CardError, ImageError, first_line
 from pspnet_convert.mmcv_ops import provide_mmcv_ops
+from pspnet_convert.runtimes.images import Size, padded
 from pspnet_convert.runtimes.input_form import Image
 
-Size = tuple[int, int]  # rows, columns
 # Not on images: annotations are read elsewhere, and the card's input has the normalisation.
 _LEFT_OUT = ("LoadAnnotations", "Normalize", "PackSegInputs")
 _Step = Callable[[dict[str, Any]], dict[str, Any]]
@@ -33,6 +32,10 @@ class Prepared:
     image: Image
     picture: Size
     original: Size
+
+    @property
+    def size(self) -> Size:
+        return self.image.shape[0], self.image.shape[1]
 
 
 class MmsegPipeline:
@@ -57,8 +60,7 @@ class MmsegPipeline:
         """The size to which a picture of the size `original` is brought, with its padding."""
         blank = np.zeros((*original, 3), np.uint8)
         given = {"img": blank, "img_shape": original, "ori_shape": original}
-        prepared = self._prepared(lambda: given, f"an image of {original[1]}x{original[0]}")
-        return prepared.image.shape[0], prepared.image.shape[1]
+        return self._prepared(lambda: given, f"an image of {original[1]}x{original[0]}").size
 
     def _prepared(self, load: Callable[[], dict[str, Any]], named: str) -> Prepared:
         try:
@@ -75,13 +77,8 @@ class MmsegPipeline:
         return Prepared(self._pad(image), (rows, columns), tuple(results["ori_shape"][:2]))
 
     def _pad(self, image: Image) -> Image:
-        height, width = _padded_size((image.shape[0], image.shape[1]), self._padding)
-        if (height, width) == image.shape[:2]:
-            return image
-        canvas = np.empty((height, width, 3), np.float32)
-        canvas[:] = self._colour
-        canvas[: image.shape[0], : image.shape[1]] = image
-        return canvas
+        size = _padded_size((image.shape[0], image.shape[1]), self._padding)
+        return image if size == image.shape[:2] else padded(image, size, self._colour)
 
 
 def build_steps(steps: Sequence[Mapping[str, Any]]) -> list[_Step]:
@@ -116,17 +113,6 @@ def windows(size: Size, testing: Testing) -> list[tuple[slice, slice]]:
             bottom, end = min(row * down + height, rows), min(column * right + width, columns)
             places.append((slice(max(bottom - height, 0), bottom), slice(max(end - width, 0), end)))
     return places
-
-
-def picture_size(path: Path) -> Size | None:
-    """Rows and columns of an image file, turned as its EXIF says, from its header; None if that cannot be read."""
-    try:
-        with Pillow.open(path) as picture:
-            width, height = picture.size
-            turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except Exception:  # the file's reader says what is wrong with it, and whether that stops the work
-        return None
-    return (width, height) if turned else (height, width)
 
 
 def _padded_size(size: Size, padding: Mapping[str, Any]) -> Size:

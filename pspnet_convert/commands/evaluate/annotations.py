@@ -12,12 +12,11 @@ from PIL import Image as Pillow
 
 from pspnet_convert.cards.annotations import IGNORED
 from pspnet_convert.commands.evaluate.entries import Entry
-from pspnet_convert.commands.evaluate.meaning import NO_CLASS, UNKNOWN, VOID_COLOUR, Meaning, meaning_of
+from pspnet_convert.commands.evaluate.meaning import UNKNOWN, VOID_COLOUR, Meaning
+from pspnet_convert.commands.evaluate.miou import NO_CLASS
 from pspnet_convert.commands.evaluate.unknown_values import mask_of_two, unknown_colours, unknown_numbers
 from pspnet_convert.errors import DatasetError, ImageError
 from pspnet_convert.runtimes.images import open_as_stored
-
-__all__ = ["IGNORED", "NO_CLASS", "Meaning", "Truth", "check_first", "meaning_of", "read_annotation"]
 
 _FIRST = 8  # files that are looked at before the work
 _WIDE = ("I", "I;16", "I;16B", "I;16L", "I;16N")

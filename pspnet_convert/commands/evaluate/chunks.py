@@ -11,10 +11,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.evaluate.annotations import Meaning, read_annotation
+from pspnet_convert.commands.evaluate.annotations import read_annotation
 from pspnet_convert.commands.evaluate.counter import Counter
-from pspnet_convert.commands.evaluate.dataset import Entry, check_files, check_size
+from pspnet_convert.commands.evaluate.dataset import check_files, check_size
+from pspnet_convert.commands.evaluate.entries import Entry
 from pspnet_convert.commands.evaluate.labelling import Labeller, open_labeller
+from pspnet_convert.commands.evaluate.meaning import Meaning
 from pspnet_convert.commands.evaluate.miou import Confusion
 from pspnet_convert.commands.evaluate.protocols import Load, open_protocol
 from pspnet_convert.commands.evaluate.samples import Sample
@@ -24,6 +26,8 @@ from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.runtimes.model_file import ModelFile
 
 _AHEAD = 4  # images that are read and prepared while models run
+# Of an entry: the sample and its number of unknown pixels, or the error.
+_Ready = tuple[Sample, int] | DatasetError | ImageError
 
 
 @dataclass(frozen=True)
@@ -120,12 +124,10 @@ def count_chunk(
     return tally
 
 
-def _prepared(
-    settings: ChunkSettings, entries: Sequence[Entry], load: Load
-) -> Iterator[tuple[Entry, tuple[Sample, int] | DatasetError | ImageError]]:
-    """Each entry with its sample and its number of unknown pixels, or with its error; read ahead in a thread."""
+def _prepared(settings: ChunkSettings, entries: Sequence[Entry], load: Load) -> Iterator[tuple[Entry, _Ready]]:
+    """Each entry with what it gives; read ahead in a thread."""
 
-    def prepare(entry: Entry) -> tuple[Sample, int] | DatasetError | ImageError:
+    def prepare(entry: Entry) -> _Ready:
         try:
             check_files(entry)
             truth = read_annotation(entry.annotation, settings.meaning)
@@ -136,7 +138,7 @@ def _prepared(
         return loaded.sample(truth.numbers), truth.unknown
 
     with ThreadPoolExecutor(max_workers=1) as pool:
-        ahead: deque[tuple[Entry, Future[tuple[Sample, int] | DatasetError | ImageError]]] = deque()
+        ahead: deque[tuple[Entry, Future[_Ready]]] = deque()
         for entry in entries:
             ahead.append((entry, pool.submit(prepare, entry)))
             if len(ahead) > _AHEAD:

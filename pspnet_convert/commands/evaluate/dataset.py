@@ -15,8 +15,6 @@ from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.commands.evaluate.place import DEFAULT_SPLIT, OWN_FOLDERS, Place
 from pspnet_convert.errors import DatasetError, OptionError
 
-__all__ = ["DataSet", "Entry", "check_files", "check_size", "find_data"]
-
 
 @dataclass(frozen=True)
 class DataSet:

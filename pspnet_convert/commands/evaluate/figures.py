@@ -8,7 +8,7 @@ import numpy as np
 
 from pspnet_convert.commands.evaluate.chunks import Chunk, ChunkSettings, Mapper, Tally, run_locally
 from pspnet_convert.commands.evaluate.counter import PYTORCH_LABEL_MAPS, counted_names
-from pspnet_convert.commands.evaluate.dataset import Entry
+from pspnet_convert.commands.evaluate.entries import Entry
 from pspnet_convert.commands.evaluate.inputs import stated_figure
 from pspnet_convert.commands.evaluate.labelling import PYTORCH
 from pspnet_convert.commands.evaluate.miou import (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.evaluate.dataset import Entry
+from pspnet_convert.commands.evaluate.entries import Entry
 from pspnet_convert.commands.evaluate.labelling import PYTORCH
 from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.errors import CardError

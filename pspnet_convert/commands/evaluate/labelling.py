@@ -168,6 +168,6 @@ def _check_size(path: Path, shape: ImageShape, image: Image) -> None:
     size = shape[2:]
     if image.shape[:2] != size:
         raise ArtifactError(
-            f"{path}: takes {size[1]}x{size[0]} alone, but this protocol gives {image.shape[1]}x{image.shape[0]}",
+            f"{path}: takes only {size[1]}x{size[0]}, but this protocol gives {image.shape[1]}x{image.shape[0]}",
             "Evaluate only PyTorch (--backend PyTorch), or use --protocol crop or pad.",
         )

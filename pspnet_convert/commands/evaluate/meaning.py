@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from pspnet_convert.cards.annotations import IGNORED
 from pspnet_convert.cards.card import Colour, ModelCard
 from pspnet_convert.commands.evaluate.label_file import read_label_map
+from pspnet_convert.commands.evaluate.miou import NO_CLASS
 from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.errors import CardError, DatasetError, OptionError
 
 if TYPE_CHECKING:
     from pspnet_convert.commands.evaluate.dataset import DataSet
 
-NO_CLASS = 254  # a pixel of no class that is not ignored
 UNKNOWN = -1  # in a table: neither a class nor ignored
 # Pascal VOC's colour for the outlines of objects; these pixels do not count.
 VOID_COLOUR: Colour = (224, 224, 192)

@@ -11,12 +11,12 @@ from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.testing import Testing
 from pspnet_convert.commands.evaluate.samples import Loaded, Sample
 from pspnet_convert.errors import CardError, ImageError
-from pspnet_convert.runtimes.images import open_picture
+from pspnet_convert.runtimes.images import Size, open_picture, picture_size
 from pspnet_convert.runtimes.merging import Bytes, Windows
-from pspnet_convert.runtimes.test_pipeline import MmsegPipeline, Prepared, Size, picture_size, windows
+from pspnet_convert.runtimes.test_pipeline import MmsegPipeline, Prepared, windows
 
 
-def testing_of(card: ModelCard) -> Testing:
+def require_testing(card: ModelCard) -> Testing:
     """The card's `testing`; CardError if it has none."""
     if card.testing is None:
         raise CardError(
@@ -28,7 +28,7 @@ def testing_of(card: ModelCard) -> Testing:
 
 def open_mmseg(card: ModelCard) -> Callable[[Path], Loaded]:
     """A function that reads a picture; it raises ImageError for one that cannot be read."""
-    testing = testing_of(card)
+    testing = require_testing(card)
     pipeline = MmsegPipeline(testing, card.input)
 
     def load(path: Path) -> Loaded:
@@ -40,14 +40,12 @@ def open_mmseg(card: ModelCard) -> Callable[[Path], Loaded]:
 
 
 def _sample(testing: Testing, prepared: Prepared, truth: Bytes) -> Sample:
-    image = prepared.image
-    padded = image.shape[0], image.shape[1]
-    places = windows(padded, testing)
+    places = windows(prepared.size, testing)
     size = truth.shape[0], truth.shape[1]
     return Sample(
-        [image[place] for place in places],
+        [prepared.image[place] for place in places],
         truth,
-        lambda classes, align: Windows(places, padded, prepared.picture, size, classes, align),
+        lambda classes, align: Windows(places, prepared, size, classes, align=align),
     )
 
 
@@ -56,7 +54,7 @@ def misfit(card: ModelCard, images: Sequence[Path], size: Size) -> tuple[str, st
 
     Reads the images' headers. What cannot be read does not count: it is reported when its turn comes.
     """
-    testing = testing_of(card)
+    testing = require_testing(card)
     pipeline = MmsegPipeline(testing, card.input)
     given: Counter[Size] = Counter()
 
@@ -80,7 +78,7 @@ def misfit(card: ModelCard, images: Sequence[Path], size: Size) -> tuple[str, st
         advice = f"Export with --input-shape {_shape(others[0])} for this data set. {advice}"
     most = max(others, key=lambda one: given[one])
     more = f" and {len(others) - 1} other sizes" if len(others) > 1 else ""
-    return f"takes {_text(size)} alone, and protocol mmseg gives {_text(most)}{more}", advice
+    return f"takes only {_text(size)}, and protocol mmseg gives {_text(most)}{more}", advice
 
 
 def _shape(size: Size) -> str:

@@ -10,7 +10,8 @@ import click
 from pspnet_convert.options import FILE, FOLDER, Options, option
 
 LAYOUTS = ("card", "voc", "img_dir", "images", "cityscapes", "loveda")
-BACKENDS = ("PyTorch", "ONNX", "FP32", "FP16", "INT8")
+IRS = ("FP32", "FP16", "INT8")
+BACKENDS = ("PyTorch", "ONNX", *IRS)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from pspnet_convert.commands.evaluate.chunks import Tally
 from pspnet_convert.commands.evaluate.counter import counted_names
-from pspnet_convert.commands.evaluate.dataset import Entry
+from pspnet_convert.commands.evaluate.entries import Entry
 from pspnet_convert.files import digest_of, write_json, writing
 from pspnet_convert.runtimes.model_file import ModelFile
 

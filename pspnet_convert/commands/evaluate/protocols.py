@@ -15,10 +15,9 @@ import numpy as np
 from pspnet_convert.cards.card import Input, ModelCard
 from pspnet_convert.commands.evaluate.mmseg_protocol import open_mmseg
 from pspnet_convert.commands.evaluate.samples import Loaded, Sample
-from pspnet_convert.runtimes.images import read_bgr, resized_labels
+from pspnet_convert.runtimes.images import Size, mean_colour, padded, read_bgr, resized_labels
 from pspnet_convert.runtimes.input_form import Image
 from pspnet_convert.runtimes.merging import Bytes, OneLabelMap
-from pspnet_convert.runtimes.test_pipeline import Size
 
 _LONGEST = 4  # the most that the long side may be, in model sides: 2048 for 512
 Load = Callable[[Path], Loaded]
@@ -51,7 +50,7 @@ def crop(image: Bytes, truth: Bytes, size: Size, card_input: Input) -> Sample:
     top, left = max(0, rows - size[0]) // 2, max(0, columns - size[1]) // 2
     window = slice(top, top + size[0]), slice(left, left + size[1])
     shown = _bilinear(image, (rows, columns))[window]
-    return _one_image(_padded(shown, size, card_input), resized_labels(truth, rows, columns)[window], _size(shown))
+    return _one_image(_filled(shown, size, card_input), resized_labels(truth, rows, columns)[window], _size(shown))
 
 
 def pad(image: Bytes, truth: Bytes, size: Size, card_input: Input) -> Sample:
@@ -63,7 +62,7 @@ def pad(image: Bytes, truth: Bytes, size: Size, card_input: Input) -> Sample:
     """
     scale = min(size[0] / image.shape[0], size[1] / image.shape[1])
     rows, columns = (max(1, int(scale * side)) for side in image.shape[:2])
-    return _one_image(_padded(_bilinear(image, (rows, columns)), size, card_input), truth, (rows, columns))
+    return _one_image(_filled(_bilinear(image, (rows, columns)), size, card_input), truth, (rows, columns))
 
 
 def _one_image(image: Image, truth: Bytes, picture: Size) -> Sample:
@@ -79,15 +78,11 @@ def _short_side_at(size: Size, side: int) -> Size:
     return wanted if size[0] <= size[1] else (wanted[1], wanted[0])
 
 
-def _padded(image: Bytes, size: Size, card_input: Input) -> Image:
+def _filled(image: Bytes, size: Size, card_input: Input) -> Image:
     """The padding is the mean in RGB order, though the image is BGR: so the accuracy_checker writes it."""
     if _size(image) == size:
         return image
-    mean = card_input.mean if card_input.color_order == "RGB" else card_input.mean[::-1]
-    canvas = np.empty((*size, 3), np.float32)
-    canvas[:] = mean
-    canvas[: image.shape[0], : image.shape[1]] = image
-    return canvas
+    return padded(image, size, mean_colour(card_input).astype(np.float32))
 
 
 def _size(array: Image) -> Size:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pspnet_convert.runtimes.images import Size
 from pspnet_convert.runtimes.input_form import Image
 from pspnet_convert.runtimes.merging import Bytes, Merge
-from pspnet_convert.runtimes.test_pipeline import Size
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,15 @@ from typing import Any, cast
 
 from pspnet_convert import tools
 from pspnet_convert.commands.evaluate import inputs
-from pspnet_convert.commands.evaluate.annotations import check_first, meaning_of
+from pspnet_convert.commands.evaluate.annotations import check_first
 from pspnet_convert.commands.evaluate.chunks import ChunkSettings, run_locally
-from pspnet_convert.commands.evaluate.dataset import Entry, find_data
+from pspnet_convert.commands.evaluate.dataset import DataSet, find_data
+from pspnet_convert.commands.evaluate.entries import Entry
 from pspnet_convert.commands.evaluate.figures import count, evaluation
 from pspnet_convert.commands.evaluate.labelling import ONNX, PYTORCH
-from pspnet_convert.commands.evaluate.mmseg_protocol import misfit, testing_of
-from pspnet_convert.commands.evaluate.options import EvaluateOptions
+from pspnet_convert.commands.evaluate.meaning import Meaning, meaning_of
+from pspnet_convert.commands.evaluate.mmseg_protocol import misfit, require_testing
+from pspnet_convert.commands.evaluate.options import IRS, EvaluateOptions
 from pspnet_convert.commands.evaluate.partials import Partials
 from pspnet_convert.commands.evaluate.ray_cluster import run_on_ray
 from pspnet_convert.errors import ArtifactError
@@ -29,7 +31,6 @@ from pspnet_convert.runtimes.openvino_install import require_openvino
 from pspnet_convert.stage import Stage
 from pspnet_convert.workspace import Workspace
 
-IRS = ("FP32", "FP16", "INT8")
 log = logging.getLogger(__name__)
 
 
@@ -38,8 +39,8 @@ def evaluate_stage(job: Job, options: EvaluateOptions, name: str = "evaluate") -
     asked = replace(options, protocol=inputs.find_protocol(options, job.card))
     data = find_data(options, job.card)
     meaning = meaning_of(options, job.card, data)
-    understood = [data.describe(), meaning.describe()]
-    for line in understood:
+    dataset = _dataset_record(data, meaning)
+    for line in dataset["understood"]:
         log.info("%s", line)
     entries = data.entries[: options.limit]
     subjects, left_out = _fitting(job, asked, find_subjects(job, options.backend), entries)
@@ -47,12 +48,11 @@ def evaluate_stage(job: Job, options: EvaluateOptions, name: str = "evaluate") -
     check_first(entries, meaning)
     models = {subject.name: _records(job, subject) for subject in subjects}
     images = inputs.image_digests(entries, job.digests.of)
-    testing = testing_of(job.card).model_dump(mode="json") if asked.protocol == "mmseg" else None
+    testing = require_testing(job.card).model_dump(mode="json") if asked.protocol == "mmseg" else None
     common = {"card": job.converted_card(), "shape": list(job.exported_shape()), "testing": testing}
-    labels = meaning.as_record()
 
     def make(made: Workspace) -> dict[str, Any]:
-        depends_on = {**common, **asked.as_record(), "labels": labels, "tools": versions(*tools.EVALUATION)}
+        depends_on = {**common, **asked.as_record(), "labels": dataset["labels"], "tools": versions(*tools.EVALUATION)}
         kept = job.workspace.folder / "evaluation"
         settings = ChunkSettings(
             job.card, meaning, job.exported_shape(), cast(Protocol, asked.protocol), asked.skip_bad, job.input_form()
@@ -65,24 +65,27 @@ def evaluate_stage(job: Job, options: EvaluateOptions, name: str = "evaluate") -
         partials.remove()
         return result.model_dump(mode="json")
 
-    dataset = {
-        "name": data.name,
-        "layout": data.layout,
-        "split": data.split,
-        "listed": len(data.entries),
-        "images": digest_of(images),
-        "labels": labels,
-        "understood": understood,
-    }
     # No count depends on the card's figure, but the result does: it holds the drops from it.
     stated = inputs.stated_figure(job.card, asked.protocol)
     return Stage(
         name,
         make,
-        inputs={**common, "models": models, "dataset": dataset, "stated": stated},
+        inputs={**common, "models": models, "dataset": {**dataset, "images": digest_of(images)}, "stated": stated},
         options=asked,
         tools=tools.EVALUATION,
     )
+
+
+def _dataset_record(data: DataSet, meaning: Meaning) -> dict[str, Any]:
+    """What the manifest says of the data set, except of its images."""
+    return {
+        "name": data.name,
+        "layout": data.layout,
+        "split": data.split,
+        "listed": len(data.entries),
+        "labels": meaning.as_record(),
+        "understood": [data.describe(), meaning.describe()],
+    }
 
 
 def fitting_protocol(job: Job, options: EvaluateOptions) -> EvaluateOptions:

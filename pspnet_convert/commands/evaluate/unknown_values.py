@@ -40,7 +40,7 @@ def unknown_colours(
 def mask_of_two(path: Path) -> DatasetError:
     """The error for files of 0 and 255 alone: 255 is normally ignored, but here it is likely a class."""
     return DatasetError(
-        f"{path}: looks like a mask of 0 and 255, as all that were looked at, and 255 means ignored",
+        f"{path}: looks like a mask of 0 and 255, and so do the other files looked at. 255 means ignored",
         "If 255 is a class, give --label-map a file with {0: 0, 255: 1}; if it is ignored, say --ignore-index 255.",
     )
 

@@ -17,10 +17,10 @@ from PIL import ImageDraw, ImageFont
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.files import write_atomically
 from pspnet_convert.runtimes.backends import Backend
-from pspnet_convert.runtimes.images import RGB, fit, free_name, palette_image, read_image, to_bgr
+from pspnet_convert.runtimes.images import RGB, Size, fit, free_name, palette_image, read_image, to_bgr
 from pspnet_convert.runtimes.input_form import Image, ImageShape
 from pspnet_convert.runtimes.merging import Answer, Merge, OneLabelMap, Windows
-from pspnet_convert.runtimes.test_pipeline import MmsegPipeline, Size, windows
+from pspnet_convert.runtimes.test_pipeline import MmsegPipeline, windows
 
 log = logging.getLogger(__name__)
 _OPACITY = 0.7
@@ -71,19 +71,14 @@ def paint_images(
     waiting: deque[tuple[Path, _Given]] = deque()
 
     def shown() -> Iterator[Image]:
-        fitted = []
+        wanted = []
         for path in images:
             given = _given(path, card, size, pipeline)
             waiting.append((path, given))
-            if given.wanted is not None:
-                fitted.append(given.wanted)
+            wanted += [given.wanted] if given.wanted is not None else []
             yield from given.images
-        if fitted:
-            log.warning(
-                "%d of %d images are fitted into %dx%d and padded, which is not what the card's test pipeline does: "
-                "it gives %dx%d, for example",
-                *(len(fitted), len(images), *reversed(size), *reversed(fitted[0])),
-            )
+        if wanted:
+            _warn_of_fitted(wanted, len(images), size)
 
     predictions = backend.run(shown())
     for prediction in predictions:
@@ -107,15 +102,22 @@ def _given(path: Path, card: ModelCard, size: Size, pipeline: MmsegPipeline | No
     wanted: Size | None = None
     if pipeline is not None and card.testing is not None:
         prepared = pipeline.prepare(path)
-        padded = prepared.image.shape[0], prepared.image.shape[1]
-        places = windows(padded, card.testing)
+        places = windows(prepared.size, card.testing)
         parts = [prepared.image[place] for place in places]
         if all(part.shape[:2] == size for part in parts):
-            merge = Windows(places, padded, prepared.picture, whole, len(card.classes), align=False)
+            merge = Windows(places, prepared, whole, len(card.classes), align=False)
             return _Given(picture, parts, merge)
         wanted = parts[0].shape[0], parts[0].shape[1]
     fitted = fit(picture, *size, card.input)
     return _Given(picture, [to_bgr(fitted.image)], OneLabelMap((fitted.height, fitted.width), whole), wanted)
+
+
+def _warn_of_fitted(wanted: Sequence[Size], images: int, size: Size) -> None:
+    log.warning(
+        "%d of %d images are fitted into %dx%d and padded, which is not what the card's test pipeline does: "
+        "it gives %dx%d, for example",
+        *(len(wanted), images, *reversed(size), *reversed(wanted[0])),
+    )
 
 
 def _shares(labels: NDArray[np.uint8], card: ModelCard) -> dict[str, float]:
