@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.evaluate.annotations import Meaning, read_annotation
+from pspnet_convert.commands.evaluate.annotations import Meaning, Truth, read_annotation
 from pspnet_convert.commands.evaluate.counter import Counter
 from pspnet_convert.commands.evaluate.dataset import Entry, check_files, check_size
 from pspnet_convert.commands.evaluate.labelling import Labeller, open_labeller
@@ -50,12 +50,14 @@ class Chunk:
 class Tally:
     """What was counted. `confusions`: by name (counted_names). `skipped`: by image, the reason.
 
-    `unknown`: by image, the number of annotated pixels whose value is neither a class nor ignored.
+    `unknown`: by image, the number of annotated pixels whose value is neither a class nor ignored. `masks`: the images
+    whose annotation may be a mask of 0 and 255 (Truth.is_mask).
     """
 
     confusions: dict[str, Confusion] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     unknown: dict[str, int] = field(default_factory=dict)
+    masks: set[str] = field(default_factory=set)
 
     def add(self, other: Tally) -> None:
         """Add the counts of other images, or of other models on the same images."""
@@ -63,6 +65,7 @@ class Tally:
             self.confusions[name] = self.confusions[name] + counts if name in self.confusions else counts
         self.skipped.update(other.skipped)
         self.unknown.update(other.unknown)
+        self.masks.update(other.masks)
 
 
 # Called with the number of images done since the last call, and what their chunk has counted so far.
@@ -108,9 +111,11 @@ def count_chunk(
                 raise prepared
             tally.skipped[entry.name] = prepared.what
         else:
-            sample, unknown = prepared
-            if unknown:
-                tally.unknown[entry.name] = unknown
+            sample, truth = prepared
+            if truth.unknown:
+                tally.unknown[entry.name] = truth.unknown
+            if truth.is_mask:
+                tally.masks.add(entry.name)
             for counter in counters:
                 counter.put(sample)
         note(1, tally)
@@ -122,10 +127,10 @@ def count_chunk(
 
 def _prepared(
     settings: ChunkSettings, entries: Sequence[Entry], load: Load
-) -> Iterator[tuple[Entry, tuple[Sample, int] | DatasetError | ImageError]]:
-    """Each entry with its sample and its number of unknown pixels, or with its error; read ahead in a thread."""
+) -> Iterator[tuple[Entry, tuple[Sample, Truth] | DatasetError | ImageError]]:
+    """Each entry with its sample and its annotation, or with its error; read ahead in a thread."""
 
-    def prepare(entry: Entry) -> tuple[Sample, int] | DatasetError | ImageError:
+    def prepare(entry: Entry) -> tuple[Sample, Truth] | DatasetError | ImageError:
         try:
             check_files(entry)
             truth = read_annotation(entry.annotation, settings.meaning)
@@ -133,10 +138,10 @@ def _prepared(
             check_size(entry, truth, loaded.size)
         except (DatasetError, ImageError) as error:
             return error
-        return loaded.sample(truth.numbers), truth.unknown
+        return loaded.sample(truth.numbers), truth
 
     with ThreadPoolExecutor(max_workers=1) as pool:
-        ahead: deque[tuple[Entry, Future[tuple[Sample, int] | DatasetError | ImageError]]] = deque()
+        ahead: deque[tuple[Entry, Future[tuple[Sample, Truth] | DatasetError | ImageError]]] = deque()
         for entry in entries:
             ahead.append((entry, pool.submit(prepare, entry)))
             if len(ahead) > _AHEAD:
