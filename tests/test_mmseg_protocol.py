@@ -226,7 +226,7 @@ def test_a_later_mask_of_0_and_255_is_seen_in_the_result(make: Make) -> None:
     Pillow.fromarray(np.uint8(np.asarray(Pillow.open(second)) > 0) * 255).save(second)
     result = case.check()
     assert "1 of 3 annotations (001) have 0 and 255 alone, and 255 is ignored." in result["warnings"][0]
-    assert case.check("--ignore-index", 255)["warnings"] == []
+    assert not any("alone" in line for line in case.check("--ignore-index", 255)["warnings"])
 
 
 @pytest.mark.parametrize("option", ["class", "ignored"])
