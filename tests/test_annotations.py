@@ -430,13 +430,15 @@ def test_a_palette_that_is_not_the_cards(card: ModelCard, path: Path) -> None:
     assert "Leave out --labels colour" in str(error.advice)
 
 
-def test_lossy_files(card: ModelCard, tmp_path: Path) -> None:
-    path = tmp_path / "a.jpg"
-    noise = np.random.default_rng(0).integers(0, 5, (16, 16), dtype=np.uint8) * 60
-    save(path, noise)
-    assert "JPEG changes values" in error_of(path, card).what
-    save(path, np.array(card.palette, np.uint8)[noise // 60])
-    assert "JPEG changes colours" in error_of(path, card).what
+def test_a_jpeg_is_refused_though_its_values_be_classes(card: ModelCard, tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jpg", np.random.default_rng(0).integers(0, 3, (16, 16), dtype=np.uint8))
+    assert "is a JPEG, which changes values" in error_of(path, card).what
+    assert "is a JPEG" in error_of(path.rename(tmp_path / "b.png"), card).what
+
+
+def test_a_jpeg_is_read_where_the_cards_annotations_are_jpegs(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jpg", np.full((8, 8), 3, np.uint8))
+    assert set(numbers(path, card_with(tmp_path / "card", annotation_suffix=".jpg"))) == {3}
 
 
 def test_blended_colours(card: ModelCard, path: Path) -> None:
@@ -500,6 +502,23 @@ def test_masks_of_0_and_255_are_not_guessed(tmp_path: Path, card: ModelCard) -> 
 @pytest.mark.parametrize("values", [[[0, 255], [0, 1]], [[0], [0]], [[255]], [[1]]])
 def test_other_files_than_masks_pass(tmp_path: Path, card: ModelCard, values: list[list[int]]) -> None:
     check_first(entries(tmp_path, *values), meaning(card))
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "is_mask"),
+    [
+        ([0, 255], {}, True),
+        ([0, 255], {"ignore_index": 255}, False),
+        ([0, 255], {"zero_label": "ignored"}, False),
+        ([0, 1, 255], {}, False),
+        ([255], {}, False),
+    ],
+)
+def test_a_mask_of_0_and_255_is_noted(
+    card: ModelCard, path: Path, values: list[int], options: dict[str, Any], is_mask: bool
+) -> None:
+    save(path, np.uint8([values]))
+    assert read_annotation(path, meaning(card, path, **options)).is_mask is is_mask
 
 
 def test_only_the_first_files_are_looked_at(tmp_path: Path, card: ModelCard) -> None:

@@ -283,6 +283,7 @@ def test_the_card_without_a_fault_is_accepted(cli: Cli, data: dict[str, Any], tm
         ("gflops", float("inf"), "gflops: Input should be a finite number"),
         ("mparams", -3, "mparams: Input should be greater than 0"),
         ("accuracy/0/value", 100.5, "accuracy.0.value: Input should be less than or equal to 100"),
+        ("accuracy/0/protocol", "whole", "accuracy.0.protocol: Value error, 'whole' is part of 'mmseg'"),
         ("accuracy/0/protocol", "stretch", "accuracy.0.protocol: Input should be 'crop', 'pad' or 'mmseg'"),
         ("accuracy/0/metric", "top1", "accuracy.0.metric: Input should be 'mean_iou' or 'mean_dice'"),
         ("dataset", "../voc", "dataset: String should match pattern"),

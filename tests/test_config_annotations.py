@@ -61,6 +61,11 @@ def test_the_defaults_of_a_class_are_read() -> None:
     assert (found.image_folder, found.annotation_folder) == ("images", "annotations")
 
 
+def test_a_part_of_a_data_set_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    of({"type": "ADE20KDataset", "indices": 100})
+    assert "tests on the indices 100 of its data set alone; evaluate takes all" in caplog.text
+
+
 @pytest.mark.parametrize("kind", ["DRIVEDataset", "STAREDataset", "HRFDataset", "PascalContextDataset"])
 def test_a_class_that_asserts_its_folders_is_read_without_them(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     found = of({"type": kind, "data_root": "/none", "data_prefix": {"img_path": "a/b", "seg_map_path": "c"}})

@@ -121,6 +121,7 @@ def test_normalize_may_be_the_last_step_on_the_image() -> None:
         ([], {"data_preprocessor": {"type": "ImgDataPreprocessor"}}, "its data_preprocessor is ImgDataPreprocessor,"),
         ([], {"data_preprocessor": None}, "its data_preprocessor is missing"),
         ([], {"test_cfg": {"mode": "slide"}}, "(test_cfg: Value error, mode slide needs crop_size and stride)"),
+        ([], {"test_cfg": {"mode": "slide", "crop_size": 20, "stride": (20, 21)}}, "stride must not be larger than"),
         ([], {"test_cfg": {"mode": "half"}}, "(mode: Input should be 'whole' or 'slide')"),
         ([STEPS, {**IOU, "iou_metrics": ["mAP"]}], {}, "(metrics.0: Input should be"),
         ([STEPS, {**IOU, "ignore_index": -100}], {}, "its IoUMetric ignores -100, which no annotation has"),

@@ -397,12 +397,12 @@ def kept(small: ModelCard, workspace: Path, many: Path, tmp_path: Path, *, resum
 
 def test_without_resume_it_starts_again(small: ModelCard, workspace: Path, many: Path, tmp_path: Path) -> None:
     entries, (onnx, *_) = entries_of(many, small), subjects_in(workspace)
-    tally = Tally({"ONNX": np.arange(35).reshape(7, 5)}, {"003": "why"}, {"004": 7})
+    tally = Tally({"ONNX": np.arange(35).reshape(7, 5)}, {"003": "why"}, {"004": 7}, {"005"})
     kept(small, workspace, many, tmp_path).keep(entries, onnx, tally)
     found = kept(small, workspace, many, tmp_path).find(entries, onnx)
     assert found is not None
     assert np.array_equal(found.confusions["ONNX"], tally.confusions["ONNX"])
-    assert (found.skipped, found.unknown) == (tally.skipped, tally.unknown)
+    assert (found.skipped, found.unknown, found.masks) == (tally.skipped, tally.unknown, tally.masks)
     assert kept(small, workspace, many, tmp_path, resume=False).find(entries, onnx) is None
 
 

@@ -424,6 +424,7 @@ def test_links_and_hidden_files(plain: ModelCard, root: Path) -> None:
         ("/JPEGImages/b.jpg /SegmentationClass/b.png\n", ["b"]),
         ("b.jpg\tb.png\n", ["b"]),
         ("a c.jpg a c.png\n", ["a c"]),
+        ("JPEGImages\\b.jpg SegmentationClass\\b.png\n", ["b"]),
         ("gone\nb\n", ["gone", "b"]),
         ("gone.jpg gone.png\n", ["gone"]),
     ],
@@ -478,6 +479,13 @@ def test_a_list_that_is_none(plain: ModelCard, root: Path, content: bytes | None
         listed.write_bytes(content)
     with pytest.raises(DatasetError, match=words):
         found(plain, dataset=root, list_file=listed)
+
+
+def test_a_listed_image_that_is_not_there_keeps_its_suffix(plain: ModelCard, root: Path) -> None:
+    (voc_tree(root) / "mine.txt").write_text("gone.jpg\n")
+    entry = found(plain, dataset=root, list_file=root / "mine.txt").entries[0]
+    with pytest.raises(DatasetError, match=r"/gone\.jpg: there is no such image"):
+        check_files(entry)
 
 
 def test_a_line_longer_than_any_path(plain: ModelCard, root: Path) -> None:

@@ -227,6 +227,15 @@ def test_a_shape_that_would_serve_is_named(sliding: Case, tmp_path: Path) -> Non
 # Annotations that mean something else
 
 
+def test_a_later_mask_of_0_and_255_is_seen_in_the_result(make: Make) -> None:
+    case = make("DRIVEDataset")
+    second = case.root / "annotations" / "validation" / "001_manual1.png"
+    Pillow.fromarray(np.uint8(np.asarray(Pillow.open(second)) > 0) * 255).save(second)
+    result = case.check()
+    assert "1 of 3 annotations (001) have 0 and 255 alone, and 255 is ignored." in result["warnings"][0]
+    assert not any("alone" in line for line in case.check("--ignore-index", 255)["warnings"])
+
+
 @pytest.mark.parametrize("option", ["ignored", slow("class")])
 def test_a_wrong_zero_label_is_seen_in_the_result(make: Make, option: str) -> None:
     case = make()

@@ -174,3 +174,12 @@ def test_a_step_without_an_equal_is_not_held_but_the_input_is_right(
     assert config_testing.testing_of(config) is None
     assert f"child.py: its test pipeline has the step {words}, which a card cannot hold" in caplog.text
     assert values(config) == ("RGB", (1, 2, 3), (4, 5, 6))
+
+
+def test_the_test_mode_may_be_outside_the_model(read: Read) -> None:
+    """As in configs of the first releases of mmsegmentation 0.x."""
+    old = OLD.replace(", test_cfg=dict(mode='slide', crop_size=(32, 48), stride=(21, 30))", "")
+    mode = "test_cfg = dict(mode='slide', crop_size=(30, 40), stride=(20, 25))"
+    found = config_testing.testing_of(read(old, mode))
+    assert found is not None
+    assert (found.mode, found.crop_size, found.stride) == ("slide", (30, 40), (20, 25))

@@ -239,6 +239,15 @@ def test_a_picture_is_prepared_as_mmsegmentation_tests_the_model(small: ModelCar
     assert np.array_equal(read(one.labels), labels[1::2, 1::2])
 
 
+def test_a_format_that_mmsegmentation_does_not_read_is_prepared_all_the_same(small: ModelCard, tmp_path: Path) -> None:
+    pictures = [photo(tmp_path / "a.png", 32, 36), tmp_path / "b.gif"]
+    Pillow.open(pictures[0]).quantize(256).convert("RGB").save(pictures[0])
+    Pillow.open(pictures[0]).save(pictures[1])
+    backend = Given(np.zeros((72, 64), int))
+    list(paint_images(backend, small, SHAPE, pictures, tmp_path / "out"))
+    assert np.array_equal(*backend.shown)
+
+
 def test_windows_are_merged_to_one_label_map(small: ModelCard, tmp_path: Path) -> None:
     assert small.testing is not None
     steps = [{"type": "LoadImageFromFile"}, {"type": "Resize", "scale": [400, 100], "keep_ratio": True}]

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pspnet_convert.commands.evaluate.miou import confusion
-from pspnet_convert.commands.evaluate.suspicions import suspicions
+from pspnet_convert.commands.evaluate.suspicions import masks, suspicions
 
 NAMES = ["road", "sky", "tree", "car", "wall"]
 
@@ -59,3 +59,15 @@ def test_more_ignored_than_not_is_said(share: float, is_said: bool) -> None:
     truth = labels.copy()
     truth[: int(share * 40)] = 255
     assert [("are ignored" in one) for one in found(truth, labels)] == ([True] if is_said else [])
+
+
+def test_annotations_of_one_class_are_said() -> None:
+    truth = annotated()
+    (one,) = found(np.zeros_like(truth), truth)
+    assert one == "All annotated pixels are road. Are these the right files?"
+
+
+def test_masks_of_0_and_255_are_said() -> None:
+    assert masks(set(), 3) == []
+    (one,) = masks({"b", "a"}, 3)
+    assert one.startswith("2 of 3 annotations (a, ...) have 0 and 255 alone, and 255 is ignored.")

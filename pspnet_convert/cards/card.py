@@ -147,6 +147,13 @@ class Accuracy(CardModel):
     measured_by: Text
     description: Text | None = None
 
+    @field_validator("protocol", mode="before")
+    @classmethod
+    def _check_protocol(cls, protocol: Any) -> Any:
+        if protocol == "whole":
+            raise ValueError("'whole' is part of 'mmseg' now: write that if the figure is mmsegmentation's")
+        return protocol
+
 
 NOT_STATED = "not stated"  # a licence's name if nobody has given one
 

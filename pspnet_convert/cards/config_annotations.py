@@ -49,6 +49,10 @@ def annotations_of(config: Config, class_names: Sequence[str]) -> Annotations:
         return Annotations(background=background)
     if len(found) > 1:
         log.warning("%s: tests on %d data sets; the card describes the annotations of the first", name, len(found))
+    if found[0].get("indices") is not None:
+        log.warning(
+            "%s: tests on the indices %.100r of its data set alone; evaluate takes all", name, found[0]["indices"]
+        )
     values = _values_of(found[0], name)
     asked = [step.get("reduce_zero_label") for step in named_steps(found[0].get("pipeline"), "LoadAnnotations")]
     if any(reduces not in (None, values["reduce_zero_label"]) for reduces in asked):

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def modernise(config: Config) -> None:
-    """Give a config of 0.x what 1.x has: test_dataloader, test_evaluator and data_preprocessor.
+    """Give a config of 0.x what 1.x has: test_dataloader, test_evaluator, model.test_cfg and data_preprocessor.
 
     The normalisation is that of the test pipeline. The variable img_norm_cfg serves only where there is no pipeline:
     a config that changes the variable alone does not change the pipelines of its base, which have been made before.
@@ -36,6 +36,10 @@ def modernise(config: Config) -> None:
             "iou_metrics": (config.get("evaluation") or {}).get("metric", "mIoU"),
             "ignore_index": tested[0].get("ignore_index", 255),  # 0.x gives its data set's to the metric
         }
+    mode = config.get("test_cfg")
+    # The first releases of 0.x have it there; 1.x has its test loop there, which has no mode.
+    if isinstance(mode, Mapping) and mode.get("mode") and not config.get("model", {}).get("test_cfg"):
+        config.merge_from_dict({"model.test_cfg": dict(mode)})
     if config.get("model", {}).get("data_preprocessor") or config.get("data_preprocessor"):
         return
     variable = config.get("img_norm_cfg")

@@ -45,7 +45,7 @@ class Testing(CardModel):
     stride: tuple[int, int] | None = None
     metrics: list[Literal["mIoU", "mDice", "mFscore"]] = Field(default=["mIoU"], min_length=1, max_length=3)
     beta: float = Field(default=1, gt=0, lt=100)
-    nan_to_num: float | None = Field(default=None, ge=0, le=100)
+    nan_to_num: float | None = Field(default=None, ge=-100, le=100)
 
     @field_validator("pipeline")
     @classmethod
@@ -68,6 +68,9 @@ class Testing(CardModel):
             raise ValueError("mode slide needs crop_size and stride")
         if any(not 1 <= side <= 16384 for pair in (self.crop_size, self.stride) for side in pair or ()):
             raise ValueError("crop_size and stride must be 1 to 16384")
+        sides = zip(self.crop_size or (), self.stride or ())
+        if self.mode == "slide" and any(step > side for side, step in sides):
+            raise ValueError("stride must not be larger than crop_size, or no window has some of the pixels")
         return self
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import Input
 from pspnet_convert.cards.testing import Testing
@@ -56,11 +57,15 @@ class MmsegPipeline:
         """The image in a file; ImageError if it is not one, or if a step does not take it."""
         return self._prepared(lambda: self._load({"img_path": str(path)}), str(path))
 
+    def prepare_decoded(self, image: NDArray[np.uint8], named: str) -> Prepared:
+        """The image, BGR [H, W, 3]; ImageError, which names it `named`, if a step does not take it."""
+        size = image.shape[:2]
+        return self._prepared(lambda: {"img": image, "img_shape": size, "ori_shape": size}, named)
+
     def size_of(self, original: Size) -> Size:
         """The size to which a picture of the size `original` is brought, with its padding."""
         blank = np.zeros((*original, 3), np.uint8)
-        given = {"img": blank, "img_shape": original, "ori_shape": original}
-        return self._prepared(lambda: given, f"an image of {original[1]}x{original[0]}").size
+        return self.prepare_decoded(blank, f"an image of {original[1]}x{original[0]}").size
 
     def _prepared(self, load: Callable[[], dict[str, Any]], named: str) -> Prepared:
         try:

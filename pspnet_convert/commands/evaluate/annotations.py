@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from pspnet_convert.cards.annotations import IGNORED
 from pspnet_convert.commands.evaluate.entries import Entry
 from pspnet_convert.commands.evaluate.meaning import UNKNOWN, VOID_COLOUR, Meaning
 from pspnet_convert.commands.evaluate.miou import NO_CLASS
-from pspnet_convert.commands.evaluate.unknown_values import mask_of_two, unknown_colours, unknown_numbers
+from pspnet_convert.commands.evaluate.unknown_values import lossy, mask_of_two, unknown_colours, unknown_numbers
 from pspnet_convert.errors import DatasetError, ImageError
 from pspnet_convert.runtimes.images import open_as_stored
 
@@ -28,20 +29,24 @@ _COLOURED = ("RGB", "RGBA")
 class Truth:
     """`numbers`: uint8 [H, W], class numbers, IGNORED and NO_CLASS.
 
-    `unknown`: how many pixels have a value that is neither a class nor ignored.
+    `unknown`: how many pixels have a value that is neither a class nor ignored. `is_mask`: whether the values are 0, a
+    class, and 255, ignored, without the user having said so: 255 may be a class.
     """
 
     numbers: NDArray[np.uint8]
     unknown: int
+    is_mask: bool = False
 
 
 def read_annotation(path: Path, meaning: Meaning) -> Truth:
     """An annotation's class numbers.
 
-    DatasetError if it cannot be read, or has a value that is neither a class nor ignored, unless
-    `meaning.ignore_unknown`. An EXIF orientation is left alone, as mmsegmentation does.
+    DatasetError if it cannot be read, is a JPEG where the card's are not, or has a value that is neither a class nor
+    ignored, unless `meaning.ignore_unknown`. An EXIF orientation is left alone, as mmsegmentation does.
     """
     picture = _open(path)
+    if _is_jpeg(path) and not meaning.takes_jpeg:
+        raise lossy(path)
     if picture.mode in _INDEXED and meaning.labels != "colour":
         return _by_index(path, np.asarray(picture), meaning)
     if picture.mode in _COLOURED and meaning.labels == "index":
@@ -86,6 +91,11 @@ def _open(path: Path) -> Pillow.Image:
     return picture
 
 
+def _is_jpeg(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(3) == b"\xff\xd8\xff"
+
+
 def _by_index(path: Path, values: NDArray[np.generic], meaning: Meaning) -> Truth:
     table = np.array(meaning.table)
     narrow = values.astype(np.uint8)  # modulo 256, as mmsegmentation takes them
@@ -96,7 +106,13 @@ def _by_index(path: Path, values: NDArray[np.generic], meaning: Meaning) -> Trut
     if unknown and not meaning.ignore_unknown:
         those = np.unique(values[is_unknown]).tolist()
         raise unknown_numbers(path, np.unique(values).astype(int).tolist(), those, meaning)
-    return Truth(np.where(table == UNKNOWN, NO_CLASS, table).astype(np.uint8)[narrow], unknown)
+    numbers = np.where(table == UNKNOWN, NO_CLASS, table).astype(np.uint8)[narrow]
+    return Truth(numbers, unknown, not unknown and not meaning.knows_255 and _is_mask(narrow, table))
+
+
+def _is_mask(values: NDArray[np.uint8], table: NDArray[np.integer[Any]]) -> bool:
+    counts = np.bincount(values.ravel(), minlength=256)
+    return bool(counts[[0, 255]].all() and not counts[1:255].any() and table[0] < NO_CLASS and table[255] == IGNORED)
 
 
 def _grey(path: Path, pixels: NDArray[np.uint8], meaning: Meaning) -> NDArray[np.uint8]:

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.evaluate.annotations import read_annotation
+from pspnet_convert.commands.evaluate.annotations import Truth, read_annotation
 from pspnet_convert.commands.evaluate.counter import Counter
 from pspnet_convert.commands.evaluate.dataset import check_files, check_size
 from pspnet_convert.commands.evaluate.entries import Entry
@@ -27,7 +27,7 @@ from pspnet_convert.runtimes.model_file import ModelFile
 
 _AHEAD = 4  # images that are read and prepared while models run
 # Of an entry: the sample and its number of unknown pixels, or the error.
-_Ready = tuple[Sample, int] | DatasetError | ImageError
+_Ready = tuple[Sample, Truth] | DatasetError | ImageError
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,14 @@ class Chunk:
 class Tally:
     """What was counted. `confusions`: by name (counted_names). `skipped`: by image, the reason.
 
-    `unknown`: by image, the number of annotated pixels whose value is neither a class nor ignored.
+    `unknown`: by image, the number of annotated pixels whose value is neither a class nor ignored. `masks`: the images
+    whose annotation may be a mask of 0 and 255 (Truth.is_mask).
     """
 
     confusions: dict[str, Confusion] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     unknown: dict[str, int] = field(default_factory=dict)
+    masks: set[str] = field(default_factory=set)
 
     def add(self, other: Tally) -> None:
         """Add the counts of other images, or of other models on the same images."""
@@ -67,6 +69,7 @@ class Tally:
             self.confusions[name] = self.confusions[name] + counts if name in self.confusions else counts
         self.skipped.update(other.skipped)
         self.unknown.update(other.unknown)
+        self.masks.update(other.masks)
 
 
 # Called with the number of images done since the last call, and what their chunk has counted so far.
@@ -112,9 +115,11 @@ def count_chunk(
                 raise prepared
             tally.skipped[entry.name] = prepared.what
         else:
-            sample, unknown = prepared
-            if unknown:
-                tally.unknown[entry.name] = unknown
+            sample, truth = prepared
+            if truth.unknown:
+                tally.unknown[entry.name] = truth.unknown
+            if truth.is_mask:
+                tally.masks.add(entry.name)
             for counter in counters:
                 counter.put(sample)
         note(1, tally)
@@ -135,7 +140,7 @@ def _prepared(settings: ChunkSettings, entries: Sequence[Entry], load: Load) -> 
             check_size(entry, truth, loaded.size)
         except (DatasetError, ImageError) as error:
             return error
-        return loaded.sample(truth.numbers), truth.unknown
+        return loaded.sample(truth.numbers), truth
 
     with ThreadPoolExecutor(max_workers=1) as pool:
         ahead: deque[tuple[Entry, Future[_Ready]]] = deque()

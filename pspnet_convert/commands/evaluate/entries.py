@@ -70,7 +70,12 @@ def listed_images(place: Place, lines: Sequence[str], near: Path) -> list[Found]
     annotation's. A line that names no file is taken for a name.
     """
     finder = FileFinder()
-    return [_listed(place, line, near, finder) for line in lines]
+    found = [_listed(place, line, near, finder) for line in lines]
+    # A list from Windows: only where the line as it is names no file.
+    return [
+        _listed(place, line.replace("\\", "/"), near, finder) if "\\" in line and not is_file(one.image) else one
+        for line, one in zip(lines, found)
+    ]
 
 
 def _listed(place: Place, line: str, near: Path, finder: FileFinder) -> Found:
@@ -90,7 +95,8 @@ def _listed(place: Place, line: str, near: Path, finder: FileFinder) -> Found:
         if strip_extension(one) and strip_extension(two) and ("\t" in line or len(line.split()) == 2):
             expected = _locate(one, images, place, near) or images / one
             return _at_path(expected, one, place, _locate(two, labels, place, near) or labels / two)
-    return Found(line, images / f"{line}{place.image_suffix}", labels)
+    has_suffix = strip_extension(line) is not None
+    return Found(line, images / (line if has_suffix else f"{line}{place.image_suffix}"), labels)
 
 
 def _at_path(image: Path, listed: str, place: Place, annotation: Path | None = None) -> Found:

@@ -25,7 +25,7 @@ from pspnet_convert.commands.evaluate.miou import (
     summary,
 )
 from pspnet_convert.commands.evaluate.partials import Partials
-from pspnet_convert.commands.evaluate.suspicions import suspicions
+from pspnet_convert.commands.evaluate.suspicions import masks, suspicions
 from pspnet_convert.errors import DatasetError
 from pspnet_convert.manifest_fields import ClassPixels, EvaluateResult, Score
 from pspnet_convert.runtimes.model_file import ModelFile
@@ -98,7 +98,7 @@ def evaluation(
         stated=stated,
         reference=PYTORCH if PYTORCH in means else "the card" if stated is not None else None,
         left_out=dict(left_out),
-        warnings=suspicions(confusions, names),
+        warnings=[*masks(total.masks, entries), *suspicions(confusions, names)],
         scores=[_score(settings, name, matrix, _reference(name, means, stated)) for name, matrix in confusions.items()],
     )
 

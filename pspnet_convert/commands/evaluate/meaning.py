@@ -37,7 +37,7 @@ class Meaning:
     `labels`: index, colour, or None for colours in RGB files and indices in others. `table`: for each index from 0 to
     255 its class number, IGNORED, NO_CLASS or UNKNOWN. `reads`: what the table was made by. `label_map`: the file of
     that option. `train_ids`: whether the card's annotations are named for train ids. `knows_255`: whether the user
-    said what 255 is.
+    said what 255 is. `takes_jpeg`: whether the card's annotations are JPEGs.
     """
 
     classes: tuple[str, ...]
@@ -50,6 +50,7 @@ class Meaning:
     train_ids: bool = False
     knows_255: bool = False
     ignore_unknown: bool = False
+    takes_jpeg: bool = False
 
     def describe(self) -> str:
         """One line for people."""
@@ -118,6 +119,7 @@ def meaning_of(options: EvaluateOptions, card: ModelCard, data: DataSet) -> Mean
         train_ids="trainids" in notes.annotation_suffix.lower(),
         knows_255=options.label_map is not None or options.ignore_index == IGNORED,
         ignore_unknown=options.ignore_unknown,
+        takes_jpeg=notes.annotation_suffix.lower().endswith((".jpg", ".jpeg")),
     )
 
 

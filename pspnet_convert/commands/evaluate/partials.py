@@ -50,7 +50,7 @@ class Partials:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             counts = {name: np.array(data["confusions"][name], np.int64) for name in counted_names(subject.name)}
-            return Tally(counts, data["skipped"], data["unknown"])
+            return Tally(counts, data["skipped"], data["unknown"], set(data["masks"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("%s cannot be read (%s); its images are counted again", path, error)
             return None
@@ -62,6 +62,7 @@ class Partials:
             "confusions": {name: tally.confusions[name].tolist() for name in counted_names(subject.name)},
             "skipped": tally.skipped,
             "unknown": tally.unknown,
+            "masks": sorted(tally.masks),
         }
         write_json(self._path(entries, subject), data)
 

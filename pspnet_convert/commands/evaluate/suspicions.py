@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,24 @@ def suspicions(confusions: Mapping[str, Confusion], names: Sequence[str]) -> lis
             f"{ignored:.0%} of the annotated pixels are ignored. "
             "If they should count, see --zero-label, --ignore-index and --label-map."
         )
+    annotated = np.flatnonzero(first[: len(names)].sum(axis=1))
+    if len(annotated) == 1:
+        found.append(f"All annotated pixels are {names[annotated[0]]}. Are these the right files?")
     pairs = [_pairs(matrix) for matrix in confusions.values()]
     if all(pairs) and len({tuple(one) for one in pairs}) == 1:
         found.append(_explained(pairs[0], names))
     return found
+
+
+def masks(images: Collection[str], count: int) -> list[str]:
+    """What annotations of 0 and 255 alone may be, if there are any; `count`: of all images."""
+    if not images:
+        return []
+    example = min(images) + (", ..." if len(images) > 1 else "")
+    return [
+        f"{len(images)} of {count} annotations ({example}) have 0 and 255 alone, and 255 is ignored. "
+        "If it is a class there, see --label-map; if not, say --ignore-index 255."
+    ]
 
 
 def _pairs(matrix: Confusion) -> list[tuple[int, int]]:

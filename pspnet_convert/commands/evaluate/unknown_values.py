@@ -37,6 +37,14 @@ def unknown_colours(
     return _error(path, "colour" if len(found) == 1 else "colours", [str(one) for one in found], reason, advice)
 
 
+def lossy(path: Path) -> DatasetError:
+    """The error for a JPEG: its values may all be classes, and yet not those that were annotated."""
+    return DatasetError(
+        f"{path}: is a JPEG, which changes values and colours",
+        "Annotations need a format without loss, such as PNG: make them again from what they were before.",
+    )
+
+
 def mask_of_two(path: Path) -> DatasetError:
     """The error for files of 0 and 255 alone: 255 is normally ignored, but here it is likely a class."""
     return DatasetError(
@@ -67,8 +75,6 @@ def _of_numbers(path: Path, values: Sequence[int], unknown: Sequence[int], meani
         )
     if meaning.label_map is not None:
         return f"{meaning.label_map} does not list {'it' if len(unknown) == 1 else 'them'}", "Add it there."
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        return "JPEG changes values", "Annotations need a format without loss, such as PNG."
     if meaning.reads == "index" and unknown == [classes]:
         return (
             f"It looks as if the {classes} classes were counted from 1",
@@ -108,8 +114,6 @@ def _of_colours(
         )
     if is_grey:
         return "It looks like an index, saved in RGB", "If so, say --labels index."
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        return "JPEG changes colours", "Annotations need a format without loss, such as PNG."
     if np.count_nonzero(pixels.any(axis=(0, 1))) == 1:
         return "It looks like an index, in one channel of RGB", "Save that channel as a grey PNG."
     if len(unknown) > 3 * len(meaning.classes):

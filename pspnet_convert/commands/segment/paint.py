@@ -15,12 +15,13 @@ from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
 from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.errors import ImageError
 from pspnet_convert.files import write_atomically
 from pspnet_convert.runtimes.backends import Backend
-from pspnet_convert.runtimes.images import RGB, Size, fit, free_name, palette_image, read_image, to_bgr
+from pspnet_convert.runtimes.images import RGB, Size, fit, free_name, palette_image, read_bgr, read_image, to_bgr
 from pspnet_convert.runtimes.input_form import Image, ImageShape
 from pspnet_convert.runtimes.merging import Answer, Merge, OneLabelMap, Windows
-from pspnet_convert.runtimes.test_pipeline import MmsegPipeline, windows
+from pspnet_convert.runtimes.test_pipeline import MmsegPipeline, Prepared, windows
 
 log = logging.getLogger(__name__)
 _OPACITY = 0.7
@@ -101,7 +102,7 @@ def _given(path: Path, card: ModelCard, size: Size, pipeline: MmsegPipeline | No
     whole = picture.shape[0], picture.shape[1]
     wanted: Size | None = None
     if pipeline is not None and card.testing is not None:
-        prepared = pipeline.prepare(path)
+        prepared = _prepared(path, pipeline)
         places = windows(prepared.size, card.testing)
         parts = [prepared.image[place] for place in places]
         if all(part.shape[:2] == size for part in parts):
@@ -110,6 +111,13 @@ def _given(path: Path, card: ModelCard, size: Size, pipeline: MmsegPipeline | No
         wanted = parts[0].shape[0], parts[0].shape[1]
     fitted = fit(picture, *size, card.input)
     return _Given(picture, [to_bgr(fitted.image)], OneLabelMap((fitted.height, fitted.width), whole), wanted)
+
+
+def _prepared(path: Path, pipeline: MmsegPipeline) -> Prepared:
+    try:
+        return pipeline.prepare(path)
+    except ImageError:  # of a format that mmsegmentation does not read
+        return pipeline.prepare_decoded(read_bgr(path), str(path))
 
 
 def _warn_of_fitted(wanted: Sequence[Size], images: int, size: Size) -> None:
