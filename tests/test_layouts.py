@@ -260,6 +260,12 @@ def test_a_split_that_is_not_there_names_the_others(plain: ModelCard, root: Path
     assert error.value.advice == "It has train: give one with --split."
 
 
+def test_a_list_of_the_card_that_is_not_there_names_the_others(tmp_path: Path, root: Path) -> None:
+    with pytest.raises(DatasetError, match=r"nope\.txt: the list of images cannot be read") as error:
+        found(card_with(tmp_path / "card", **VOC), dataset=voc_tree(root), split="nope")
+    assert "It has test, val: give one with --split" in str(error.value.advice)
+
+
 def test_a_card_without_splits(plain: ModelCard, root: Path) -> None:
     with pytest.raises(DatasetError, match="the card's data set has no splits"):
         found(plain, dataset=voc_tree(root), split="train", layout="card")

@@ -27,6 +27,10 @@ def card_place(root: Path, split: str, card: ModelCard, has_list: bool) -> Place
             raise DatasetError(f"{folder}: there is no such folder, where the card has the data set's", GIVE_LAYOUT)
     notes = card.annotations
     listed = existing(root, lists) if lists and not has_list else None
+    if listed is not None and not listed.is_file():
+        others = ", ".join(sorted(path.stem for path in listed.parent.glob(f"*{listed.suffix}"))[:8])
+        advice = f"It has {others}: give one with --split." if others else "Give a list with --list."
+        raise DatasetError(f"{listed}: the list of images cannot be read: No such file or directory", advice)
     named = listed.stem if listed else _split_in(images.relative_to(root).as_posix())
     return Place(
         "card",

@@ -57,9 +57,13 @@ def find_data(options: EvaluateOptions, card: ModelCard) -> DataSet:
 
 def check_files(entry: Entry) -> None:
     """Raise DatasetError if one of the entry's files is missing."""
-    for path, kind in ((entry.image, "image"), (entry.annotation, "annotation")):
-        if not is_file(path):
-            raise DatasetError(f"{path}: there is no such {kind}", "Remove it from the list, or use --skip-bad.")
+    if not is_file(entry.image):
+        raise DatasetError(f"{entry.image}: there is no such image", "Remove it from the list, or use --skip-bad.")
+    if not is_file(entry.annotation):
+        raise DatasetError(
+            f"{entry.annotation}: there is no such annotation",
+            f"If that of {entry.image.name} has another name, list the pairs in a file for --list; or use --skip-bad.",
+        )
 
 
 def check_size(entry: Entry, truth: Truth, image_size: tuple[int, int]) -> None:
