@@ -26,7 +26,7 @@ from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.runtimes.model_file import ModelFile
 
 _AHEAD = 4  # images that are read and prepared while models run
-# Of an entry: the sample and its number of unknown pixels, or the error.
+# Of an entry: the sample and its annotation, or the error.
 _Ready = tuple[Sample, Truth] | DatasetError | ImageError
 
 
