@@ -305,6 +305,8 @@ def test_pictures_of_another_size_are_for_pytorch_alone(
     assert every.exit_code == 0
     assert [score["backend"] for score in every.json()["result"]["scores"]] == ["PyTorch"]
     assert list(every.json()["result"]["left_out"]) == ["ONNX", "IR FP32", "IR FP16"]
+    limited = cli("evaluate", small.folder, "-o", workspace, *arguments, "--max-drop", 1)
+    assert limited.exit_code == 11  # a limit on no model would pass
     assert "not evaluated: the model takes only 64x72" in every.stderr
 
 

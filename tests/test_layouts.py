@@ -133,7 +133,7 @@ def test_a_layout_is_recognised(plain: ModelCard, root: Path, files: list[str], 
     data = found(plain, dataset=tree(root, *files))
     assert (data.layout, data.split) == (layout, split)
     assert pairs(data, root) == [tuple(files)]
-    assert data.describe().startswith(f"1 image of {root}, layout {layout}: ")
+    assert data.describe().startswith(f"1 image of {root.name}, layout {layout}: ")
 
 
 def test_loveda_as_it_is_published(plain: ModelCard, root: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_card_without_folders_takes_the_list_of_a_voc_root(plain: ModelCard, r
     data = found(plain, dataset=voc_tree(root))
     assert (data.layout, names(data), data.split) == ("voc", ["b"], "val")
     assert names(found(plain, dataset=root, split="test")) == ["a", "b"]
-    assert str(root / "ImageSets/Segmentation/val.txt") in data.describe()
+    assert "listed in ImageSets/Segmentation/val.txt" in data.describe()
 
 
 def test_the_cards_layout_comes_first(tmp_path: Path, root: Path) -> None:
@@ -291,7 +291,7 @@ def test_the_cards_suffix_comes_first(tmp_path: Path, root: Path) -> None:
     tree(root, "img_dir/val/a.jpg", "img_dir/val/a.png", "ann_dir/val/a.png", "ann_dir/val/a.gif")
     data = found(card_with(tmp_path / "card", **IMG_DIR), dataset=root)
     assert pairs(data, root) == [("img_dir/val/a.png", "ann_dir/val/a.png")]
-    assert data.describe().endswith(f"1 other file in {root}/img_dir/val not used")
+    assert data.describe().endswith("1 other file in img_dir/val not used")
 
 
 def test_a_folder_without_images(plain: ModelCard, tmp_path: Path, root: Path) -> None:
@@ -358,7 +358,7 @@ def test_two_folders_are_paired_by_stem(
     data = found(card, images=root / "one", annotations=root / "two")
     assert (data.layout, data.split, data.name) == ("images and annotations", None, "one")
     assert pairs(data, root) == [(f"one/{image}", f"two/{label}")]
-    assert f"1 other file in {root}/two not used" in data.describe()
+    assert "1 other file in two not used" in data.describe()
 
 
 def test_two_kinds_of_files_in_one_folder(plain: ModelCard, root: Path) -> None:
@@ -456,7 +456,7 @@ def test_lines_of_a_list(tmp_path: Path, root: Path, text: str, expected: list[s
             check_files(entry)
     stems = [(entry.image.stem, entry.annotation.stem) for entry in data.entries]
     assert stems == [(Path(name).name, Path(name).name) for name in expected]
-    assert str(listed) in data.describe()
+    assert f"listed in {listed.relative_to(root).as_posix()}" in data.describe()
 
 
 def test_a_list_of_pairs_needs_no_layout(plain: ModelCard, root: Path) -> None:

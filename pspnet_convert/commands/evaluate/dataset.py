@@ -51,7 +51,7 @@ def find_data(options: EvaluateOptions, card: ModelCard) -> DataSet:
     where = _describe(options, place) + (f"; {len(missing)} without annotation" if missing else "")
     if listed is None:
         where += _extra(place, entries)
-    name = place.root.name or place.root.resolve().name
+    name = place.root.resolve().name
     return DataSet(name, place.layout, place.split, entries, where)
 
 
@@ -122,14 +122,22 @@ def _unpaired(missing: Sequence[Entry], count: int, place: Place) -> DatasetErro
 
 
 def _describe(options: EvaluateOptions, place: Place) -> str:
+    """Without paths of this machine: the manifest holds it."""
     listed = options.list_file or place.list_file
-    by_list = "" if listed is None else f", listed in {listed}"
-    if options.images is not None:
-        return f"of {options.images} with the annotations of {options.annotations}, paired by name{by_list}"
+    by_list = "" if listed is None else f", listed in {_named(listed, place)}"
+    if options.images is not None and options.annotations is not None:
+        images, labels = (path.resolve().name for path in (options.images, options.annotations))
+        return f"of {images} with the annotations of {labels}, paired by name{by_list}"
     as_card = " (the card's)" if place.layout == "card" else ""
+    name = place.root.resolve().name
     if place.layout == "list":
-        return f"of {place.root}{by_list}"
-    return f"of {place.root}, layout {place.layout}: {place.where}{as_card}{by_list}"
+        return f"of {name}{by_list}"
+    return f"of {name}, layout {place.layout}: {place.where}{as_card}{by_list}"
+
+
+def _named(path: Path, place: Place) -> str:
+    """The path below the data set's root; the name alone of what is elsewhere."""
+    return path.relative_to(place.root).as_posix() if path.is_relative_to(place.root) else path.name
 
 
 def _extra(place: Place, entries: Sequence[Entry]) -> str:
@@ -144,4 +152,4 @@ def _extra(place: Place, entries: Sequence[Entry]) -> str:
     else:
         return ""
     extra = len(images_below(folder)) - used
-    return f"; {extra} other file{'s' if extra != 1 else ''} in {folder} not used" if extra > 0 else ""
+    return f"; {extra} other file{'s' if extra != 1 else ''} in {_named(folder, place)} not used" if extra > 0 else ""

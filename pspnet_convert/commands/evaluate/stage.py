@@ -105,7 +105,8 @@ def _fitting(
 ) -> tuple[list[ModelFile], dict[str, str]]:
     """The models that take the protocol's images, and the others with the reason.
 
-    ArtifactError if one that `options` names does not take them, or none does.
+    ArtifactError if one that `options` names does not take them, or none does; or if a drop is limited, which would
+    limit nothing.
     """
     converted = [subject for subject in subjects if subject.name != PYTORCH]
     if options.protocol != "mmseg" or not converted:
@@ -115,7 +116,7 @@ def _fitting(
         return list(subjects), {}
     reason, advice = found
     names = ", ".join(subject.name for subject in converted)
-    if options.backend or len(converted) == len(subjects):
+    if options.backend or options.max_drop is not None or len(converted) == len(subjects):
         raise ArtifactError(f"{names}: the model {reason}", advice)
     log.warning("%s: not evaluated: the model %s. %s", names, reason, advice)
     return [subject for subject in subjects if subject.name == PYTORCH], {one.name: reason for one in converted}
