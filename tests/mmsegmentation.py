@@ -69,7 +69,7 @@ def dataset_class(name: str) -> Any:
     return getattr(quiet_import("mmseg.datasets"), name)
 
 
-def network(classes: int, *, align_corners: bool = False) -> dict[str, Any]:
+def network(classes: int, **head: Any) -> dict[str, Any]:
     """A config's `model` section without what this module's configs add to it."""
     return {
         "type": "EncoderDecoder",
@@ -93,23 +93,25 @@ def network(classes: int, *, align_corners: bool = False) -> dict[str, Any]:
             "pool_scales": (1, 2, 3, 6),
             "num_classes": classes,
             "norm_cfg": {"type": "BN"},
-            "align_corners": align_corners,
+            "align_corners": False,
+            **head,
         },
     }
 
 
 @cache
 def weights(classes: int) -> dict[str, Any]:
-    """Random weights that give each class somewhere."""
+    """Random weights that give each class somewhere; of a binary head for one class."""
     torch.manual_seed(0)
     built = PSPNet(build_inline(network(classes))).eval()
+    built.decision_score = None
     calibrate(built, blobs(3, 64))
     return built.state_dict()
 
 
-def save_checkpoint(path: Path, names: list[str], palette: list[list[int]]) -> Path:
+def save_checkpoint(path: Path, names: list[str], palette: list[list[int]], *, is_binary: bool = False) -> Path:
     meta = {"CLASSES": names, "PALETTE": palette}
-    torch.save({"state_dict": weights(len(names)), "meta": meta}, path)
+    torch.save({"state_dict": weights(1 if is_binary else len(names)), "meta": meta}, path)
     return path
 
 

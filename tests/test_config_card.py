@@ -130,7 +130,6 @@ def test_the_classes_are_those_of_mmsegmentations_dataset() -> None:
         (config_card.number_of_classes, {"model": {}}, "num_classes is None, not a number of classes"),
         (config_card.number_of_classes, head(num_classes=1), "num_classes is 1, not a number of classes"),
         (config_card.number_of_classes, {"model": {"decode_head": [{"num_classes": 3}]}}, "num_classes is None"),
-        (config_card.number_of_classes, head(num_classes=2, out_channels=1), "2 classes come from 1 channels by a thr"),
         (config_card.dataset_labels, head(num_classes=3), "DRIVEDataset: 2 names and 2 colours do not fit the"),
         (
             config_card.dataset_labels,

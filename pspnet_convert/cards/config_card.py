@@ -73,17 +73,12 @@ def output_of(card_input: Input, classes: int) -> Output:
 
 
 def number_of_classes(config: Config) -> int:
-    """The decode head's number of classes; CardError if it gives none, or separates two classes by a threshold."""
+    """The number of classes that the decode head separates: two for a binary head. CardError if it gives none."""
     head = config.get("model", {}).get("decode_head", {})
     classes = head.get("num_classes") if isinstance(head, dict) else None
-    if type(classes) is not int or classes < 2:
+    if type(classes) is not int or classes < 1:
         raise CardError(f"config: model.decode_head.num_classes is {classes!r}, not a number of classes")
-    if head.get("out_channels") not in (None, classes):
-        raise CardError(
-            f"config: its {classes} classes come from {head.out_channels} channels by a threshold, not by argmax",
-            "This tool converts heads with a channel for each class.",
-        )
-    return classes
+    return max(2, classes)  # mmsegmentation gives a head of one class a threshold: its label map is 0 or 1
 
 
 def class_labels(names: Sequence[str], palette: Sequence[Sequence[int]], classes: int) -> list[ClassLabel]:

@@ -148,6 +148,9 @@ def _complete(config: Config, path: Path) -> None:
 
 def _classes(metadata: Metadata, number: int, checkpoint: Path) -> list[ClassLabel]:
     labels: Sequence[str] = metadata.classes or []
+    palette: Sequence[Sequence[int]] = metadata.palette or []
+    if (len(labels), number) == (1, 2):  # a head of one class: 0 is all that is not this class
+        labels, palette = ["background", *labels], [(0, 0, 0), *palette]
     if labels and len(labels) != number:
         raise CheckpointError(
             f"{checkpoint}: was trained for {len(labels)} classes, the config has {number}",
@@ -156,7 +159,6 @@ def _classes(metadata: Metadata, number: int, checkpoint: Path) -> list[ClassLab
     if not labels:
         log.warning("%s: does not name its classes; numbering them", checkpoint.name)
         labels = [f"class {one}" for one in range(number)]
-    palette: Sequence[Sequence[int]] = metadata.palette or []
     if len(palette) != number:
         log.warning("%s: has no palette for its %d classes; using Pascal VOC's", checkpoint.name, number)
         palette = voc_palette(number)

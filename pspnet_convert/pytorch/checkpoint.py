@@ -198,15 +198,17 @@ def _text(value: Any) -> str | None:
 
 
 def _compare(path: Path, metadata: Metadata, card: ModelCard) -> list[str]:
-    theirs, ours = metadata.classes, card.class_names
+    theirs, ours, palette = metadata.classes, card.class_names, card.palette
     if theirs is None:
         return []
+    if (len(theirs), len(ours)) == (1, 2):  # a head of one class has a label map of 0 and 1
+        ours, palette = ours[1:], palette[1:]
     if len(theirs) != len(ours):
         raise CheckpointError(f"{path}: was trained for {len(theirs)} classes, the card has {len(ours)}", ADVICE)
     warnings = []
     different = [f"{a!r} (card: {b!r})" for a, b in zip(theirs, ours) if a != b]
     if different:
         warnings.append(f"{path.name}: class names differ from the card's: {_first_of(different)}")
-    if metadata.palette is not None and metadata.palette != [list(colour) for colour in card.palette]:
+    if metadata.palette is not None and metadata.palette != [list(colour) for colour in palette]:
         warnings.append(f"{path.name}: its palette differs from the card's")
     return warnings

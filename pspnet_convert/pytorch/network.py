@@ -33,6 +33,9 @@ class PSPNet(nn.Module):
     """Backbone, neck (if any) and pyramid head in test mode `whole`, as mmsegmentation's EncoderDecoder runs them.
 
     Input: float32 [N, 3, H, W], RGB, normalised. Output: logits, float32 [N, classes, H, W].
+
+    A binary head gives one score and mmsegmentation a threshold for its sigmoid. Here it has two logits: the score that
+    is decisive (decision_score), and its own. Class 1 is the larger one where the sigmoid is above the threshold.
     """
 
     def __init__(self, segmentor: EncoderDecoder) -> None:
@@ -42,10 +45,29 @@ class PSPNet(nn.Module):
         self.decode_head = segmentor.decode_head
         # mmseg/models/segmentors/encoder_decoder.py resizes with this flag of the main head.
         self.align_corners: bool = segmentor.align_corners
+        is_binary = segmentor.decode_head.out_channels == 1
+        self.decision_score = decision_score(segmentor.decode_head.threshold) if is_binary else None
 
     def forward(self, image: Tensor) -> Tensor:
         logits = self.decode_head(self.neck(self.backbone(image)))
-        return interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=self.align_corners)
+        logits = interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=self.align_corners)
+        if self.decision_score is None:
+            return logits
+        return torch.cat([torch.full_like(logits, self.decision_score), logits], dim=1)
+
+
+def decision_score(threshold: float) -> float:
+    """The largest float32 whose sigmoid is not above `threshold`, so that `score > decision_score` decides as
+    `sigmoid(score) > threshold` does: mmsegmentation's BaseSegmentor.postprocess_result. CardError unless it is 0..1.
+    """
+    if not 0 < threshold < 1:
+        raise CardError(f"decode_head.threshold is {threshold}; it must be between 0 and 1")
+    low, high = (torch.tensor(value, dtype=torch.float32, device="cpu") for value in (-200.0, 200.0))
+    while (middle := (low + high) / 2) not in (low, high):
+        # Of many values at once, as in an image: torch rounds a single one in another way.
+        is_above = bool((torch.sigmoid(middle.repeat(64)) > threshold).any())
+        low, high = (low, middle) if is_above else (middle, high)
+    return float(low)
 
 
 def build_segmentor(config: str, overrides: Mapping[str, Any], *, auxiliary_head: bool = False) -> EncoderDecoder:
