@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.export_onnx.rewrites.pyramid import _TAPS, shifted, stretching_matrix
+from pspnet_convert.commands.export_onnx.rewrites.pyramid import spreading_matrix, stretching_matrix
 from pspnet_convert.commands.to_ir.front_ends import find_front_end
 from pspnet_convert.runtimes.input_form import PLAIN, InputForm
 
@@ -180,54 +180,67 @@ def _rounded_to_bf16(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     return torch.from_numpy(weights.copy()).bfloat16().float().numpy()
 
 
-# The pyramid head, as it is folded: pool.matrix [H * W, cells], taps [9 * out, c, 1, 1], spread [9 * cells, H * W]
+# The pyramid head, as it is folded: pool.rows [sum of bins, H], pool.columns [W, sum of bins], taps [9 * out, c, 1, 1],
+# rows [H, sum of 3 * bins], and for each bin spreads.*.columns [3 * bin, W]
 
 
 def _in_pyramid(card: ModelCard) -> dict[str, Edit]:
     bins = [int(b) for b in card.config_overrides.get("model.decode_head.pool_scales", [1, 2, 3, 6])]  # type: ignore[union-attr]
     height, width = (-(-side // 8) for side in card.input.shape[2:])
+    last = slice(-bins[-1], None)
 
-    def by_kernel_and_stride(cells: int, count: int) -> NDArray[np.float64]:
-        """[count, cells]: pooling by a fixed kernel and stride, the usual replacement for adaptive pooling."""
-        side = max(cells // count, 1)
-        matrix = np.zeros((count, cells))
-        for i in range(count):
-            matrix[i, i * side : (i + 1) * side] = 1 / side
-        return matrix
+    def pooling(of_side: Callable[[NDArray[np.float32], int], NDArray[np.float32]]) -> Edit:
+        """Change both of the pool's matrices, as [bins, cells]."""
+        return _all_of(
+            _weight("decode_head.pool.rows", lambda rows: of_side(rows, height)),
+            _weight("decode_head.pool.columns", lambda columns: of_side(columns.T, width).T),
+        )
 
-    pool = np.concatenate([np.kron(by_kernel_and_stride(height, b), by_kernel_and_stride(width, b)) for b in bins]).T
-    firsts = np.cumsum([0, *(b * b for b in bins)])
+    def spreading(*, align_corners: bool, repeat_borders: bool) -> Edit:
+        def matrix(side: int, count: int) -> NDArray[np.float32]:
+            return _spreading(side, count, align_corners=align_corners, repeat_borders=repeat_borders)
 
-    def mirrored(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The largest bin's cells in the opposite order."""
-        return _with(matrix, np.s_[:, firsts[-2] :], matrix[:, firsts[-2] :][:, ::-1])
+        return _all_of(
+            _replace("decode_head.rows", np.concatenate([matrix(height, b) for b in bins], axis=1)),
+            *(_replace(f"decode_head.spreads.{number}.columns", matrix(width, b).T) for number, b in enumerate(bins)),
+        )
 
     return {
         "a bin of the pyramid dropped": _weight(f"decode_head.taps.{len(bins) - 1}.weight", np.zeros_like),
         "bins in another order": _swap("decode_head.projections.0.weight", "decode_head.projections.1.weight"),
-        "pooling by kernel and stride": _weight("decode_head.pool.matrix", lambda _: pool.astype(np.float32)),
-        "cells of a bin in the opposite order": _weight("decode_head.pool.matrix", mirrored),
-        "cells stretched with align_corners": _weight(
-            "decode_head.spread", lambda _: _spread(height, width, bins, align_corners=True, repeat_borders=False)
+        "pooling by kernel and stride": pooling(
+            lambda _, side: np.concatenate([_by_kernel_and_stride(side, b) for b in bins])
         ),
-        "borders repeated instead of zeros": _weight(
-            "decode_head.spread", lambda _: _spread(height, width, bins, align_corners=False, repeat_borders=True)
-        ),
+        "cells of a bin in the opposite order": pooling(lambda matrix, _: _with(matrix, last, matrix[last][::-1])),
+        "cells stretched with align_corners": spreading(align_corners=True, repeat_borders=False),
+        "borders repeated instead of zeros": spreading(align_corners=False, repeat_borders=True),
     }
 
 
-def _spread(
-    height: int, width: int, bins: Sequence[int], *, align_corners: bool, repeat_borders: bool
-) -> NDArray[np.float32]:
-    def shift(matrix: torch.Tensor, by: int) -> torch.Tensor:
-        rows = (torch.arange(matrix.shape[0]) + by).clamp(0, matrix.shape[0] - 1)
-        return matrix[rows] if repeat_borders else shifted(matrix, by)
+def _by_kernel_and_stride(cells: int, count: int) -> NDArray[np.float32]:
+    """[count, cells]: pooling by a fixed kernel and stride, the usual replacement for adaptive pooling."""
+    side = max(cells // count, 1)
+    matrix = np.zeros((count, cells), np.float32)
+    for i in range(count):
+        matrix[i, i * side : (i + 1) * side] = 1 / side
+    return matrix
 
-    stretches = [[stretching_matrix(side, b, align_corners) for side in (height, width)] for b in bins]
-    taps = [
-        torch.kron(shift(rows, dy), shift(columns, dx)).T for dy in _TAPS for dx in _TAPS for rows, columns in stretches
-    ]
-    return torch.cat(taps).float().numpy()
+
+def _spreading(side: int, bins: int, *, align_corners: bool, repeat_borders: bool) -> NDArray[np.float32]:
+    """spreading_matrix, or with its borders repeated where the convolution's padding has zeros."""
+    if not repeat_borders:
+        return spreading_matrix(side, bins, align_corners).float().numpy()
+    stretch = stretching_matrix(side, bins, align_corners)
+    taps = [stretch[(torch.arange(side) + by).clamp(0, side - 1)] for by in (-1, 0, 1)]
+    return torch.stack(taps, dim=2).flatten(1).float().numpy()
+
+
+def _all_of(*edits: Edit) -> Edit:
+    def edit(model: onnx.ModelProto) -> None:
+        for one in edits:
+            one(model)
+
+    return edit
 
 
 # Layers
@@ -439,6 +452,10 @@ def _weight(name: str, change: Change) -> Edit:
         _change(tensor, change)
 
     return edit
+
+
+def _replace(name: str, values: NDArray[np.float32]) -> Edit:
+    return _weight(name, lambda _: values)
 
 
 def _every_weight(model: onnx.ModelProto, change: Change) -> None:

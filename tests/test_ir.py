@@ -181,6 +181,22 @@ def test_its_errors_go_to_the_user_and_the_old_ir_stays(
     assert {path: path.read_bytes() for path in folder.glob("FP*/*")} == before
 
 
+# Model Optimizer takes a comma in a path for the end of that path.
+ODD_NAME = "a, b; c:d [e] {f} (g) ü日 'h' \"i\" %20 #? & * $x \\y=z!"
+
+
+@pytest.mark.parametrize("front_end", [pytest.param("mo", marks=needs_mo), "ovc"])
+def test_the_output_folder_may_have_any_name(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path, tmp_path: Path, front_end: str
+) -> None:
+    odd = shutil.copytree(workspace, tmp_path / ODD_NAME)
+    for place in (workspace, odd):
+        result = cli("run", small.folder, "-o", place, "--front-end", front_end)
+        assert result.exit_code == 0, result.stderr
+    for path in folder.glob("FP*/*"):
+        assert (odd / path.relative_to(workspace)).read_bytes() == path.read_bytes()
+
+
 def _renamed(model: onnx.ModelProto, old: str, new: str) -> None:
     for node in model.graph.node:
         node.input[:] = [new if name == old else name for name in node.input]

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.commands.benchmark.flops import gflops
+from pspnet_convert.commands.export_onnx import write_onnx
 from pspnet_convert.commands.export_onnx.options import OPSETS
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import PSPNet, build_network
@@ -131,16 +133,15 @@ def test_int32_label_map(cli: Cli, small: ModelCard, workspace: Path) -> None:
     assert label_map(path, image()).dtype == np.int32
 
 
-def test_the_graph_as_written_passes_too_and_has_no_fewer_nodes(
+def test_the_graph_as_written_passes_too_and_is_more_work(
     cli: Cli, small: ModelCard, workspace: Path, exported: Path
 ) -> None:
     result = cli("run", small.folder, "-o", workspace, "--no-fold-pyramid")
     assert result.exit_code == 0, result.stderr
-    plain = onnx.load(str(workspace / "public" / "small-standin" / "small-standin.onnx")).graph
-    folded = onnx.load(str(exported)).graph
-    assert sum(node.op_type == "Resize" for node in plain.node) == 5
-    assert sum(node.op_type == "Resize" for node in folded.node) == 1
-    assert len(folded.node) <= len(plain.node)
+    plain = workspace / "public" / "small-standin" / "small-standin.onnx"
+    resizes = [[node.op_type for node in onnx.load(str(path)).graph.node].count("Resize") for path in (plain, exported)]
+    assert resizes == [5, 1]
+    assert gflops(exported) < gflops(plain)
 
 
 def test_the_same_checkpoint_gives_the_same_bytes(cli: Cli, small: ModelCard, exported: Path, tmp_path: Path) -> None:
@@ -148,6 +149,19 @@ def test_the_same_checkpoint_gives_the_same_bytes(cli: Cli, small: ModelCard, ex
     assert cli("export-onnx", small.folder, "-o", tmp_path).exit_code == 0
     again = tmp_path / "public" / "small-standin" / "small-standin.onnx"
     assert hashlib.sha256(again.read_bytes()).digest() == hashlib.sha256(exported.read_bytes()).digest()
+
+
+def test_a_network_that_is_too_large_for_onnx_is_refused_before_the_work(
+    cli: Cli, small: ModelCard, workspace: Path, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = exported.read_bytes()
+    monkeypatch.setattr(write_onnx, "LARGEST_ONNX", 1_000_000)
+    monkeypatch.setattr(write_onnx, "with_folded_pyramid", None)
+    result = cli("export-onnx", small.folder, "-o", workspace, "--int32")
+    assert result.exit_code == 7
+    assert "GB, and an ONNX file can have 0.00 GB" in result.error
+    assert "fewer `channels` in the decode head" in result.error
+    assert exported.read_bytes() == before
 
 
 @pytest.mark.slow

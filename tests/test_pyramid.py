@@ -10,17 +10,19 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from torch.nn.functional import adaptive_avg_pool2d
+from torch.nn.functional import adaptive_avg_pool2d, conv2d, interpolate
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.inline_network import check_network
 from pspnet_convert.commands.export_onnx.rewrites.batchnorm import fold_batchnorms
 from pspnet_convert.commands.export_onnx.rewrites.convolutions import make_standardized_plain
-from pspnet_convert.commands.export_onnx.rewrites.pooling import CellPool, MatrixPool, pooling_matrix
+from pspnet_convert.commands.export_onnx.rewrites.pooling import MatrixPool, PyramidPool, pooling_matrix
 from pspnet_convert.commands.export_onnx.rewrites.pyramid import (
+    ColumnSpread,
     FoldedPyramid,
     feature_size,
     shifted,
+    spreading_matrix,
     with_folded_pyramid,
     with_matrix_pools,
 )
@@ -50,8 +52,26 @@ def test_matrix_pools_equal_torchs_adaptive_pool(height: int, width: int, bins: 
     values = random(seed, 2, 3, height, width)
     expected = adaptive_avg_pool2d(values, bins)
     torch.testing.assert_close(MatrixPool(height, width, bins, torch.float64)(values), expected, rtol=0, atol=1e-14)
-    cells = CellPool(height, width, [bins])(values).reshape(expected.shape)
-    torch.testing.assert_close(cells, expected, rtol=0, atol=1e-13)
+
+
+@given(height=st.integers(1, 40), width=st.integers(1, 40), bins=all_bins, seed=seeds)
+def test_the_pools_of_all_bins_at_once_equal_torchs(height: int, width: int, bins: tuple[int, ...], seed: int) -> None:
+    values = random(seed, 2, 3, height, width)
+    found = PyramidPool(height, width, bins)(values)
+    for count, cells in zip(bins, found, strict=True):
+        torch.testing.assert_close(cells, adaptive_avg_pool2d(values, count), rtol=0, atol=1e-14)
+
+
+@given(height=sides, width=sides, bins=st.integers(1, 8), align_corners=st.booleans(), seed=seeds)
+def test_spreading_equals_stretching_and_a_convolution_over_it(
+    height: int, width: int, bins: int, align_corners: bool, seed: int
+) -> None:
+    cells, weight = random(seed, 2, 3, bins, bins), random(seed + 1, 4, 3, 3, 3)
+    stretched = interpolate(cells, size=(height, width), mode="bilinear", align_corners=align_corners)
+    by_tap = conv2d(cells, weight.permute(0, 2, 3, 1).reshape(-1, 3, 1, 1))
+    rows = spreading_matrix(height, bins, align_corners)
+    found = rows @ ColumnSpread(width, bins, align_corners)(by_tap)
+    torch.testing.assert_close(found, conv2d(stretched, weight, padding=1), rtol=0, atol=1e-12)
 
 
 def test_shifting_moves_zeros_in() -> None:
@@ -129,6 +149,19 @@ def test_folded_head_equals_mmsegmentations(
     expected = head(maps)
     make_standardized_plain(head)
     assert (FoldedPyramid(head, height, width)(maps) - expected).abs().max() <= 1e-10 * expected.abs().max()
+
+
+@given(height=st.integers(1, 300), width=st.integers(1, 300), bins=all_bins)
+def test_the_constants_grow_with_the_sides_of_the_map_and_not_with_its_area(
+    height: int, width: int, bins: tuple[int, ...]
+) -> None:
+    provide_mmcv_ops()
+    from mmseg.models.decode_heads import PSPHead
+
+    head = PSPHead(pool_scales=bins, in_channels=2, in_index=0, channels=2, num_classes=2, norm_cfg={"type": "BN"})
+    folded = FoldedPyramid(head.eval().requires_grad_(False), height, width)
+    # A row and a column of each bin's cells: once for pooling, once a tap for spreading.
+    assert sum(buffer.numel() for buffer in folded.buffers()) == 4 * sum(bins) * (height + width)
 
 
 RESNET = {

@@ -30,7 +30,6 @@ from pspnet_convert.child_process import run_in_child
 from pspnet_convert.cli import cli as command_line
 from pspnet_convert.commands.quantize.calibrate import calibration_images, write_int8
 from pspnet_convert.commands.quantize.int8_check import Int8Check, check_int8
-from pspnet_convert.commands.quantize.run_nncf import fits_float16
 from pspnet_convert.errors import ContractError, QuantizationError
 from pspnet_convert.runtimes.backends import Prediction
 from pspnet_convert.runtimes.input_form import PLAIN
@@ -399,16 +398,6 @@ def test_one_class_everywhere_is_inconclusive() -> None:
     one = Int8Check(min_agreement=0.95)
     one.add("a", prediction(logits), prediction(logits))
     assert one.as_dict()["verdict"] == "inconclusive"
-
-
-@given(st.floats(2.0**-6, 2.0**14), st.integers(1, 6), st.integers(1, 6))
-def test_a_matrix_in_the_middle_of_float16_fits(largest: float, rows: int, columns: int) -> None:
-    assert fits_float16(np.linspace(0, largest, rows * columns, dtype=np.float32).reshape(rows, columns))
-
-
-@pytest.mark.parametrize("value", [1e-7, 1e5])
-def test_a_matrix_at_the_end_of_float16_does_not_fit(value: float) -> None:
-    assert not fits_float16(np.array([[0.5, 0.5], [value, 1.3 * value]], np.float32))
 
 
 # With a data set

@@ -135,7 +135,7 @@ def _argmin(model: onnx.ModelProto) -> None:
         lambda m: _weight(m, "decode_head.conv_seg.weight", lambda w: w[[1, 0, 2, 3, 4]]),
         lambda m: _weight(m, "decode_head.conv_seg.bias", lambda b: b + np.float32([0.1, 0, 0, 0, 0])),
         lambda m: _weight(m, "backbone.layer4.1.conv2.weight", _one_channel),
-        lambda m: _weight(m, "decode_head.pool.matrix", lambda cells: cells[:, ::-1].copy()),
+        lambda m: _weight(m, "decode_head.pool.rows", lambda cells: cells[::-1].copy()),
         _resize_to_nearest,
         _align_corners,
     ],

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pspnet_convert.pytorch.network import PSPNet
 
 # The last release that changed what export-onnx writes. Later ones write the same bytes for the same network.
-GRAPH_VERSION = "0.1.0"
+GRAPH_VERSION = "0.2.0"
 
 
 class SourceCheckpoint:

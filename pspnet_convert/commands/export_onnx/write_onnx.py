@@ -25,6 +25,8 @@ from pspnet_convert.errors import ExportError, first_line
 from pspnet_convert.pytorch.network import PSPNet
 from pspnet_convert.runtimes.input_form import DYNAMIC
 
+LARGEST_ONNX = 2**31 - 1  # bytes: protobuf's limit
+_SIZE_OF_GRAPH = 2**22  # bytes of nodes, names and the pyramid's constants, at most
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _NETWORK = "network."  # the attribute of Segmenter that holds the network
 log = logging.getLogger(__name__)
@@ -47,12 +49,14 @@ def write_onnx(
 ) -> None:
     """Write `network` to `target` as ONNX; `provenance` goes into metadata_props.
 
-    Raises ExportError for an opset outside OPSETS, or if the exporter or onnx.checker refuses the network.
+    Raises ExportError for an opset outside OPSETS, for a network that is too large for an ONNX file, or if the exporter
+    or onnx.checker refuses the network.
     """
     if options.opset not in OPSETS:
         raise ExportError(
             f"opset {options.opset} is not supported", f"Choose {OPSETS[0]} to {OPSETS[-1]} with --opset."
         )
+    _check_size(network)
     height, width = options.shape[2:]
     dtype = torch.int32 if options.int32 else torch.int64
     try:
@@ -71,6 +75,16 @@ def write_onnx(
     # onnxscript's rewrite rules keep the last graph that they saw in memory: free its weights.
     for weight in model.graph.initializers.values():
         weight.const_value = None
+
+
+def _check_size(network: PSPNet) -> None:
+    """ExportError if the weights are more than an ONNX file can have. All else in the file is small."""
+    size = sum(weight.numel() * weight.element_size() for weight in network.parameters()) + _SIZE_OF_GRAPH
+    if size > LARGEST_ONNX:
+        raise ExportError(
+            f"the ONNX would have {size / 1e9:.2f} GB, and an ONNX file can have {LARGEST_ONNX / 1e9:.2f} GB",
+            "Take a smaller backbone, or fewer `channels` in the decode head. The image's size makes no difference.",
+        )
 
 
 def write_plain_onnx(network: PSPNet, card: ModelCard, target: Path) -> None:

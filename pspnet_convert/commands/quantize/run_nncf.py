@@ -6,15 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pspnet_convert.cards.card import Input
 from pspnet_convert.child_process import serve_request
 from pspnet_convert.runtimes.images import fitted_bgr
 from pspnet_convert.runtimes.input_form import Image, InputForm, batches, pad_batch
 from pspnet_convert.runtimes.ir_file import save
-from pspnet_convert.runtimes.openvino_install import operations
 
 if TYPE_CHECKING:
     import openvino
@@ -45,31 +41,9 @@ def convert(request: dict[str, Any], note: Callable[[], None]) -> None:
         # channel, which OpenVINO's CPU plugin sometimes fails on (`scale.size() == OC`).
         ignored_scope=nncf.IgnoredScope(types=["MatMul"], validate=False),
     )
-    compress_matrices(quantized)
     name_by_place(quantized)
     # `compress_to_fp16` does nothing for a model that NNCF has quantized.
     save(quantized, Path(request["target"]), compress_to_fp16=False)
-
-
-def compress_matrices(model: openvino.Model) -> None:
-    """Store the constants of matrix products as float16; as float32 they would be a seventh of the full-size file.
-
-    A constant with values too small for float16 (a pool over a huge map) stays as it is.
-    """
-    opset13 = operations()
-    products = [node for node in model.get_ops() if node.get_type_name() == "MatMul"]
-    for factor in [factor for product in products for factor in product.inputs()]:
-        constant = factor.get_source_output().get_node()
-        if constant.get_type_name() == "Constant" and fits_float16(constant.data):
-            half = opset13.constant(constant.data.astype(np.float16))
-            factor.replace_source_output(opset13.convert(half, "f32").output(0))
-
-
-def fits_float16(matrix: NDArray[np.float32]) -> bool:
-    """Whether rounding changes no value by more than a thousandth of the largest in its row and in its column."""
-    with np.errstate(over="ignore"):
-        lost = np.abs(matrix.astype(np.float16) - matrix)
-    return all((lost.max(axis) <= 1e-3 * np.abs(matrix).max(axis)).all() for axis in (-1, -2))
 
 
 def name_by_place(model: openvino.Model) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pspnet_convert.child_process import serve_request
@@ -13,7 +15,9 @@ def convert(request: dict[str, Any], note: Callable[[], None]) -> None:
     """Convert the request's `onnx` with its `arguments`, and save it with save_all."""
     from openvino.tools import mo
 
-    save_all(mo.convert_model(request["onnx"], **request["arguments"]), request, note)
+    # Bytes, since Model Optimizer takes a path with a comma for a list of paths.
+    onnx = io.BytesIO(Path(request["onnx"]).read_bytes())
+    save_all(mo.convert_model(onnx, **request["arguments"]), request, note)
 
 
 if __name__ == "__main__":

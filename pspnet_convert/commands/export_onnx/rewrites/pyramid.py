@@ -8,8 +8,14 @@ them. With R, S the bilinear matrices [H, b], [W, b] and W_t the convolution's w
     conv3x3([X, stretch(P_1), ..]) = conv3x3_X(X) + sum over b, t of  (shift_dy R) (W_t P_b) (shift_dx S)^T
 
 shift_d R is R with its rows moved by d and zeros moved in: the convolution's padding. So the nine taps are 1x1
-products on the 1 + 4 + 9 + 36 = 50 cells (bins 1, 2, 3, 6), and one constant matrix [9 * 50, H * W] spreads them.
-Pooling is a constant matrix too, [H * W, 50] (pooling.py). Both are exact for any bins and sizes.
+products on the b * b cells, and the rest is constant. It is also separable: put a cell's nine products next to each
+other, M_b [c, 3b, 3b] with M_b[3i + dy, 3j + dx] = W_t P_b[i, j] (which is torch's pixel_shuffle), and
+
+    the sum over b, t = sum over b of  rows_b M_b columns_b = rows [M_1 columns_1; M_2 columns_2; ..]
+
+with rows_b [H, 3b] = the columns of shift_-1 R, R, shift_1 R in turn, columns_b [3b, W] the same of S, transposed, and
+rows = [rows_1, rows_2, ..]. The bins 1, 2, 3, 6 thus need constants of 36 H + 36 W numbers. Pooling has such a pair of
+matrices too (pooling.py). All is exact for any bins and sizes.
 
 BatchNorms are folded into the weights before them (batchnorm.py), and all of it is computed in float64. Activations
 stay as they are, and so does a norm that depends on the map (GroupNorm, InstanceNorm): it is applied to a bin's cells,
@@ -24,7 +30,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pixel_shuffle
 
 from pspnet_convert.commands.export_onnx.rewrites.batchnorm import (
     folded_weights,
@@ -33,7 +39,7 @@ from pspnet_convert.commands.export_onnx.rewrites.batchnorm import (
     sharing_copy,
 )
 from pspnet_convert.commands.export_onnx.rewrites.convolutions import is_plain, make_standardized_plain
-from pspnet_convert.commands.export_onnx.rewrites.pooling import CellPool, MatrixPool
+from pspnet_convert.commands.export_onnx.rewrites.pooling import MatrixPool, PyramidPool
 from pspnet_convert.pytorch.network import PSPNet
 
 if TYPE_CHECKING:
@@ -57,6 +63,25 @@ def shifted(matrix: Tensor, by: int) -> Tensor:
     return torch.where(inside[:, None], matrix[rows.clamp(0, matrix.shape[0] - 1)], 0)
 
 
+def spreading_matrix(cells: int, bins: int, align_corners: bool) -> Tensor:
+    """[cells, 3 * bins], float64: `stretching_matrix`, each of its columns at the three taps of `_TAPS` in turn."""
+    stretch = stretching_matrix(cells, bins, align_corners)
+    return torch.stack([shifted(stretch, by) for by in _TAPS], dim=2).flatten(1)
+
+
+class ColumnSpread(nn.Module):
+    """Spread a bin's taps [N, 9 * out, b, b] over the columns of a map: [N, out, 3 * b, W]."""
+
+    columns: Tensor
+
+    def __init__(self, width: int, bins: int, align_corners: bool) -> None:
+        super().__init__()
+        self.register_buffer("columns", spreading_matrix(width, bins, align_corners).T.contiguous())
+
+    def forward(self, by_tap: Tensor) -> Tensor:
+        return pixel_shuffle(by_tap, len(_TAPS)) @ self.columns
+
+
 class FoldedPyramid(nn.Module):
     """PSPHead, folded, for images of one size: the backbone's maps in, logits [N, classes, H, W] out."""
 
@@ -64,9 +89,7 @@ class FoldedPyramid(nn.Module):
         super().__init__()
         bins = [branch[0].output_size for branch in head.psp_modules]
         self.select = head._transform_inputs
-        self.cells = [b * b for b in bins]
-        self.size = (height, width)
-        self.pool = CellPool(height, width, bins)
+        self.pool = PyramidPool(height, width, bins)
         branches = [branch[1] for branch in head.psp_modules]
         self.projections = nn.ModuleList(_conv(*_weights(branch)) for branch in branches)
         self.norms = nn.ModuleList(_norm_not_folded(branch) for branch in branches)
@@ -77,24 +100,25 @@ class FoldedPyramid(nn.Module):
         self.taps = nn.ModuleList(
             _conv(part.permute(0, 2, 3, 1).reshape(-1, part.shape[1], 1, 1), None) for part in parts[1:]
         )
-        self.register_buffer("spread", _spreading_matrix(height, width, bins, head.align_corners))
+        self.spreads = nn.ModuleList(ColumnSpread(width, b, head.align_corners) for b in bins)
+        rows = [spreading_matrix(height, b, head.align_corners) for b in bins]
+        self.register_buffer("rows", torch.cat(rows, dim=1))
         self.convolution = _conv(parts[0], bias)
         self.norm = _norm_not_folded(head.bottleneck)
         self.activation = _activation(head.bottleneck)
         self.conv_seg = head.conv_seg
 
-    spread: Tensor
+    rows: Tensor
 
     def forward(self, feature_maps: Sequence[Tensor]) -> Tensor:
         feature_map = self.select(feature_maps)
-        cells = self.pool(feature_map).split(self.cells, dim=3)
-        branches = zip(self.projections, self.norms, self.activations, self.taps, cells)
+        branches = zip(self.pool(feature_map), self.projections, self.norms, self.activations, self.taps, self.spreads)
         # `forward`, so that the exporter gives the activations' nodes to the head.
-        products = [
-            taps(activation.forward(norm(projection(part)))) for projection, norm, activation, taps, part in branches
+        by_column = [
+            spread(taps(activation.forward(norm(projection(cells)))))
+            for cells, projection, norm, activation, taps, spread in branches
         ]
-        by_tap = torch.cat(products, dim=3).reshape(feature_map.shape[0], -1, self.spread.shape[0])
-        pyramid = (by_tap @ self.spread).reshape(feature_map.shape[0], -1, *self.size)
+        pyramid = self.rows @ torch.cat(by_column, dim=2)
         return self.conv_seg(self.activation.forward(self.norm(self.convolution(feature_map) + pyramid)))
 
 
@@ -139,20 +163,6 @@ def feature_size(network: PSPNet, height: int, width: int) -> tuple[int, int]:
     maps = run_on_meta(nn.Sequential(network.backbone, network.neck), (1, 3, height, width))
     rows, columns = network.decode_head._transform_inputs(maps).shape[2:]
     return rows, columns
-
-
-def _spreading_matrix(height: int, width: int, bins: Sequence[int], align_corners: bool) -> Tensor:
-    """[9 * cells, H * W], float64; the taps in the order of `_TAPS` by rows, each with all cells of all bins."""
-    stretches = [
-        (stretching_matrix(height, b, align_corners), stretching_matrix(width, b, align_corners)) for b in bins
-    ]
-    taps = [
-        torch.kron(shifted(rows, dy), shifted(columns, dx)).T
-        for dy in _TAPS
-        for dx in _TAPS
-        for rows, columns in stretches
-    ]
-    return torch.cat(taps).contiguous()
 
 
 def _obstacle(head: PSPHead) -> str | None:
