@@ -237,7 +237,7 @@ def card_of(asked: JobOptions) -> ModelCard:
         model = DEFAULT_MODEL if asked.model is None else asked.model
         return model if isinstance(model, ModelCard) else catalog.find_card(model)
     from pspnet_convert.cards.own_model import own_card, with_kept_texts
-    from pspnet_convert.pytorch.checkpoint import read_metadata
+    from pspnet_convert.pytorch.read_metadata import read_metadata
 
     card = own_card(asked.config, _checkpoint_of_config(asked), read_metadata)
     return with_kept_texts(card, Workspace(asked.output_dir, card.name).folder)

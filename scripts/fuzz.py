@@ -214,7 +214,7 @@ def _own_card(card: ModelCard, folder: Path) -> Path:
 
     from pspnet_convert.cards.card_yaml import as_yaml
     from pspnet_convert.cards.own_model import own_card
-    from pspnet_convert.pytorch.checkpoint import read_metadata
+    from pspnet_convert.pytorch.read_metadata import read_metadata
 
     config = Config.fromfile(Path(mmseg.__file__).parent / ".mim" / "configs" / str(card.config))
     config.merge_from_dict(card.config_overrides)

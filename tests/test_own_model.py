@@ -23,7 +23,7 @@ from pspnet_convert.cards.model_index import package_folder
 from pspnet_convert.cards.own_model import keep_card, own_card, voc_palette
 from pspnet_convert.cards.registry_names import registered
 from pspnet_convert.errors import CardError
-from pspnet_convert.pytorch.checkpoint import read_metadata
+from pspnet_convert.pytorch.read_metadata import read_metadata
 from pspnet_convert.pytorch.network import PSPNet, build_inline, build_segmentor
 
 SHIPPED = package_folder() / "configs"  # mmsegmentation's
