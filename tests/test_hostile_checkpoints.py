@@ -30,6 +30,9 @@ Content = dict[str, Any]
 FORMATS = pytest.mark.parametrize("in_zip", [False, True], ids=["legacy", "zip"])
 
 
+REBUILT = "an object made by torch._utils._rebuild"
+
+
 class Calls:
     """Pickled as a call of `function`."""
 
@@ -111,12 +114,18 @@ def test_code_is_never_run_and_refused_only_where_it_makes_a_tensor(
 @pytest.mark.parametrize(
     ("tensor", "what"),
     [
-        (torch.ones(3).to_sparse(), "an object made by torch._utils._rebuild_sparse_tensor"),
-        (torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), "an object made by torch._utils._rebuild_qtensor"),
-        (torch.empty(10**12, device="meta"), "an object made by torch._utils._rebuild_meta_tensor_no_storage"),
+        (torch.ones(3).to_sparse(), f"{REBUILT}_sparse_tensor"),
+        (
+            torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8),
+            f"{REBUILT}_qtensor",
+        ),
+        (torch.empty(10**12, device="meta"), f"{REBUILT}_meta_tensor_no_storage"),
         (torch.ones(3, dtype=torch.complex64), "a tensor of ComplexFloatStorage"),
-        (torch.ones(3, dtype=torch.uint16), "an object made by torch._utils._rebuild_tensor_v3"),
-        (torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "an object made by torch._utils._rebuild_nested_tensor"),
+        (torch.ones(3, dtype=torch.uint16), f"{REBUILT}_tensor_v3"),
+        (
+            torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+            f"{REBUILT}_nested_tensor",
+        ),
         (Calls(bytearray, 10**12), "an object made by builtins.bytearray"),
         (Counter("text"), "an object made by collections.Counter"),
     ],
@@ -407,7 +416,9 @@ def test_a_zip_in_a_legacy_file_and_two_pickles_in_a_zip(
 ) -> None:
     path = tmp_path / "odd.pth"
     path.write_bytes(both[False] + both[True])
-    assert load_checkpoint(path, small).weights.values  # its first bytes are those of a legacy file, and it is read as one
+    assert load_checkpoint(
+        path, small
+    ).weights.values  # its first bytes are those of a legacy file, and it is read as one
     path.write_bytes(both[True])
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("other/data.pkl", b"\x80\x02N.")

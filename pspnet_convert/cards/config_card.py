@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from pspnet_convert.cards.card import ClassLabel, Input, Output
+from pspnet_convert.cards.config_data import NotDataError, parse_config
 from pspnet_convert.cards.config_parts import datasets, named_steps, pipeline_of, preprocessor_of
 from pspnet_convert.cards.normalisation import normalisation
 from pspnet_convert.cards.old_config import modernise
-from pspnet_convert.errors import CardError, first_line
+from pspnet_convert.errors import CardError, CheckpointError, first_line
 from pspnet_convert.mmcv_ops import provide_mmcv_ops
 
 if TYPE_CHECKING:
@@ -40,6 +41,32 @@ def read_config(path: Path) -> Config:
             modernise(config)
         except (Exception, SystemExit) as error:  # the config may raise anything
             raise CardError(f"{path}: cannot be read as a config: {first_line(error)}") from error
+        return config
+
+
+def config_of_text(text: str | None, checkpoint: Path) -> Config:
+    """The config in a checkpoint's metadata, read as data (config_data.py).
+
+    Raises CheckpointError if there is none, or it is more than data.
+    """
+    advice = "Give the model's config with --config, or the MODEL that the checkpoint is of."
+    if text is None:
+        raise CheckpointError(f"{checkpoint}: has no config in its metadata, and none is given", advice)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of missing optional packages and pkg_resources
+        from mmengine.config import Config
+
+        try:
+            config = Config(parse_config(text), filename=str(checkpoint))
+            modernise(config)
+        except NotDataError as error:
+            raise CheckpointError(
+                f"{checkpoint}: the config in its metadata cannot be read as data: {error}", advice
+            ) from error
+        except Exception as error:  # mmengine raises many kinds for what is no config
+            raise CheckpointError(
+                f"{checkpoint}: the text in its metadata is no config: {first_line(error)}", advice
+            ) from error
         return config
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pspnet_convert.cards.card import CheckpointFile, ModelCard
 from pspnet_convert.cards.metadata import Metadata

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.errors import CheckpointError, first_line
-from pspnet_convert.pytorch.safe_unpickle import Name, described, unpickle
+from pspnet_convert.pytorch.safe_unpickle import LeftOut, Name, described, unpickle
 from pspnet_convert.pytorch.stored_tensor import Storage, StoredTensor
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def _open_safetensors(path: Path) -> Content:
         kind = _SAFETENSORS.get(stored.get_dtype())
         shape = tuple(stored.get_shape())
         loaded = StoredTensor(kind, shape, partial(file.get_tensor, name)) if kind else None
-        tensors[name] = loaded or Name(f"a tensor of {stored.get_dtype()}")
+        tensors[name] = loaded or LeftOut(f"a tensor of {stored.get_dtype()}")
     meta = {key: _from_json(text) for key, text in (file.metadata() or {}).items()}
     return Content({"state_dict": tensors, "meta": meta}, _no_storage)
 

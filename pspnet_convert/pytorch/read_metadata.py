@@ -31,10 +31,9 @@ def metadata_of(values: Any) -> Metadata:
     """
     meta = entries_of(entries_of(values).get("meta"))
     dataset = {**meta, **entries_of(meta.get("dataset_meta"))}
-    palette = meta.get("PALETTE", dataset.get("palette"))
     return Metadata(
         classes=_class_names(meta.get("CLASSES", dataset.get("classes"))),
-        palette=[list(colour) for colour in palette] if _is_palette(palette) else None,
+        palette=_palette(meta.get("PALETTE", dataset.get("palette"))),
         mmseg_version=_text(meta.get("mmseg_version")),
         config=_text(meta.get("config", meta.get("cfg"))),
         experiment=_experiment(meta),
@@ -61,11 +60,14 @@ def _class_names(classes: Any) -> list[str] | None:
     ]
 
 
-def _is_palette(palette: Any) -> bool:
-    return isinstance(palette, (list, tuple)) and all(
+def _palette(palette: Any) -> list[list[int]] | None:
+    if not isinstance(palette, (list, tuple)):
+        return None
+    is_palette = all(
         isinstance(colour, (list, tuple)) and len(colour) == 3 and all(type(value) is int for value in colour)
         for colour in palette
     )
+    return [list(colour) for colour in palette] if is_palette else None
 
 
 def _text(value: Any) -> str | None:

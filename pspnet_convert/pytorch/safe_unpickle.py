@@ -21,6 +21,13 @@ class Name:
     text: str
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class LeftOut:
+    """A value that is not read; `what` says what it is."""
+
+    what: str
+
+
 @dataclass(eq=False, slots=True)
 class Made:
     """An object that the pickle wants made by the call `by(*arguments)`; then its state, entries and elements.
@@ -64,6 +71,8 @@ def described(value: Any) -> str:
     """What a value is, in a few words for a message."""
     if isinstance(value, Made):
         return f"an object made by {_name_of(value.by)}"
+    if isinstance(value, LeftOut):
+        return value.what
     return f"the name {value.text[:_MAX_SHOWN]}" if isinstance(value, Name) else f"a {type(value).__name__}"
 
 
@@ -99,6 +108,7 @@ class _Machine:
 
     def run(self, file: IO[bytes]) -> Any:
         stack = self._stack
+        argument: Any
         for steps, (opcode, argument, _) in enumerate(pickletools.genops(file)):
             if steps >= _MAX_STEPS:
                 raise ValueError(f"its pickle takes more than {_MAX_STEPS} steps")
@@ -238,4 +248,4 @@ def _as_key(key: Any) -> Any:
     is_flat = isinstance(key, tuple) and not any(isinstance(one, (tuple, list, dict, bytearray)) for one in key)
     if is_flat or not isinstance(key, (tuple, list, dict, bytearray)):
         return key
-    return Name(f"a {type(key).__name__}")
+    return LeftOut(f"a {type(key).__name__}")

@@ -58,6 +58,8 @@ def choose_weights(values: Any, path: Any, wanted: str | None) -> WeightSet:
 def _no_such_weights(path: Any, top: Mapping[Any, Any], names: Sequence[str], chosen: str | None) -> CheckpointError:
     has = f"it has {', '.join(_shown(name) for name in names[:_LISTED])}" if names else "it has no other"
     advice = "Choose with --weights NAME." if names else _ADVICE
+    if chosen is None and not names:
+        chosen = next((name for name in _USUAL if name in top), None)
     value = top.get(chosen)
     if chosen is None and names:
         return CheckpointError(f"{path}: has several sets of weights: {has}", advice)
