@@ -107,7 +107,7 @@ class KeyPrefix(Matching):
 def _is_file(value: Any) -> bool:
     try:
         return Path(value).is_file()
-    except (OSError, ValueError):  # the text cannot be a path
+    except (OSError, TypeError, ValueError):  # it cannot be a path
         return False
 
 

@@ -57,7 +57,8 @@ def config_of_text(text: str | None, checkpoint: Path) -> Config:
         from mmengine.config import Config
 
         try:
-            config = Config(parse_config(text), filename=str(checkpoint))
+            # Without a text mmengine reads it from the file.
+            config = Config(parse_config(text), cfg_text=text or "\n", filename=str(checkpoint))
             modernise(config)
         except NotDataError as error:
             raise CheckpointError(
