@@ -14,6 +14,9 @@ from test_own_model import OF_TEST, OLD, changed, new_config, weights, write
 
 from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.config_data import NotDataError, parse_config
+from pspnet_convert.cards.metadata import Metadata
+from pspnet_convert.cards.own_model import own_card
+from pspnet_convert.errors import ConvertError
 
 __all__ = ["weights", "write"]  # fixtures
 
@@ -213,3 +216,25 @@ def test_the_text_of_a_safetensors_file_serves_too(cli: Cli, weights: Path, tmp_
     done = cli("export-onnx", "--checkpoint", path, "-o", tmp_path)
     assert done.exit_code == 0, done.stderr
     assert (tmp_path / "public" / "mine" / "mine.onnx").is_file()
+
+
+ODD = [None, 7, -1.5, "x", [], {}, [[]], {"type": 7}, [None], {"mean": [1]}, "a" * 5000]
+
+
+PLACES = ["model", "crop_size", "data", "img_norm_cfg", "model.decode_head", "data.test", "data.test.pipeline"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_odd_values_give_a_card_or_a_message(small: ModelCard, weights: Path, place: str) -> None:
+    *path, last = place.split(".")
+    for odd in ODD:
+        values: Any = parse_config(pretty(OLD + OF_TEST))
+        inner = values
+        for key in path:
+            inner = inner[key]
+        inner[last] = odd
+        text = "\n".join(f"{name} = {value!r}" for name, value in values.items())
+        try:
+            own_card(None, weights, lambda _, text=text: Metadata(config=text))
+        except ConvertError as error:
+            assert len(str(error)) < 3000 and str(error).isprintable()

@@ -167,7 +167,9 @@ def how_tested(config: Config) -> str:
 
 def _height_and_width(size: Any) -> tuple[int, int]:
     """Height and width, from a pair or from one number for both."""
-    both = (size, size) if type(size) is int else tuple(size or ())
+    both = (size, size) if type(size) is int else tuple(size) if isinstance(size, (list, tuple)) else ()
     if len(both) != 2 or not all(type(side) is int for side in both):
-        raise CardError(f"config: {size!r} is no height and width", "Set crop_size to the size of the training images.")
+        raise CardError(
+            f"config: {size!r:.100} is no height and width", "Set crop_size to the size of the training images."
+        )
     return both

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from pspnet_convert.cards.inline_network import WEIGHTS, check_network
 from pspnet_convert.cards.metadata import Metadata
 from pspnet_convert.cards.own_labels import Labels, labels_of
 from pspnet_convert.cards.registry_names import registered
-from pspnet_convert.errors import CardError, CheckpointError, OptionError
+from pspnet_convert.errors import CardError, CheckpointError, ConvertError, OptionError, first_line
 from pspnet_convert.files import sha256_of, write_text
 
 if TYPE_CHECKING:
@@ -74,13 +74,35 @@ def own_card(
             f"{checkpoint}: there is no such checkpoint", "Give the model's checkpoint with --checkpoint."
         )
     metadata = read_metadata(checkpoint)
-    is_text = config_path is None
-    if config_path is None:
-        config, name = config_card.config_of_text(metadata.config, checkpoint), metadata.experiment or checkpoint.stem
-        config_path, described = checkpoint, f"the config in {_printable(checkpoint.name)}"
-    else:
-        config, name = config_card.read_config(config_path), config_path.stem
+    if config_path is not None:
         described = f"a user's config, {_printable(config_path.name)}"
+        named = replace(given, name=_name(given.name, config_path.stem))
+        return _card_of(config_card.read_config(config_path), config_path, checkpoint, metadata, named, described)
+    config = config_card.config_of_text(metadata.config, checkpoint)
+    described = f"the config in {_printable(checkpoint.name)}"
+    named = replace(given, name=_name(given.name, metadata.experiment or checkpoint.stem))
+    try:
+        return _card_of(config, checkpoint, checkpoint, metadata, named, described, only_known=True)
+    except ConvertError:
+        raise
+    except Exception as error:  # the text may have anything anywhere
+        raise CheckpointError(
+            f"{checkpoint}: the config in its metadata is not as mmsegmentation's: {first_line(error)}",
+            "Give the model's config with --config.",
+        ) from error
+
+
+def _card_of(
+    config: Config,
+    config_path: Path,
+    checkpoint: Path,
+    metadata: Metadata,
+    given: Given,
+    described: str,
+    *,
+    only_known: bool = False,
+) -> ModelCard:
+    """The card; `given.name` is there. `only_known`: as in annotations_of."""
     try:
         network = _plain(config.get("model") or {})
         check_network(network)
@@ -92,7 +114,7 @@ def own_card(
     classes = labels_of(config, metadata, given.labels, number, str(checkpoint))
     try:
         return ModelCard(
-            name=_name(given.name, name),
+            name=str(given.name),
             description=f"PSPNet from {described}.",
             task_type="semantic_segmentation",
             framework="pytorch",
@@ -101,7 +123,7 @@ def own_card(
             input=card_input,
             output=config_card.output_of(card_input, len(classes)),
             classes=classes,
-            annotations=annotations_of(config, [label.name for label in classes], only_known=is_text),
+            annotations=annotations_of(config, [label.name for label in classes], only_known=only_known),
             testing=testing_of(config),
             license=License(name=NOT_STATED),
         )
