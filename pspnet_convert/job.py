@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.cards.catalog import DEFAULT_MODEL, find_card
+from pspnet_convert.cards.catalog import DEFAULT_MODEL
 from pspnet_convert.cards.lock_file import pinned, write_pin
 from pspnet_convert.errors import ArtifactError, OptionError
 from pspnet_convert.files import Digests, move_into_place, sha256_of, temporary_folder, writing
@@ -237,10 +237,12 @@ def card_of(asked: JobOptions) -> ModelCard:
 
 def _find_card(asked: JobOptions) -> tuple[ModelCard, bool]:
     """The card of the model that a user asked for, and whether that is a model of the user's own."""
+    from pspnet_convert.cards import catalog
+
     if asked.config is not None:
         return _own_card(asked, _checkpoint_of_config(asked)), True
     model = DEFAULT_MODEL if asked.model is None else asked.model
-    card = model if isinstance(model, ModelCard) else find_card(model)
+    card = model if isinstance(model, ModelCard) else catalog.find_card(model)
     alone = asked.checkpoint if asked.model is None and not asked.allow_unknown_checkpoint else None
     # A missing file is the default model's, and reported when it is read.
     if alone is not None and alone.is_file() and not card.checkpoint.accepts(sha256_of(alone)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from conftest import Cli
 from test_own_model import OF_TEST, OLD, changed, new_config, weights, write
 
+from pspnet_convert.cards import catalog
 from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.config_data import NotDataError, parse_config
 from pspnet_convert.cards.metadata import Metadata
@@ -58,9 +60,7 @@ def test_the_default_models_own_file_is_still_the_default_model(
     cli: Cli, small: ModelCard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """And with --allow-unknown-checkpoint any file is."""
-    from pspnet_convert import job
-
-    monkeypatch.setattr(job, "find_card", lambda name: small)
+    monkeypatch.setattr(catalog, "find_card", lambda name: small)
     given = Path(shutil.copy(small.folder / small.checkpoint.name, tmp_path / "mine.pth"))
     assert cli("export-onnx", "--checkpoint", given, "-o", tmp_path / "a").exit_code == 0
     assert (tmp_path / "a" / "public" / small.name).is_dir()
@@ -227,8 +227,9 @@ PLACES = ["model", "crop_size", "data", "img_norm_cfg", "model.decode_head", "da
 @pytest.mark.parametrize("place", PLACES)
 def test_odd_values_give_a_card_or_a_message(small: ModelCard, weights: Path, place: str) -> None:
     *path, last = place.split(".")
+    good = parse_config(pretty(OLD + OF_TEST))
     for odd in ODD:
-        values: Any = parse_config(pretty(OLD + OF_TEST))
+        values: Any = deepcopy(good)
         inner = values
         for key in path:
             inner = inner[key]

@@ -169,7 +169,6 @@ def _height_and_width(size: Any) -> tuple[int, int]:
     """Height and width, from a pair or from one number for both."""
     both = (size, size) if type(size) is int else tuple(size) if isinstance(size, (list, tuple)) else ()
     if len(both) != 2 or not all(type(side) is int for side in both):
-        raise CardError(
-            f"config: {size!r:.100} is no height and width", "Set crop_size to the size of the training images."
-        )
+        advice = "Set crop_size to the size of the training images."
+        raise CardError(f"config: {repr(size)[:100]} is no height and width", advice)
     return both
