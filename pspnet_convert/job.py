@@ -15,9 +15,9 @@ from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import DEFAULT_MODEL
 from pspnet_convert.cards.lock_file import pinned, write_pin
 from pspnet_convert.errors import ArtifactError, OptionError
-from pspnet_convert.files import Digests, move_into_place, temporary_folder, writing
+from pspnet_convert.files import Digests, move_into_place, sha256_of, temporary_folder, writing
 from pspnet_convert.image_shape import ImageShape
-from pspnet_convert.job_options import JobOptions
+from pspnet_convert.job_options import OF_OWN_CARD, JobOptions
 from pspnet_convert.manifest import Manifest
 from pspnet_convert.manifest_document import RECORDS
 from pspnet_convert.package_versions import versions
@@ -216,10 +216,10 @@ def open_job(asked: JobOptions, progress: Progress | None = None) -> Iterator[Jo
     Without `progress`: the kind that `asked.progress` names; a bar goes to stderr. Raises CardError where there is no
     such model, OptionError where --config does not go with the rest, and the errors of lock_file.pinned.
     """
-    card = card_of(asked)
+    card, is_own = _find_card(asked)
     with Workspace(asked.output_dir, card.name).locked():
         job = Job(pinned(card, asked.output_dir), asked, progress or make_progress(asked.progress, sys.stderr))
-        if asked.config is not None:
+        if is_own:
             from pspnet_convert.cards.own_model import keep_card
 
             keep_card(job.card, job.workspace.folder)
@@ -231,15 +231,35 @@ def open_job(asked: JobOptions, progress: Progress | None = None) -> Iterator[Jo
 
 def card_of(asked: JobOptions) -> ModelCard:
     """The card of the model that a user asked for; CardError where there is none."""
+    card, _ = _find_card(asked)
+    return card
+
+
+def _find_card(asked: JobOptions) -> tuple[ModelCard, bool]:
+    """The card of the model that a user asked for, and whether that is a model of the user's own."""
     from pspnet_convert.cards import catalog
 
-    if asked.config is None:
-        model = DEFAULT_MODEL if asked.model is None else asked.model
-        return model if isinstance(model, ModelCard) else catalog.find_card(model)
-    from pspnet_convert.cards.own_model import own_card, with_kept_texts
-    from pspnet_convert.pytorch.checkpoint import read_metadata
+    if asked.config is not None:
+        return _own_card(asked, _checkpoint_of_config(asked)), True
+    model = DEFAULT_MODEL if asked.model is None else asked.model
+    card = model if isinstance(model, ModelCard) else catalog.find_card(model)
+    alone = asked.checkpoint if asked.model is None and not asked.allow_unknown_checkpoint else None
+    # A missing file is the default model's, and reported when it is read.
+    if alone is not None and alone.is_file() and not card.checkpoint.accepts(sha256_of(alone)):
+        return _own_card(asked, alone), True
+    for name in OF_OWN_CARD:
+        if getattr(asked, name) is not None:
+            raise OptionError(f"--{name} is for --config: the card of {card.name} has its own")
+    return card.choosing(asked.weights, asked.prefix), False
 
-    card = own_card(asked.config, _checkpoint_of_config(asked), read_metadata)
+
+def _own_card(asked: JobOptions, checkpoint: Path) -> ModelCard:
+    from pspnet_convert.cards.own_labels import Labels
+    from pspnet_convert.cards.own_model import Given, own_card, with_kept_texts
+    from pspnet_convert.pytorch.read_metadata import read_metadata
+
+    given = Given(asked.name, Labels(asked.classes, asked.palette), asked.weights, asked.prefix)
+    card = own_card(asked.config, checkpoint, read_metadata, given)
     return with_kept_texts(card, Workspace(asked.output_dir, card.name).folder)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pspnet_convert.label_options import ClassNames, Colour, KeyPrefix, Matching, Palette
 from pspnet_convert.options import FILE, Options, argument, option
 from pspnet_convert.progress import MODES
 
@@ -53,7 +54,47 @@ class JobOptions(Options):
         None,
         group="Input",
         type=FILE,
-        help="A checkpoint file that you have. With --config: the one trained with that config.",
+        help="A checkpoint file that you have: .pth, .pt or .safetensors. With --config: the one trained with that "
+        "config. Alone (no MODEL, no --config): of your own model, by the config in its metadata, unless it is "
+        "the default model's.",
+    )
+    weights: str | None = option(
+        None,
+        group="Input",
+        type=Matching(r"[ -~]+", 100, "the name of a set of weights"),
+        metavar="NAME",
+        show_default="state_dict, or the only one",
+        help="Which of several sets of weights in the checkpoint: ema_state_dict, say.",
+    )
+    prefix: str | None = option(
+        None,
+        group="Input",
+        type=KeyPrefix(r"([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]*", 200, "a prefix of keys, as model. or student."),
+        metavar="PREFIX",
+        show_default="found",
+        help="What the network's keys in the checkpoint begin with: student., say.",
+    )
+    name: str | None = option(
+        None,
+        group="Input",
+        type=Matching(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*", 100, "a model's name (a-z, 0-9, - and _)"),
+        metavar="NAME",
+        show_default="the config's",
+        help="With --config: the name of your model.",
+    )
+    classes: tuple[str, ...] | None = option(
+        None,
+        group="Input",
+        type=ClassNames(),
+        show_default="the checkpoint's, or the config's",
+        help="With --config: the names of its classes, or a file with one a line.",
+    )
+    palette: tuple[Colour, ...] | None = option(
+        None,
+        group="Input",
+        type=Palette(),
+        show_default="the checkpoint's, or the config's",
+        help="With --config: a file with the colours of its classes, r,g,b or #rrggbb a line, or a JSON list.",
     )
     allow_unknown_checkpoint: bool = option(
         False, group="Input", help="Take the checkpoint although its digest is not the card's."
@@ -67,7 +108,8 @@ class JobOptions(Options):
     )
 
 
-OWN_MODEL = ("config", "checkpoint")
+OF_OWN_CARD = ("name", "classes", "palette")  # what a MODEL's card says
+OWN_MODEL = ("config", "checkpoint", "weights", "prefix", *OF_OWN_CARD)
 CHECKPOINT = (*OWN_MODEL, "allow_unknown_checkpoint")
 PLACE = ("model", "output_dir")
 RUN = ("force", "progress")

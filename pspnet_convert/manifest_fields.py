@@ -56,9 +56,18 @@ class File(ManifestModel):
 
 
 class CheckpointRecord(File):
-    """`is_the_cards`: whether it is the checkpoint that the card names."""
+    """`is_the_cards`: whether it is the checkpoint that the card names.
+
+    `weights` and `prefix`: the card's choice among what the file holds; missing where it has none.
+    """
 
     is_the_cards: bool
+    weights: str | None = None
+    prefix: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_missing(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in serialize(self).items() if value is not None}
 
 
 class ConvertedCard(ManifestModel):

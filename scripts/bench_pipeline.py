@@ -75,11 +75,10 @@ def export_plainly(card: ModelCard, target: Path) -> None:
     import torch
 
     from pspnet_convert.pytorch.checkpoint import load_checkpoint
-    from pspnet_convert.pytorch.network import PSPNet, build_segmentor
+    from pspnet_convert.pytorch.network import PSPNet, build_segmentor, load_weights
 
     network = PSPNet(build_segmentor(card.config, card.config_overrides))
-    checkpoint = load_checkpoint(card.folder / card.checkpoint.name, card)
-    network.load_state_dict(dict(checkpoint.state_dict))
+    load_weights(network, load_checkpoint(card.folder / card.checkpoint.name, card))
 
     class Labels(torch.nn.Module):
         def __init__(self) -> None:

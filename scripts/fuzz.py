@@ -1,8 +1,8 @@
 """Load damaged and hostile files: each must give a model or a good error message, and nothing else.
 
-The demo model's card (also with its network inside), a lock file, checkpoint (both formats), ONNX and IR are changed in
-many ways (mutations.py) and loaded in worker processes. Fails on an exception that is no ConvertError, a case that
-takes more than ten seconds or a gigabyte, a worker that dies, and any code in a file that is run.
+The demo model's card (also with its network inside), a lock file, checkpoint (three formats), ONNX and IR are changed
+in many ways (mutations.py) and loaded in worker processes. Fails on an exception that is no ConvertError, a case
+that takes more than ten seconds or a gigabyte, a worker that dies, and any code in a file that is run.
 
     python scripts/fuzz.py --cases 2000 --seed 0
     python scripts/fuzz.py --seed 0 --case 1234     # that case alone
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import multiprocessing
 import resource
 import sys
@@ -161,6 +162,7 @@ def make_seeds(folder: Path, canary: Path) -> list[Seed]:
     """The demo model's files, converted into `folder` by the program itself."""
     import torch
     from mmengine.logging import MessageHub
+    from safetensors.torch import save_file
 
     from pspnet_convert.cards.catalog import built_in, find_card
     from pspnet_convert.cards.lock_file import LOCK_FILE
@@ -176,6 +178,8 @@ def make_seeds(folder: Path, canary: Path) -> list[Seed]:
     hub.update_scalar("train/loss", 1.0)
     torch.save({**content, "message_hub": hub.state_dict()}, folder / "zip.pth")
     torch.save(content, folder / "legacy.pth", _use_new_zipfile_serialization=False)
+    texts = {"classes": json.dumps(card.class_names)}
+    save_file(dict(content["state_dict"]), folder / "demo.safetensors", metadata=texts)
     files = {
         ("card", "model.yml"): built_in()["demo"],
         ("card", "full.yml"): built_in()["pspnet-pytorch"],
@@ -183,6 +187,7 @@ def make_seeds(folder: Path, canary: Path) -> list[Seed]:
         ("lock", LOCK_FILE): _lock_file(card, folder),
         ("zip", "zip.pth"): folder / "zip.pth",
         ("legacy", "legacy.pth"): folder / "legacy.pth",
+        ("safetensors", "demo.safetensors"): folder / "demo.safetensors",
         ("onnx", "demo.onnx"): made / "demo.onnx",
         ("ir", "demo.xml"): made / "FP32" / "demo.xml",
         ("ir", "demo.bin"): made / "FP32" / "demo.bin",
@@ -214,7 +219,7 @@ def _own_card(card: ModelCard, folder: Path) -> Path:
 
     from pspnet_convert.cards.card_yaml import as_yaml
     from pspnet_convert.cards.own_model import own_card
-    from pspnet_convert.pytorch.checkpoint import read_metadata
+    from pspnet_convert.pytorch.read_metadata import read_metadata
 
     config = Config.fromfile(Path(mmseg.__file__).parent / ".mim" / "configs" / str(card.config))
     config.merge_from_dict(card.config_overrides)

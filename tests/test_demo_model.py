@@ -61,12 +61,11 @@ def test_the_checkpoint_is_the_file_of_the_card_and_small(card: ModelCard) -> No
 def test_the_checkpoint_agrees_with_the_card_and_holds_nothing_else(card: ModelCard, network: PSPNet) -> None:
     checkpoint = load_checkpoint(card.folder / card.checkpoint.name, card)
     assert checkpoint.warnings == ()
-    assert checkpoint.dropped_keys == ()
     assert checkpoint.metadata.classes == card.class_names
     assert checkpoint.metadata.palette == [list(colour) for colour in card.palette]
     assert checkpoint.metadata.config == card.config
-    assert list(checkpoint.state_dict) == list(network.state_dict())
-    for tensor in checkpoint.state_dict.values():
+    assert list(checkpoint.weights.values) == list(network.state_dict())
+    for tensor in map(checkpoint.load, checkpoint.weights.values):
         assert tensor.is_contiguous()
         assert tensor.dtype in (torch.float32, torch.int64)  # int64: BatchNorm's num_batches_tracked
 

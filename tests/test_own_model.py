@@ -20,11 +20,12 @@ from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.cards.inline_network import BACKBONES, LAYERS, NECKS
 from pspnet_convert.cards.model_index import package_folder
-from pspnet_convert.cards.own_model import keep_card, own_card, voc_palette
+from pspnet_convert.cards.own_labels import voc_palette
+from pspnet_convert.cards.own_model import keep_card, own_card
 from pspnet_convert.cards.registry_names import registered
 from pspnet_convert.errors import CardError
-from pspnet_convert.pytorch.checkpoint import read_metadata
 from pspnet_convert.pytorch.network import PSPNet, build_inline, build_segmentor
+from pspnet_convert.pytorch.read_metadata import read_metadata
 
 SHIPPED = package_folder() / "configs"  # mmsegmentation's
 OWN = ("--config", "a.py", "--checkpoint", "b.pth")
@@ -437,7 +438,7 @@ def test_unusable_classes_are_an_error_of_the_checkpoint(
 ) -> None:
     done = cli("run", "--config", write(OLD), "--checkpoint", changed(weights, **meta), "-o", tmp_path / "out")
     assert done.exit_code == 6, done.stderr
-    assert f"{weights}: {words}" in done.error and "in the checkpoint's meta" in done.error
+    assert f"{weights}: {words}" in done.error and "--classes" in done.error
     assert not (tmp_path / "out").exists()
 
 
@@ -496,15 +497,26 @@ def test_an_unusable_config_is_refused_in_one_line(
     assert words in done.error
 
 
-@pytest.mark.parametrize("name", ["demo.py", "pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py"])
-def test_a_name_of_the_catalog_is_refused(
+@pytest.mark.parametrize("name", ["demo", "pspnet_r50-d8_4xb2-40k_cityscapes-512x1024"])
+def test_a_config_under_a_name_of_the_catalog_is_the_users_own_model(
     cli: Cli, weights: Path, write: Callable[..., Path], tmp_path: Path, name: str
 ) -> None:
-    """All other commands would take the name for the catalog's model."""
-    done = cli("run", "--config", write(OLD, name), "--checkpoint", weights, "-o", tmp_path / "out")
-    assert done.exit_code == 3
-    assert f"{name[:-3]} is the name of a model in the catalog" in done.error and "Rename the config" in done.error
-    assert not (tmp_path / "out").exists()
+    """Training leaves mmsegmentation's configs behind under their names."""
+    own = ("--config", write(OLD, f"{name}.py"), "--checkpoint", weights, "-o", tmp_path)
+    assert cli("export-onnx", *own).exit_code == 0
+    assert [path.name for path in (tmp_path / "public").iterdir() if path.is_dir()] == [f"{name}-own"]
+    refused = cli("export-onnx", *own, "--name", name)
+    assert refused.exit_code == 2
+    assert f"--name: {name} is the name of a model in the catalog" in refused.error
+
+
+def test_a_name_overrides_the_configs(cli: Cli, weights: Path, write: Callable[[str], Path], tmp_path: Path) -> None:
+    own = ("--config", write(OLD), "--checkpoint", weights, "-o", tmp_path)
+    assert cli("export-onnx", *own, "--name", "my.model-2").exit_code == 0
+    assert load_card(tmp_path / "public" / "my.model-2" / "model.yml").name == "my.model-2"
+    refused = cli("export-onnx", *own, "--name", "../x")
+    assert refused.exit_code == 2
+    assert "'../x' is not a model's name" in refused.stderr
 
 
 def test_a_missing_config_is_an_error(cli: Cli, weights: Path, tmp_path: Path) -> None:
@@ -518,9 +530,12 @@ def test_a_missing_config_is_an_error(cli: Cli, weights: Path, tmp_path: Path) -
     ("arguments", "words"),
     [
         (("run", "demo", "--config", "a.py", "--checkpoint", "b.pth"), "Give one of them"),
+        (("run", "demo", "--name", "mine"), "--name is for --config: the card of demo has its own"),
+        (("run", "--classes", "a,b"), "--classes is for --config: the card of pspnet-pytorch has its own"),
+        (("to-ir", "demo", "--palette", "none.txt"), "'none.txt' is neither a file nor a list of colours"),
         (("export-onnx", "--config", "a.py"), "--checkpoint FILE"),
-        (("to-ir", "--checkpoint", "b.pth"), "--checkpoint is for --config here"),
-        (("quantize", "--checkpoint", "b.pth"), "--checkpoint is for --config here"),
+        (("to-ir", "demo", "--checkpoint", "b.pth"), "--checkpoint is for --config here"),
+        (("quantize", "demo", "--checkpoint", "b.pth"), "--checkpoint is for --config here"),
         (("run", *OWN, "--source", "mirror"), "--source is not for --config"),
         (("run", *OWN, "--allow-http-redirect"), "--allow-http-redirect is not for --config"),
         (("run", *OWN, "--allow-unknown-checkpoint"), "--allow-unknown-checkpoint is not for --config"),

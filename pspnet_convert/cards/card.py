@@ -17,6 +17,7 @@ from pspnet_convert.cards.testing import Testing
 from pspnet_convert.errors import CardError
 from pspnet_convert.image_shape import MAX_SIDE
 
+KEY_PREFIX = r"^([A-Za-z0-9_-]+\.)*$"
 MODEL_NAME = r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*$"
 # Model Optimizer reads brackets, commas, arrows and colons in a name as its own syntax.
 _TENSOR_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$"
@@ -31,6 +32,9 @@ class CheckpointFile(CardModel):
 
     If it is not `pinned`, size and SHA-256 are unknown, and only `digest_prefix` is known: the first eight digits of
     the SHA-256, which end the names of mmsegmentation's checkpoints.
+
+    `weights`: which of several sets of weights in the file; `prefix`: what the network's keys begin with there. Both
+    are found where they are not given.
     """
 
     name: str = Field(pattern=FILE_NAME, max_length=200)
@@ -39,6 +43,8 @@ class CheckpointFile(CardModel):
     digest_prefix: str | None = Field(default=None, pattern=r"^[0-9a-f]{8}$")
     sha384: str | None = Field(default=None, pattern=r"^[0-9a-f]{96}$")
     sources: list[Text] = Field(min_length=1, max_length=20)
+    weights: Label | None = None
+    prefix: str | None = Field(default=None, pattern=KEY_PREFIX, max_length=200)
 
     @field_validator("sources")
     @classmethod
@@ -252,6 +258,11 @@ class ModelCard(CardModel):
         card = self.model_copy()
         card._path = path
         return card
+
+    def choosing(self, weights: str | None, prefix: str | None) -> ModelCard:
+        """A copy of the card with this choice of weights, where there is one."""
+        chosen = {name: value for name, value in (("weights", weights), ("prefix", prefix)) if value is not None}
+        return self.model_copy(update={"files": [self.checkpoint.model_copy(update=chosen)]}) if chosen else self
 
     @property
     def class_names(self) -> list[str]:

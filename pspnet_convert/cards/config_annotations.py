@@ -33,11 +33,17 @@ if TYPE_CHECKING:
 
 # Of a data set's arguments: what opens files, or is about images alone.
 _NOT_NEEDED = ("type", "pipeline", "lazy_init", "test_mode", "indices", "backend_args")
+_HARMLESS = (
+    *("data_root", "data_prefix", "ann_file", "img_suffix", "seg_map_suffix", "reduce_zero_label", "ignore_index"),
+)
 log = logging.getLogger(__name__)
 
 
-def annotations_of(config: Config, class_names: Sequence[str]) -> Annotations:
+def annotations_of(config: Config, class_names: Sequence[str], *, only_known: bool = False) -> Annotations:
     """The annotations that the config tests with, or else trains with. `class_names` are the card's.
+
+    `only_known`: the config is not trusted. Its data set is made only of a class that mmsegmentation has, and only of
+    arguments that name no file: mmengine would import a module that has the class's name.
 
     They are read from an object of mmsegmentation's class, which can set them itself. Logs what a card cannot hold.
     """
@@ -53,7 +59,7 @@ def annotations_of(config: Config, class_names: Sequence[str]) -> Annotations:
         log.warning(
             "%s: tests on the indices %.100r of its data set alone; evaluate takes all", name, found[0]["indices"]
         )
-    values = _values_of(found[0], name)
+    values = _values_of(found[0], name, only_known=only_known)
     asked = [step.get("reduce_zero_label") for step in named_steps(found[0].get("pipeline"), "LoadAnnotations")]
     if any(reduces not in (None, values["reduce_zero_label"]) for reduces in asked):
         words = "%s: LoadAnnotations and %s differ in reduce_zero_label, which mmsegmentation refuses; taking %s"
@@ -63,13 +69,15 @@ def annotations_of(config: Config, class_names: Sequence[str]) -> Annotations:
     return _checked(values, name)
 
 
-def _values_of(dataset: Part, name: str) -> dict[str, Any]:
+def _values_of(dataset: Part, name: str, *, only_known: bool) -> dict[str, Any]:
     """The fields of Annotations that the class of `dataset` determines."""
     kind = type_of(dataset)
     arguments = {key: value for key, value in dataset.items() if key not in _NOT_NEEDED}
     if "pipeline" in dataset:
         arguments["pipeline"] = []
-    with _classes() as (find, base):
+    if only_known:
+        arguments = {key: value for key, value in arguments.items() if key in _HARMLESS or _is_metainfo(key, value)}
+    with _classes(only_known=only_known) as (find, base):
         try:
             found = find(kind)
             values = _fields(_made(found, arguments))
@@ -82,8 +90,13 @@ def _values_of(dataset: Part, name: str) -> dict[str, Any]:
     return {"dataset": kind.rpartition(".")[2], **values}
 
 
+def _is_metainfo(key: str, value: Any) -> bool:
+    """Whether these are class names and colours; mmengine takes a text in their place for a file or URL to read."""
+    return key == "metainfo" and isinstance(value, Mapping) and not any(isinstance(one, str) for one in value.values())
+
+
 @contextmanager
-def _classes() -> Iterator[Any]:
+def _classes(*, only_known: bool) -> Iterator[Any]:
     """mmsegmentation's search for the class of a name (LookupError if there is none), and its base of data sets."""
     with warnings.catch_warnings(), redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")  # of missing optional packages
@@ -92,7 +105,7 @@ def _classes() -> Iterator[Any]:
         from mmseg.registry import DATASETS
 
         def find(kind: str) -> Any:
-            found = DATASETS.get(kind)
+            found = DATASETS.module_dict.get(kind) if only_known else DATASETS.get(kind)
             if found is None:
                 raise LookupError("there is no such class")
             return found

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from pspnet_convert.cards.card import ClassLabel, Input, Output
+from pspnet_convert.cards.config_data import NotDataError, parse_config
 from pspnet_convert.cards.config_parts import datasets, pipeline_of, preprocessor_of
 from pspnet_convert.cards.normalisation import normalisation
 from pspnet_convert.cards.old_config import modernise
-from pspnet_convert.errors import CardError, first_line
+from pspnet_convert.errors import CardError, CheckpointError, first_line
 from pspnet_convert.mmcv_ops import provide_mmcv_ops
 
 if TYPE_CHECKING:
@@ -40,6 +41,33 @@ def read_config(path: Path) -> Config:
             modernise(config)
         except (Exception, SystemExit) as error:  # the config may raise anything
             raise CardError(f"{path}: cannot be read as a config: {first_line(error)}") from error
+        return config
+
+
+def config_of_text(text: str | None, checkpoint: Path) -> Config:
+    """The config in a checkpoint's metadata, read as data (config_data.py).
+
+    Raises CheckpointError if there is none, or it is more than data.
+    """
+    advice = "Give the model's config with --config, or the MODEL that the checkpoint is of."
+    if text is None:
+        raise CheckpointError(f"{checkpoint}: has no config in its metadata, and none is given", advice)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of missing optional packages and pkg_resources
+        from mmengine.config import Config
+
+        try:
+            # Without a text mmengine reads it from the file.
+            config = Config(parse_config(text), cfg_text=text or "\n", filename=str(checkpoint))
+            modernise(config)
+        except NotDataError as error:
+            raise CheckpointError(
+                f"{checkpoint}: the config in its metadata cannot be read as data: {error}", advice
+            ) from error
+        except Exception as error:  # mmengine raises many kinds for what is no config
+            raise CheckpointError(
+                f"{checkpoint}: the text in its metadata is no config: {first_line(error)}", advice
+            ) from error
         return config
 
 
@@ -123,7 +151,8 @@ def dataset_type(config: Config) -> str:
 
 def _height_and_width(size: Any) -> tuple[int, int]:
     """Height and width, from a pair or from one number for both."""
-    both = (size, size) if type(size) is int else tuple(size or ())
+    both = (size, size) if type(size) is int else tuple(size) if isinstance(size, (list, tuple)) else ()
     if len(both) != 2 or not all(type(side) is int for side in both):
-        raise CardError(f"config: {size!r} is no height and width", "Set crop_size to the size of the training images.")
+        advice = "Set crop_size to the size of the training images."
+        raise CardError(f"config: {repr(size)[:100]} is no height and width", advice)
     return both

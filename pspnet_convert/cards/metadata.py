@@ -13,3 +13,4 @@ class Metadata:
     palette: list[list[int]] | None = None
     mmseg_version: str | None = None
     config: str | None = None
+    experiment: str | None = None  # the name that mmengine or mmcv gave to the training, after its config

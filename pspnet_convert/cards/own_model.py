@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import logging
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from pspnet_convert.cards import config_card
-from pspnet_convert.cards.card import NOT_STATED, CheckpointFile, ClassLabel, License, ModelCard, explain, load_card
+from pspnet_convert.cards.card import NOT_STATED, CheckpointFile, License, ModelCard, explain, load_card
 from pspnet_convert.cards.card_yaml import as_yaml
 from pspnet_convert.cards.catalog import names
 from pspnet_convert.cards.config_annotations import annotations_of
@@ -24,8 +24,9 @@ from pspnet_convert.cards.config_parts import named_steps, pipeline_of, preproce
 from pspnet_convert.cards.config_testing import testing_of
 from pspnet_convert.cards.inline_network import WEIGHTS, check_network
 from pspnet_convert.cards.metadata import Metadata
+from pspnet_convert.cards.own_labels import Labels, labels_of
 from pspnet_convert.cards.registry_names import registered
-from pspnet_convert.errors import CardError, CheckpointError
+from pspnet_convert.errors import CardError, CheckpointError, ConvertError, OptionError, first_line
 from pspnet_convert.files import sha256_of, write_text
 
 if TYPE_CHECKING:
@@ -45,21 +46,63 @@ _NOT_NEEDED = {
 }
 # The fields of a card that neither config nor checkpoint gives.
 _KEPT_FIELDS = ("description", "references", "gflops", "mparams", "accuracy", "dataset", "license")
-_ADVICE = "Correct the classes or the palette in the checkpoint's meta."
 log = logging.getLogger(__name__)
 
 
-def own_card(config_path: Path, checkpoint: Path, read_metadata: Callable[[Path], Metadata]) -> ModelCard:
+@dataclass(frozen=True)
+class Given:
+    """What the user says of the model besides config and checkpoint. `weights` and `prefix`: see CheckpointFile."""
+
+    name: str | None = None
+    labels: Labels = field(default_factory=Labels)
+    weights: str | None = None
+    prefix: str | None = None
+
+
+def own_card(
+    config_path: Path | None, checkpoint: Path, read_metadata: Callable[[Path], Metadata], given: Given = Given()
+) -> ModelCard:
     """The card of a model from its config (of mmsegmentation 0.x or 1.x; it is run) and its checkpoint's metadata.
 
-    Raises CardError if the config cannot be read, or is not a PSPNet that a card can describe; CheckpointError if the
-    checkpoint was trained for another number of classes, or its class names do not fit a card.
+    Without a config: by the one in these metadata, which is read as data and not run. Raises CardError if the config
+    cannot be read, or is not a PSPNet that a card can describe; CheckpointError if the checkpoint was trained for
+    another number of classes, has no config where one is needed, or its class names do not fit a card; OptionError if
+    what is `given` does not fit.
     """
     if not checkpoint.is_file():
         raise CheckpointError(
             f"{checkpoint}: there is no such checkpoint", "Give the model's checkpoint with --checkpoint."
         )
-    config = config_card.read_config(config_path)
+    metadata = read_metadata(checkpoint)
+    if config_path is not None:
+        described = f"a user's config, {_printable(config_path.name)}"
+        named = replace(given, name=_name(given.name, config_path.stem))
+        return _card_of(config_card.read_config(config_path), config_path, checkpoint, metadata, named, described)
+    config = config_card.config_of_text(metadata.config, checkpoint)
+    described = f"the config in {_printable(checkpoint.name)}"
+    named = replace(given, name=_name(given.name, metadata.experiment or checkpoint.stem))
+    try:
+        return _card_of(config, checkpoint, checkpoint, metadata, named, described, only_known=True)
+    except ConvertError:
+        raise
+    except Exception as error:  # the text may have anything anywhere
+        raise CheckpointError(
+            f"{checkpoint}: the config in its metadata is not as mmsegmentation's: {first_line(error)}",
+            "Give the model's config with --config.",
+        ) from error
+
+
+def _card_of(
+    config: Config,
+    config_path: Path,
+    checkpoint: Path,
+    metadata: Metadata,
+    given: Given,
+    described: str,
+    *,
+    only_known: bool = False,
+) -> ModelCard:
+    """The card; `given.name` is there. `only_known`: as in annotations_of."""
     try:
         network = _plain(config.get("model") or {})
         check_network(network)
@@ -67,19 +110,20 @@ def own_card(config_path: Path, checkpoint: Path, read_metadata: Callable[[Path]
         raise CardError(f"{config_path}: model.{error}", "This tool converts mmsegmentation's PSPNet.") from error
     _complete(config, config_path)
     card_input = config_card.input_of(config)
-    classes = _classes(read_metadata(checkpoint), config_card.number_of_classes(config), checkpoint)
+    number = config_card.number_of_classes(config)
+    classes = labels_of(config, metadata, given.labels, number, str(checkpoint))
     try:
         return ModelCard(
-            name=_name(config_path),
-            description=f"PSPNet from a user's config, {_printable(config_path.name)}.",
+            name=str(given.name),
+            description=f"PSPNet from {described}.",
             task_type="semantic_segmentation",
             framework="pytorch",
-            files=[_checkpoint_file(checkpoint)],
+            files=[_checkpoint_file(checkpoint, given)],
             network=network,
             input=card_input,
             output=config_card.output_of(card_input, len(classes)),
             classes=classes,
-            annotations=annotations_of(config, [label.name for label in classes]),
+            annotations=annotations_of(config, [label.name for label in classes], only_known=only_known),
             testing=testing_of(config),
             license=License(name=NOT_STATED),
         )
@@ -111,19 +155,6 @@ def keep_card(card: ModelCard, folder: Path) -> None:
         log.info("%s: wrote the card %s; every command takes %s as MODEL", card.name, path, folder)
 
 
-def voc_palette(classes: int) -> list[tuple[int, int, int]]:
-    """RGB colours by the formula of Pascal VOC's development kit (VOClabelcolormap.m).
-
-    The three lowest bits of a class number are the highest bits of red, green and blue, the next three their second
-    highest, and so on.
-    """
-
-    def channel(number: int, lowest: int) -> int:
-        return sum((number >> (3 * place + lowest) & 1) << (7 - place) for place in range(8))
-
-    return [(channel(number, 0), channel(number, 1), channel(number, 2)) for number in range(classes)]
-
-
 def _plain(value: Any) -> Any:
     """A copy of the section as plain lists and dictionaries, without what a card's network does not need."""
     if isinstance(value, Mapping):
@@ -146,45 +177,25 @@ def _complete(config: Config, path: Path) -> None:
         config.crop_size = (_DEFAULT_SIDE, _DEFAULT_SIDE)
 
 
-def _classes(metadata: Metadata, number: int, checkpoint: Path) -> list[ClassLabel]:
-    labels: Sequence[str] = metadata.classes or []
-    palette: Sequence[Sequence[int]] = metadata.palette or []
-    if (len(labels), number) == (1, 2):  # a head of one class: 0 is all that is not this class
-        labels, palette = ["background", *labels], [(0, 0, 0), *palette]
-    if labels and len(labels) != number:
-        raise CheckpointError(
-            f"{checkpoint}: was trained for {len(labels)} classes, the config has {number}",
-            "Give the checkpoint that was trained with this config.",
-        )
-    if not labels:
-        log.warning("%s: does not name its classes; numbering them", checkpoint.name)
-        labels = [f"class {one}" for one in range(number)]
-    if len(palette) != number:
-        log.warning("%s: has no palette for its %d classes; using Pascal VOC's", checkpoint.name, number)
-        palette = voc_palette(number)
-    repeated = next((name for name, times in Counter(labels).items() if times > 1), None)
-    if repeated is not None:
-        raise CheckpointError(f"{checkpoint}: has two classes named {repeated!r}", _ADVICE)
-    try:
-        return config_card.class_labels(labels, palette, number)
-    except CardError as error:
-        raise CheckpointError(f"{checkpoint}: {error.what}", _ADVICE) from error
-
-
-def _checkpoint_file(checkpoint: Path) -> CheckpointFile:
+def _checkpoint_file(checkpoint: Path, given: Given) -> CheckpointFile:
     name = re.sub(r"[^A-Za-z0-9_.+-]+", "_", checkpoint.name).lstrip(".+-")[-200:] or "checkpoint.pth"
-    return CheckpointFile(name=name, size=checkpoint.stat().st_size, sha256=sha256_of(checkpoint), sources=[name])
+    digest, size = sha256_of(checkpoint), checkpoint.stat().st_size
+    chosen = {"weights": given.weights, "prefix": given.prefix}
+    return CheckpointFile(name=name, size=size, sha256=digest, sources=[name], **chosen)
 
 
-def _name(config_path: Path) -> str:
-    """The config's file name in the letters of a card's name; CardError if the catalog has a model of that name."""
-    name = re.sub(r"[^a-z0-9_-]+", "-", config_path.stem.lower()).strip("-_")[:100] or "model"
-    if name in names():
-        raise CardError(
-            f"{config_path}: {name} is the name of a model in the catalog",
-            "Rename the config: your model is named after that file.",
-        )
-    return name
+def _name(given: str | None, stated: str) -> str:
+    """The name that the user gave, or the config's in the letters of a card's name; `-own` after one of the catalog.
+
+    All other commands would take a name of the catalog for its model. OptionError if the user gave one.
+    """
+    taken = set(names())
+    if given in taken:
+        raise OptionError(f"--name: {given} is the name of a model in the catalog", "Give your model another name.")
+    if given is not None:
+        return given
+    name = re.sub(r"[^a-z0-9_-]+", "-", stated.lower()).strip("-_")[:100] or "model"
+    return f"{name[:96]}-own" if name in taken else name
 
 
 def _printable(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Read a checkpoint's state dict and metadata and check them, without running any code in the file."""
+"""Read a checkpoint's weights and metadata and check them, without running any code in the file."""
 
 from __future__ import annotations
 
@@ -6,33 +6,66 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pspnet_convert.cards.card import CheckpointFile, ModelCard
 from pspnet_convert.cards.metadata import Metadata
-from pspnet_convert.errors import CheckpointError, DigestError, printable
-from pspnet_convert.pytorch.safe_unpickle import ADVICE, read_values
+from pspnet_convert.errors import CheckpointError, DigestError, first_line
+from pspnet_convert.pytorch.checkpoint_file import ADVICE, Content, damaged, open_checkpoint
+from pspnet_convert.pytorch.read_metadata import is_name, metadata_of, quoted
+from pspnet_convert.pytorch.stored_tensor import NotPlainError, StoredTensor, stored_tensor
+from pspnet_convert.pytorch.weights import WeightSet, choose_weights, find_prefix
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 AUXILIARY_HEAD = "auxiliary_head."
 _LISTED = 3
-_MAX_NAME = 500  # characters of a tensor's or class's name
 _BATCH_COUNT = ".num_batches_tracked"
-_MAX_TEXT = 2**20  # characters of the config in the metadata
 _ADVICE_MISSING = "Run `pspnet-convert download` first, or give the file with --checkpoint."
+_ADVICE_PLAIN = "Save the state_dict() of a model on the CPU, of dense tensors of floats and integers."
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors by mmsegmentation's names (on the CPU, of the file's dtypes), and the keys left out on purpose."""
+    """A set of weights of a checkpoint, which are read when a network needs them, and the file's metadata.
+
+    `prefix`: what its keys begin with before the network's own, if the card says it.
+    """
 
     path: Path
-    state_dict: Mapping[str, Tensor]
+    weights: WeightSet
+    prefix: str | None
     metadata: Metadata
-    dropped_keys: tuple[str, ...]
+    warnings: tuple[str, ...]
+    content: Content
+
+    def tensor(self, key: str) -> StoredTensor:
+        """The tensor of a key; CheckpointError if it is no plain tensor, or is not all in the file."""
+        try:
+            return stored_tensor(self.weights.values[key], self.content.numbers_of)
+        except NotPlainError as error:
+            raise CheckpointError(f"{self.path}: {key} is no plain tensor, but {error}", _ADVICE_PLAIN) from error
+        except Exception as error:
+            raise damaged(self.path, ValueError(f"{key} is {first_line(error)}")) from error
+
+    def load(self, key: str) -> Tensor:
+        """The values of a key's tensor, on the CPU, of the file's type. CheckpointError as in `tensor`."""
+        tensor = self.tensor(key)
+        try:
+            return tensor.load().detach()
+        except Exception as error:
+            raise damaged(self.path, ValueError(f"{key}: {first_line(error)}")) from error
+
+
+@dataclass(frozen=True)
+class FittedWeights:
+    """A network's state dict from a checkpoint: the prefix of its keys there, and the keys that are left out."""
+
+    state: Mapping[str, Tensor]
+    prefix: str
+    left_out: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
@@ -52,60 +85,42 @@ def identify(
         log.warning("%s is not the card's checkpoint (sha256 %s)", path, digest)
 
 
-def read_metadata(path: Path) -> Metadata:
-    """The checkpoint's metadata; CheckpointError if the file is missing, not a checkpoint, or asks for code."""
-    if not path.is_file():
-        raise CheckpointError(f"{path}: there is no such checkpoint", "Give the model's checkpoint with --checkpoint.")
-    return _metadata(_items(_items(read_values(path)).get("meta")))
-
-
 def load_checkpoint(path: Path, card: ModelCard) -> Checkpoint:
-    """Read `path` (torch's zip or legacy format; a zip is memory-mapped) and compare its metadata with the card.
+    """Open `path`, choose the weights that the card asks for, and compare the metadata with the card.
 
-    The auxiliary head's tensors are left out. Raises CheckpointError if the file is not a checkpoint, asks for code,
-    claims larger tensors than it holds, or was trained for another number of classes.
+    Raises CheckpointError if the file is not a checkpoint, has no such weights, or was trained for another number of
+    classes.
     """
-    content = _items(read_values(path))
-    state = _items(content.get("state_dict", content))
-    _refuse_odd_tensors(path, state)
-    metadata = _metadata(_items(content.get("meta")))
+    content = open_checkpoint(path)
+    asked = card.checkpoint
+    weights = choose_weights(content.values, path, asked.weights)
+    if weights.name not in (None, "state_dict", asked.weights):
+        log.info("%s: taking its weights %s", path.name, weights.name)
+    for key in weights.values:
+        if not is_name(key):
+            raise CheckpointError(f"{path}: has a tensor named {quoted(key)}, which is no valid name", ADVICE)
+    metadata = metadata_of(content.values)
     warnings = _compare(path, metadata, card)
     for warning in warnings:
         log.warning("%s", warning)
-    return Checkpoint(
-        path=path,
-        # A pickle can give its tensors hooks; detached they have none.
-        state_dict={name: tensor.detach() for name, tensor in state.items() if not name.startswith(AUXILIARY_HEAD)},
-        metadata=metadata,
-        dropped_keys=tuple(name for name in state if name.startswith(AUXILIARY_HEAD)),
-        warnings=tuple(warnings),
-    )
+    return Checkpoint(path, weights, asked.prefix, metadata, tuple(warnings), content)
 
 
-def check_state(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def fit_weights(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> FittedWeights:
     """The state dict for a network that has `expected`, in its dtypes (floating point: float32).
 
-    A BatchNorm's missing count of batches becomes 0: PyTorch before 0.4.1 had none, and only training reads it.
-    Raises CheckpointError that lists missing, unexpected and misshapen keys, or those with NaN or infinity.
+    Keys of no use are left out; the auxiliary head's without a warning. A BatchNorm's missing count of batches becomes
+    0: PyTorch before 0.4.1 had none, and only training reads it. Raises CheckpointError that lists missing and
+    misshapen keys, or those with NaN or infinity.
     """
-    state = {**_zero_batch_counts(expected), **checkpoint.state_dict}
-    faults = {
-        "missing": [name for name in expected if name not in state],
-        "unexpected": [name for name in state if name not in expected],
-        "of another shape": [
-            f"{name} {list(state[name].shape)} instead of {list(tensor.shape)}"
-            for name, tensor in expected.items()
-            if name in state and state[name].shape != tensor.shape
-        ],
-        "of another kind of number": [
-            f"{name} {state[name].dtype}"
-            for name, tensor in expected.items()
-            if name in state and state[name].is_floating_point() != tensor.is_floating_point()
-        ],
-    }
-    if any(faults.values()):
-        listed = "; ".join(f"{kind}: {_first_of(names)}" for kind, names in faults.items() if names)
-        raise CheckpointError(f"{checkpoint.path}: not of this card's network: {listed}", ADVICE)
+    keys = checkpoint.weights.values
+    required = [name for name in expected if not name.endswith(_BATCH_COUNT)]
+    prefix = find_prefix(checkpoint.path, keys, set(required), checkpoint.prefix)
+    there = {name: prefix + name for name in expected if prefix + name in keys}
+    used = set(there.values())
+    left_out = tuple(key for key in keys if key not in used)
+    _check_keys(checkpoint, expected, there, [name for name in required if name not in there], left_out, prefix)
+    state = {**_zero_batch_counts(expected), **{name: checkpoint.load(key) for name, key in there.items()}}
     converted = {name: _in_dtype_of(state[name], tensor) for name, tensor in expected.items()}
     bad = [name for name, tensor in converted.items() if not bool(tensor.isfinite().all())]
     if bad:
@@ -113,7 +128,54 @@ def check_state(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> dict[
             f"{checkpoint.path}: NaN or infinite values in {_first_of(bad)}",
             "The training diverged or the file is damaged; take another checkpoint.",
         )
-    return converted
+    return FittedWeights(converted, prefix, left_out, _report(checkpoint, prefix, left_out))
+
+
+def _report(checkpoint: Checkpoint, prefix: str, left_out: Sequence[str]) -> tuple[str, ...]:
+    """Log the prefix, and what is left out that is no auxiliary head's; returns the warnings."""
+    name = checkpoint.path.name
+    if prefix:
+        log.info("%s: taking the keys that begin with %s", name, prefix)
+    others = [key for key in left_out if not key.startswith(prefix + AUXILIARY_HEAD)]
+    if not others:
+        return ()
+    warning = f"{name}: {len(others)} keys are not the network's and are left out; the first is {others[0]}"
+    log.warning("%s", warning)
+    return (warning,)
+
+
+def _check_keys(
+    checkpoint: Checkpoint,
+    expected: Mapping[str, Tensor],
+    there: Mapping[str, str],
+    missing: Sequence[str],
+    left_out: Sequence[str],
+    prefix: str,
+) -> None:
+    """CheckpointError unless the keys `there` have the tensors that are `expected`, and none is missing."""
+    found = {name: checkpoint.tensor(key) for name, key in there.items()}
+    faults = {
+        "missing": missing,
+        "unexpected": left_out if missing else (),
+        "of another shape": [
+            f"{name} {list(tensor.shape)} instead of {list(expected[name].shape)}"
+            for name, tensor in found.items()
+            if tensor.shape != tuple(expected[name].shape)
+        ],
+        "of another kind of number": [
+            f"{name} torch.{tensor.dtype}"
+            for name, tensor in found.items()
+            if ("float" in tensor.dtype) != expected[name].is_floating_point()
+        ],
+    }
+    if any(faults.values()):
+        listed = "; ".join(f"{kind}: {_first_of(names)}" for kind, names in faults.items() if names)
+        under = f" under the prefix {prefix!r}" if prefix else ""
+        raise CheckpointError(f"{checkpoint.path}: not of this card's network{under}: {listed}", ADVICE)
+    # A stride of 0 makes a tensor of any size from one number, and tensors can share a storage: copies need the memory.
+    claimed, size = sum(tensor.size for tensor in found.values()), checkpoint.path.stat().st_size
+    if claimed > size:
+        raise CheckpointError(f"{checkpoint.path}: claims {claimed} bytes of tensors, but has {size} bytes", ADVICE)
 
 
 def _zero_batch_counts(expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -130,82 +192,20 @@ def _first_of(names: Sequence[str]) -> str:
     return ", ".join(names[:_LISTED]) + (f", … ({len(names)} in all)" if len(names) > _LISTED else "")
 
 
-def _items(value: Any) -> dict[Any, Any]:
-    """The entries of a dict; an empty dict for anything else."""
-    # dict.items, since a pickle can give an OrderedDict other attributes `get` and `items`.
-    return dict(dict.items(value)) if isinstance(value, dict) else {}
-
-
-def _refuse_odd_tensors(path: Path, state: Mapping[Any, Any]) -> None:
-    import torch
-
-    if not state or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise CheckpointError(f"{path}: holds no state dict of tensors", ADVICE)
-    for name, tensor in state.items():
-        if not _is_name(name):
-            raise CheckpointError(f"{path}: has a tensor named {_quoted(name)}, which is no valid name", ADVICE)
-        if tensor.is_neg():
-            raise CheckpointError(f"{path}: {name} is stored as a negative view, which this tool does not support")
-    # A stride of 0 makes a tensor of any size from one number, and tensors can share a storage: copies need the memory.
-    claimed, size = sum(tensor.numel() * tensor.element_size() for tensor in state.values()), path.stat().st_size
-    if claimed > size:
-        raise CheckpointError(f"{path}: claims {claimed} bytes of tensors, but has {size} bytes", ADVICE)
-
-
-def _metadata(meta: Mapping[Any, Any]) -> Metadata:
-    """mmcv's meta has CLASSES and PALETTE, mmengine's has dataset_meta; both become plain lists."""
-    dataset = _items(meta.get("dataset_meta"))
-    classes = meta.get("CLASSES", dataset.get("classes"))
-    palette = meta.get("PALETTE", dataset.get("palette"))
-    return Metadata(
-        classes=_class_names(classes),
-        palette=[list(colour) for colour in palette] if _is_palette(palette) else None,
-        mmseg_version=_text(meta.get("mmseg_version")),
-        config=_text(meta.get("config", meta.get("cfg"))),
-    )
-
-
-def _class_names(classes: Any) -> list[str] | None:
-    """The names, made printable, or `class <number>` where nothing is printable; None if they are not all texts."""
-    if not isinstance(classes, (list, tuple)) or not all(isinstance(name, str) for name in classes):
-        return None
-    return [
-        name if _is_name(name) else printable(name[:_MAX_NAME]) or f"class {number}"
-        for number, name in enumerate(classes)
-    ]
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and value.isprintable() and 0 < len(value) <= _MAX_NAME
-
-
-def _quoted(value: Any) -> str:
-    return f"{value[:_MAX_NAME]!r}" if isinstance(value, str) else f"a {type(value).__name__}"
-
-
-def _is_palette(palette: Any) -> bool:
-    return isinstance(palette, (list, tuple)) and all(
-        isinstance(colour, (list, tuple)) and len(colour) == 3 and all(type(value) is int for value in colour)
-        for colour in palette
-    )
-
-
-def _text(value: Any) -> str | None:
-    """The value if it is a text of limited length; what UTF-8 cannot encode (lone surrogates) becomes `?`."""
-    if not isinstance(value, str) or len(value) > _MAX_TEXT:
-        return None
-    return value.encode("utf-8", "replace").decode("utf-8")
-
-
 def _compare(path: Path, metadata: Metadata, card: ModelCard) -> list[str]:
     theirs, ours, palette = metadata.classes, card.class_names, card.palette
     if theirs is None:
         return []
     if (len(theirs), len(ours)) == (1, 2):  # a head of one class has a label map of 0 and 1
         ours, palette = ours[1:], palette[1:]
-    if len(theirs) != len(ours):
-        raise CheckpointError(f"{path}: was trained for {len(theirs)} classes, the card has {len(ours)}", ADVICE)
     warnings = []
+    if len(theirs) != len(ours):
+        what = f"was trained for {len(theirs)} classes, the card has {len(ours)}"
+        if card.network is None:  # a user's own card has the classes that its user has confirmed
+            raise CheckpointError(
+                f"{path}: {what}", "If its metadata are wrong, give its config with --config, and --classes."
+            )
+        return [f"{path.name}: {what}"]
     different = [f"{a!r} (card: {b!r})" for a, b in zip(theirs, ours) if a != b]
     if different:
         warnings.append(f"{path.name}: class names differ from the card's: {_first_of(different)}")

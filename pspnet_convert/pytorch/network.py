@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import CardError, first_line
 from pspnet_convert.mmcv_ops import provide_mmcv_ops
-from pspnet_convert.pytorch.checkpoint import Checkpoint, check_state
+from pspnet_convert.pytorch.checkpoint import Checkpoint, FittedWeights, fit_weights
 
 if TYPE_CHECKING:
     from mmengine.config import ConfigDict
@@ -167,15 +167,31 @@ def _limited_modules() -> Iterator[None]:
 def build_network(card: ModelCard, checkpoint: Checkpoint) -> PSPNet:
     """The reference with the checkpoint's weights, in eval mode.
 
-    Raises CheckpointError that lists the keys that are missing, unexpected or of another shape, CardError for a
-    network that does not run on the card's images or gives them another number of classes.
+    Raises what empty_network and load_weights raise.
+    """
+    network = empty_network(card)
+    load_weights(network, checkpoint)
+    return network
+
+
+def empty_network(card: ModelCard) -> PSPNet:
+    """The reference without weights, in eval mode.
+
+    Raises CardError for a network that does not run on the card's images or gives them another number of classes.
     """
     with torch.device("meta"):  # no memory and no time for weights that are replaced below
         network = PSPNet(_segmentor(card))
     _try_out(network.eval(), card)
-    network.load_state_dict(check_state(checkpoint, network.state_dict()), assign=True)
     log.debug("%s: %d parameters", card.name, sum(parameter.numel() for parameter in network.parameters()))
-    return network.requires_grad_(False)
+    return network
+
+
+def load_weights(network: PSPNet, checkpoint: Checkpoint) -> FittedWeights:
+    """Give the checkpoint's weights to the network. CheckpointError if they do not fit it, as fit_weights says."""
+    found = fit_weights(checkpoint, network.state_dict())
+    network.load_state_dict(found.state, assign=True)
+    network.requires_grad_(False)
+    return found
 
 
 def _segmentor(card: ModelCard) -> EncoderDecoder:

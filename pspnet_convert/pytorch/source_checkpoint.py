@@ -11,7 +11,7 @@ from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.files import Digests
 
 if TYPE_CHECKING:
-    from pspnet_convert.pytorch.checkpoint import Checkpoint
+    from pspnet_convert.pytorch.checkpoint import Checkpoint, FittedWeights
     from pspnet_convert.pytorch.network import PSPNet
 
 # The last release that changed what export-onnx writes. Later ones write the same bytes for the same network.
@@ -26,6 +26,7 @@ class SourceCheckpoint:
         self.card = card
         self._digests = digests
         self._allow_unknown = allow_unknown
+        self._fitted: FittedWeights | None = None
 
     def record(self) -> dict[str, Any]:
         """The manifest's record of the file. Raises what checkpoint.identify raises."""
@@ -33,14 +34,20 @@ class SourceCheckpoint:
 
         identify(self.path, self.card.checkpoint, self._digests.of, allow_unknown=self._allow_unknown)
         record = self._digests.record(self.path, self.path.name)
-        return {**record, "is_the_cards": self.card.checkpoint.accepts(record["sha256"])}
+        file = self.card.checkpoint
+        chosen = {"weights": file.weights, "prefix": file.prefix}
+        asked = {name: value for name, value in chosen.items() if value is not None}
+        return {**record, "is_the_cards": file.accepts(record["sha256"]), **asked}
 
     def findings(self) -> dict[str, Any]:
-        """What was found in the file, as plain values for the manifest. CheckpointError if it cannot be read."""
+        """What was found in the file, as plain values for the manifest. Raises what `network` raises."""
+        assert self.network is not None and self._fitted is not None
         return {
             "metadata": asdict(self._checkpoint.metadata),
-            "dropped_keys": list(self._checkpoint.dropped_keys),
-            "warnings": list(self._checkpoint.warnings),
+            "weights": self._checkpoint.weights.name,
+            "prefix": self._fitted.prefix,
+            "dropped_keys": list(self._fitted.left_out),
+            "warnings": [*self._checkpoint.warnings, *self._fitted.warnings],
         }
 
     def provenance(self) -> dict[str, str]:
@@ -61,13 +68,16 @@ class SourceCheckpoint:
     @cached_property
     def network(self) -> PSPNet:
         """The reference. Raises CheckpointError if the checkpoint cannot be read, or is of another network."""
-        from pspnet_convert.pytorch.network import build_network
+        from pspnet_convert.pytorch.network import empty_network, load_weights
 
-        return build_network(self.card, self._checkpoint)
+        network = empty_network(self.card)
+        self._fitted = load_weights(network, self._checkpoint)
+        return network
 
     def release(self) -> None:
         """Free the network and its weights."""
         del self.network, self._checkpoint
+        self._fitted = None
 
     def take_network(self) -> PSPNet:
         """The network, which is no longer kept here: its weights are freed when the caller drops it."""

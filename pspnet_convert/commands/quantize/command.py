@@ -50,7 +50,7 @@ def quantize(
     from pspnet_convert.job import open_job
     from pspnet_convert.pipeline import INT8, in_order
 
-    if asked.checkpoint is not None and asked.config is None:
+    if asked.checkpoint is not None and asked.config is None and asked.model is not None:
         raise OptionError("--checkpoint is for --config here: the FP32 IR of MODEL has been converted")
     both = EvaluateOptions(dataset=evaluate.dataset, backend=("FP32", "INT8"))
     with open_job(asked) as job:

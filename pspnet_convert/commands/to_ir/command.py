@@ -20,7 +20,7 @@ def to_ir(asked: JobOptions, options: ToIrOptions) -> StagesResult:
     from pspnet_convert.commands.to_ir.stage import to_ir_stage
     from pspnet_convert.job import open_job
 
-    if asked.checkpoint is not None and asked.config is None:
+    if asked.checkpoint is not None and asked.config is None and asked.model is not None:
         raise OptionError("--checkpoint is for --config here: the ONNX of MODEL has been exported")
     with open_job(asked) as job:
         return StagesResult([job.run(to_ir_stage(job, options))], ModelPaths.of(job))
