@@ -55,10 +55,11 @@ def labels_of(config: Config, metadata: Metadata, given: Labels, number: int, ch
 
 def _with_background(labels: Some) -> Some:
     """Of a head of one class: 0 is all that is not this class, in a colour of its own."""
-    if labels.classes is None or len(labels.classes) != 1:
+    names, colours = labels.classes, labels.palette
+    if names is None or len(names) != 1:
         return labels
-    palette = [[0, 0, 0], *map(list, labels.palette)] if labels.palette else None
-    return replace(labels, classes=["background", *labels.classes], palette=palette)
+    palette = [[0, 0, 0], *([*colour] for colour in colours)] if colours else None
+    return replace(labels, classes=["background", *names], palette=palette)
 
 
 def stated_labels(config: Config) -> Labels:
