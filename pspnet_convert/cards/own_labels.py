@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.cards import config_card
 from pspnet_convert.cards.card import ClassLabel
@@ -17,7 +17,6 @@ from pspnet_convert.errors import CardError, CheckpointError, OptionError
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-Some = TypeVar("Some", "Labels", Metadata)
 Names = Sequence[str]
 Palette = Sequence[Sequence[int]]
 _ADVICE = "Name the classes with --classes, and their colours with --palette."
@@ -38,12 +37,14 @@ def labels_of(config: Config, metadata: Metadata, given: Labels, number: int, ch
     `checkpoint` is the file, for messages. Raises OptionError if the user names another number, CheckpointError if the
     checkpoint does, CardError if the config does, or if what is found does not fit a card.
     """
+    stated = stated_labels(config)
     if number == 2:
-        given = _with_background(given)
-        metadata = _with_background(metadata)
-    stated = _with_background(stated_labels(config)) if number == 2 else stated_labels(config)
-    names = _names(metadata, given, stated, number, checkpoint)
-    palette = _palette(metadata, given, stated, number, checkpoint)
+        given, stated = _with_background(given), _with_background(stated)
+        known = _with_background(Labels(metadata.classes, metadata.palette))
+    else:
+        known = Labels(metadata.classes, metadata.palette)
+    names = _names(known, given, stated, number, checkpoint)
+    palette = _palette(known, given, stated, number, checkpoint)
     repeated = next((name for name, times in Counter(names).items() if times > 1), None)
     if repeated is not None:
         raise CheckpointError(f"{checkpoint}: has two classes named {repeated!r}", _ADVICE)
@@ -53,13 +54,12 @@ def labels_of(config: Config, metadata: Metadata, given: Labels, number: int, ch
         raise CheckpointError(f"{checkpoint}: {error.what}", _ADVICE) from error
 
 
-def _with_background(labels: Some) -> Some:
+def _with_background(labels: Labels) -> Labels:
     """Of a head of one class: 0 is all that is not this class, in a colour of its own."""
-    names, colours = labels.classes, labels.palette
-    if names is None or len(names) != 1:
+    if labels.classes is None or len(labels.classes) != 1:
         return labels
-    palette = [[0, 0, 0], *([*colour] for colour in colours)] if colours else None
-    return replace(labels, classes=["background", *names], palette=palette)
+    palette = [[0, 0, 0], *([*colour] for colour in labels.palette)] if labels.palette else None
+    return Labels(["background", *labels.classes], palette)
 
 
 def stated_labels(config: Config) -> Labels:
@@ -86,19 +86,19 @@ def _metainfo(dataset: Mapping[str, Any]) -> Labels:
     return Labels(list(names), [list(colour) for colour in palette] if is_palette and palette else None)
 
 
-def _names(metadata: Metadata, given: Labels, stated: Labels, number: int, checkpoint: str) -> Names:
+def _names(known: Labels, given: Labels, stated: Labels, number: int, checkpoint: str) -> Names:
     advice = f"Name the {number} classes with --classes A,B,..., or with a file that has one a line."
     if given.classes is not None:
         if len(given.classes) != number:
             raise OptionError(f"--classes names {len(given.classes)} classes, the network has {number}", advice)
         return given.classes
-    if metadata.classes:
-        if len(metadata.classes) != number:
+    if known.classes:
+        if len(known.classes) != number:
             raise CheckpointError(
-                f"{checkpoint}: was trained for {len(metadata.classes)} classes, the config has {number}",
+                f"{checkpoint}: was trained for {len(known.classes)} classes, the config has {number}",
                 f"Give the checkpoint that was trained with this config. Or, if its metadata are wrong: {advice}",
             )
-        return metadata.classes
+        return known.classes
     if stated.classes:
         if len(stated.classes) != number:
             raise CardError(f"config: metainfo names {len(stated.classes)} classes, the network has {number}", advice)
@@ -107,12 +107,12 @@ def _names(metadata: Metadata, given: Labels, stated: Labels, number: int, check
     return [f"class {one}" for one in range(number)]
 
 
-def _palette(metadata: Metadata, given: Labels, stated: Labels, number: int, checkpoint: str) -> Palette:
+def _palette(known: Labels, given: Labels, stated: Labels, number: int, checkpoint: str) -> Palette:
     if given.palette is not None:
         if len(given.palette) != number:
             raise OptionError(f"--palette has {len(given.palette)} colours, the network has {number} classes")
         return given.palette
-    for palette in (metadata.palette, stated.palette):
+    for palette in (known.palette, stated.palette):
         if palette and len(palette) == number:
             return palette
     log.warning("%s: has no palette for its %d classes; using Pascal VOC's", checkpoint, number)
