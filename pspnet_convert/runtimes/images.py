@@ -1,6 +1,7 @@
 """Read images, fit them to a model's size, and turn label maps into images.
 
-Images are uint8 arrays [H, W, 3], in RGB; in BGR (the IR's order) where a function says so.
+Pictures are uint8 arrays [H, W, 3], in RGB; in BGR (the IR's order) where a function says so. Images of other models
+have any number of channels (bands.py).
 """
 
 from __future__ import annotations
@@ -18,21 +19,23 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from pspnet_convert.cards.card import Input, ModelCard
 from pspnet_convert.errors import ImageError
+from pspnet_convert.runtimes.bit_depth import warn_of_cut
+from pspnet_convert.runtimes.input_form import Image
 
 RGB = NDArray[np.uint8]
 SAMPLES = Path(__file__).parent.parent / "data" / "samples"  # photographs that come with the tool
 # Of a data set's files, in the order they are looked for.
-DATASET_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
+DATASET_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".npy")
 
 
 @dataclass(frozen=True)
 class Fitted:
     """An image scaled to fit the model's size, in the top left corner; the rest is padding.
 
-    `image`: RGB uint8 [model height, model width, 3]. The picture covers its first `height` rows and `width` columns.
+    `image`: [model height, model width, C]. The picture covers its first `height` rows and `width` columns.
     """
 
-    image: RGB
+    image: Image
     height: int
     width: int
 
@@ -42,8 +45,12 @@ class Fitted:
 
 
 def read_image(path: Path) -> RGB:
-    """The picture as RGB, rotated as its EXIF says; ImageError if the file is no picture or has too many pixels."""
+    """The picture as RGB, rotated as its EXIF says; ImageError if the file is no picture or has too many pixels.
+
+    More than 8 bits are cut off, with a warning.
+    """
     picture = open_picture(path)
+    warn_of_cut(path)
     if picture.mode.startswith("I;16"):  # Pillow would clip it at 255
         picture = Pillow.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     return np.asarray(picture.convert("RGB"))
@@ -84,29 +91,42 @@ def _opened(path: Path, take: Callable[[Pillow.Image], Pillow.Image]) -> Pillow.
         raise ImageError(f"{path}: cannot be read as an image: {reason}") from error
 
 
-def fit(image: RGB, height: int, width: int, card_input: Input) -> Fitted:
-    """Scale `image` (bilinear, aspect kept) to fit height x width; pad right and below with the mean colour."""
+def fit(image: Image, height: int, width: int, card_input: Input) -> Fitted:
+    """Scale `image` (bilinear, aspect kept) to fit height x width; pad right and below with the card's mean.
+
+    Its channels are RGB, or as they are stored.
+    """
     scale = min(height / image.shape[0], width / image.shape[1])
     rows, columns = (max(1, int(side * scale)) for side in image.shape[:2])
-    resized = Pillow.fromarray(image).resize((columns, rows), Pillow.Resampling.BILINEAR)
-    return Fitted(padded(np.asarray(resized), height, width, mean_colour(card_input)), rows, columns)
+    return Fitted(padded(_resized(image, rows, columns), height, width, mean_pixel(card_input)), rows, columns)
 
 
-def fitted_bgr(path: Path, height: int, width: int, card_input: Input) -> NDArray[np.uint8]:
-    """The picture in a file, fitted to height x width, in BGR; ImageError as in read_image."""
-    return to_bgr(fit(read_image(path), height, width, card_input).image)
+def _resized(image: Image, rows: int, columns: int) -> Image:
+    """By Pillow's bilinear filter, which takes three bytes, or one number, at a pixel."""
+    size, filter_ = (columns, rows), Pillow.Resampling.BILINEAR
+    if image.dtype == np.uint8 and image.shape[2] == 3:
+        return np.asarray(Pillow.fromarray(image).resize(size, filter_))
+    bands = (np.ascontiguousarray(image[:, :, band], np.float32) for band in range(image.shape[2]))
+    return as_type(np.stack([np.asarray(Pillow.fromarray(band).resize(size, filter_)) for band in bands], -1), image)
 
 
-def mean_colour(card_input: Input) -> RGB:
-    """The card's mean as an RGB pixel, uint8 [3]."""
-    mean = card_input.mean if card_input.color_order == "RGB" else card_input.mean[::-1]
-    return np.rint(mean).astype(np.uint8)
+def as_type(values: NDArray[Any], like: Image) -> Image:
+    """`values` as the number type of `like`: rounded, and within the type's limits, if that has whole numbers."""
+    if like.dtype.kind == "f":
+        return values.astype(like.dtype)
+    limits = np.iinfo(like.dtype.name)
+    return np.rint(values).clip(limits.min, limits.max).astype(like.dtype)
 
 
-def padded(image: NDArray[np.uint8], height: int, width: int, colour: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`image` in the top left corner of height x width pixels of `colour`; both in the same channel order."""
-    canvas = np.empty((height, width, 3), np.uint8)
-    canvas[:] = colour
+def mean_pixel(card_input: Input) -> NDArray[np.float64]:
+    """The card's mean, a value for each channel: of colours RGB, of others as they are stored."""
+    return np.array(card_input.mean[::-1] if card_input.color_order == "BGR" else card_input.mean)
+
+
+def padded(image: Image, height: int, width: int, pixel: NDArray[Any]) -> Image:
+    """`image` in the top left corner of height x width pixels of the values `pixel`, rounded as the image's are."""
+    canvas: Image = np.empty((height, width, image.shape[2]), image.dtype)
+    canvas[:] = as_type(pixel, image)
     canvas[: image.shape[0], : image.shape[1]] = image
     return canvas
 
@@ -117,7 +137,7 @@ def resized_labels(labels: NDArray[Any], height: int, width: int) -> NDArray[np.
     return np.asarray(picture.resize((width, height), Pillow.Resampling.NEAREST))
 
 
-def to_bgr(image: RGB) -> NDArray[np.uint8]:
+def to_bgr(image: Image) -> Any:
     return np.ascontiguousarray(image[:, :, ::-1])
 
 

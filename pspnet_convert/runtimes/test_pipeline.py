@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from pspnet_convert.cards.card import Input
 from pspnet_convert.cards.testing import Testing
 from pspnet_convert.errors import CardError, ImageError, first_line
 from pspnet_convert.mmcv_ops import provide_mmcv_ops
+from pspnet_convert.runtimes.bands import read_bands, stored_size
+from pspnet_convert.runtimes.bit_depth import NUMPY, is_tiff
 from pspnet_convert.runtimes.input_form import Image
 
 Size = tuple[int, int]  # rows, columns
@@ -25,7 +28,7 @@ _Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Prepared:
-    """An image as the network is given it, before normalisation: BGR, 0..255, uint8 or float32 [H, W, 3].
+    """An image as the network is given it, before normalisation: uint8 or float32 [H, W, C], colours as BGR.
 
     `picture`: the rows and columns, from the top left, that are no padding. `original`: the size of the file's picture.
     """
@@ -46,16 +49,37 @@ class MmsegPipeline:
         self._load, *self._steps = build_steps(steps)
         self._padding = testing.preprocessor.get("test_cfg") or {}
         pad_value = np.array(testing.preprocessor.get("pad_val", 0), np.float32)
-        colour = np.array(card_input.mean, np.float32) + pad_value * np.array(card_input.scale, np.float32)
-        self._colour = colour if card_input.color_order == "BGR" else colour[::-1]
+        pixel = np.array(card_input.mean, np.float32) + pad_value * np.array(card_input.scale, np.float32)
+        self._pixel = pixel[::-1] if card_input.color_order == "RGB" else pixel
+        self._input = card_input
+        self._blank_channels = 3 if any(step["type"] == "RGB2Gray" for step in steps) else card_input.channels
+        self._to_float32 = bool(steps[0].get("to_float32"))
 
     def prepare(self, path: Path) -> Prepared:
         """The image in a file; ImageError if it is not one, or if a step does not take it."""
-        return self._prepared(lambda: self._load({"img_path": str(path)}), str(path))
+        return self._prepared(lambda: self._loaded(path), str(path))
+
+    def load(self, path: Path) -> Image:
+        """The image as the first step loads it; ImageError if it does not, or has channels that the model does not
+        take."""
+        try:
+            image = self._loaded(path)["img"]
+        except ImageError:
+            raise
+        except Exception as error:  # as in _prepared
+            raise ImageError(f"{path}: the test pipeline does not load it: {first_line(error)}") from error
+        return with_channels(image, self._input, str(path))
+
+    def _loaded(self, path: Path) -> dict[str, Any]:
+        if path.suffix.lower() != NUMPY:
+            return self._load({"img_path": str(path)})
+        image = read_bands(path)  # mmsegmentation's loader does not read these files
+        image = image.astype(np.float32) if self._to_float32 else image
+        return {"img_path": str(path), "img": image, "img_shape": image.shape[:2], "ori_shape": image.shape[:2]}
 
     def size_of(self, original: Size) -> Size:
         """The size to which a picture of the size `original` is brought, with its padding."""
-        blank = np.zeros((*original, 3), np.uint8)
+        blank = np.zeros((*original, self._blank_channels), np.uint8)
         given = {"img": blank, "img_shape": original, "ori_shape": original}
         prepared = self._prepared(lambda: given, f"an image of {original[1]}x{original[0]}")
         return prepared.image.shape[0], prepared.image.shape[1]
@@ -66,10 +90,11 @@ class MmsegPipeline:
             for step in self._steps:
                 results = step(results)
             image = results["img"]
+        except ImageError:
+            raise
         except Exception as error:  # OpenCV's and mmcv's errors are of many kinds
             raise ImageError(f"{named}: the test pipeline does not take it: {first_line(error)}") from error
-        if image.ndim != 3 or image.shape[2] != 3:
-            raise ImageError(f"{named}: the test pipeline makes {list(image.shape)} of it, not [height, width, 3]")
+        image = with_channels(image, self._input, named)
         image = image if image.dtype == np.uint8 else image.astype(np.float32)
         rows, columns = image.shape[:2]
         return Prepared(self._pad(image), (rows, columns), tuple(results["ori_shape"][:2]))
@@ -78,10 +103,27 @@ class MmsegPipeline:
         height, width = _padded_size((image.shape[0], image.shape[1]), self._padding)
         if (height, width) == image.shape[:2]:
             return image
-        canvas = np.empty((height, width, 3), np.float32)
-        canvas[:] = self._colour
+        canvas = np.empty((height, width, image.shape[2]), np.float32)
+        canvas[:] = self._pixel
         canvas[: image.shape[0], : image.shape[1]] = image
         return canvas
+
+
+def with_channels(image: Image, card_input: Input, named: str) -> Image:
+    """`image`, [H, W] or [H, W, C], as [H, W, C] with the model's channels; ImageError if it has others.
+
+    One channel serves as each of three colours: so mmsegmentation normalises it.
+    """
+    image = image[:, :, None] if image.ndim == 2 else image
+    if image.ndim == 3 and (image.shape[2], card_input.channels) == (1, 3):
+        image = np.repeat(image, 3, axis=2)
+    if image.ndim != 3 or image.shape[2] != card_input.channels:
+        has = f"{image.shape[2]} channels" if image.ndim == 3 else f"the shape {list(image.shape)}"
+        raise ImageError(
+            f"{named}: has {has}, the model takes {card_input.channels}",
+            "Give an image with the channels that the model was trained on, [height, width, channels].",
+        )
+    return image
 
 
 def build_steps(steps: Sequence[Mapping[str, Any]]) -> list[_Step]:
@@ -121,10 +163,14 @@ def windows(size: Size, testing: Testing) -> list[tuple[slice, slice]]:
 def picture_size(path: Path) -> Size | None:
     """Rows and columns of an image file, turned as its EXIF says, from its header; None if that cannot be read."""
     try:
+        if path.suffix.lower() == NUMPY:
+            return stored_size(path)
         with Pillow.open(path) as picture:
             width, height = picture.size
             turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
     except Exception:  # the file's reader says what is wrong with it, and whether that stops the work
+        with suppress(Exception):  # Pillow does not read every TIFF
+            return stored_size(path) if is_tiff(path) else None
         return None
     return (width, height) if turned else (height, width)
 

@@ -17,9 +17,11 @@ from PIL import ImageDraw, ImageFont
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.files import write_atomically
 from pspnet_convert.runtimes.backends import Backend
-from pspnet_convert.runtimes.images import RGB, fit, free_name, palette_image, read_image, to_bgr
+from pspnet_convert.runtimes.bands import viewable
+from pspnet_convert.runtimes.images import RGB, fit, free_name, palette_image
 from pspnet_convert.runtimes.input_form import Image, ImageShape
 from pspnet_convert.runtimes.merging import Answer, Merge, OneLabelMap, Windows
+from pspnet_convert.runtimes.model_images import ModelImages
 from pspnet_convert.runtimes.test_pipeline import MmsegPipeline, Size, windows
 
 log = logging.getLogger(__name__)
@@ -45,7 +47,8 @@ class Segmented:
 
 @dataclass(frozen=True)
 class _Given:
-    """What the model is given of a picture: one image, or several windows. `merge` takes its label maps.
+    """What the model is given of a picture: one image, or several windows. `merge` takes its label maps. `picture` is
+    for people: of other channels than three colours, the first three as colours, or the first in grey, stretched.
 
     `wanted`: the size that the test pipeline gives, if the model does not take it and the picture is fitted instead.
     """
@@ -61,19 +64,19 @@ def paint_images(
 ) -> Iterator[Segmented]:
     """Write `<stem>.overlay.png` and `<stem>.labels.png` of each picture into `folder`.
 
-    Both have the picture's size; the overlay has a legend on its right. A picture is prepared by the card's test
-    pipeline if that gives images of the model's size; else it is fitted into that size, and a warning says so.
-    ImageError for a file that is no picture.
+    Both have the picture's size. The overlay is painted on the picture as people can see it (_Given.picture), and has a
+    legend on its right. A picture is prepared by the card's test pipeline if that gives images of the model's size;
+    else it is fitted into that size, and a warning says so. ImageError for a file that is no picture.
     """
     size = shape[2:]
-    pipeline = MmsegPipeline(card.testing, card.input) if card.testing else None
+    pipeline, files = MmsegPipeline(card.testing, card.input) if card.testing else None, ModelImages.of(card)
     taken: set[str] = set()
     waiting: deque[tuple[Path, _Given]] = deque()
 
     def shown() -> Iterator[Image]:
         fitted = []
         for path in images:
-            given = _given(path, card, size, pipeline)
+            given = _given(path, card, size, pipeline, files)
             waiting.append((path, given))
             if given.wanted is not None:
                 fitted.append(given.wanted)
@@ -101,8 +104,9 @@ def paint_images(
         yield Segmented(path, overlay, label_map, shares)
 
 
-def _given(path: Path, card: ModelCard, size: Size, pipeline: MmsegPipeline | None) -> _Given:
-    picture = read_image(path)
+def _given(path: Path, card: ModelCard, size: Size, pipeline: MmsegPipeline | None, files: ModelImages) -> _Given:
+    image = files.read(path)
+    picture = viewable(image)
     whole = picture.shape[0], picture.shape[1]
     wanted: Size | None = None
     if pipeline is not None and card.testing is not None:
@@ -114,8 +118,10 @@ def _given(path: Path, card: ModelCard, size: Size, pipeline: MmsegPipeline | No
             merge = Windows(places, padded, prepared.picture, whole, len(card.classes), align=False)
             return _Given(picture, parts, merge)
         wanted = parts[0].shape[0], parts[0].shape[1]
-    fitted = fit(picture, *size, card.input)
-    return _Given(picture, [to_bgr(fitted.image)], OneLabelMap((fitted.height, fitted.width), whole), wanted)
+    fitted = fit(image, *size, card.input)
+    return _Given(
+        picture, [files.in_order_of_ir(fitted.image)], OneLabelMap((fitted.height, fitted.width), whole), wanted
+    )
 
 
 def _shares(labels: NDArray[np.uint8], card: ModelCard) -> dict[str, float]:

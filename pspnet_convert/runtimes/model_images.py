@@ -1,0 +1,70 @@
+"""Read image files for a model: as its card's test pipeline loads them, or by their format."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from pspnet_convert.cards.card import Input, ModelCard
+from pspnet_convert.cards.testing import Testing
+from pspnet_convert.runtimes.bands import read_bands
+from pspnet_convert.runtimes.bit_depth import NUMPY, is_tiff, warn_of_cut
+from pspnet_convert.runtimes.images import fit, open_picture, read_image, to_bgr
+from pspnet_convert.runtimes.input_form import Image
+from pspnet_convert.runtimes.test_pipeline import MmsegPipeline, with_channels
+
+
+class ModelImages:
+    """Reads images for the model of this input, and of this test by mmsegmentation, if its card has one.
+
+    Images are [H, W, C]: of colours RGB, of others in their order; ImageError for one that does not fit the model.
+    """
+
+    def __init__(self, card_input: Input, testing: Testing | None) -> None:
+        self._input, self._testing = card_input, testing
+
+    @classmethod
+    def of(cls, card: ModelCard) -> ModelImages:
+        return cls(card.input, card.testing)
+
+    @property
+    def are_pictures(self) -> bool:
+        """Whether images are ordinary pictures, read as three colours in bytes."""
+        return self._input.is_plain_color and (self._testing is None or self._testing.loads_plain_pictures)
+
+    def read(self, path: Path) -> Image:
+        if self.are_pictures:
+            return read_image(path)
+        if self._pipeline is None or path.suffix.lower() == NUMPY:
+            return with_channels(read_bands(path), self._input, str(path))
+        loaded = self._pipeline.load(path)
+        if loaded.dtype == np.uint8:
+            warn_of_cut(path)
+        return self.in_order_of_ir(loaded)  # the pipeline loads colours as BGR
+
+    def check_whole(self, path: Path) -> None:
+        """Raise ImageError for a damaged file, of which OpenCV would decode a part. Warn of one that is cut
+        to 8 bits."""
+        if not self.are_pictures and (path.suffix.lower() == NUMPY or is_tiff(path)):
+            read_bands(path)
+        else:
+            open_picture(path)
+        if self._testing is not None and self._testing.loads_bytes:
+            warn_of_cut(path)
+
+    def fitted(self, path: Path, height: int, width: int) -> Image:
+        """The image in a file, fitted to height x width, in the order that the IR takes."""
+        return self.in_order_of_ir(fit(self.read(path), height, width, self._input).image)
+
+    def in_order_of_ir(self, image: Image) -> Image:
+        """Colours reversed; others as they are."""
+        return to_bgr(image) if self._input.is_color else np.ascontiguousarray(image)
+
+    @cached_property
+    def _pipeline(self) -> MmsegPipeline | None:
+        """The card's, if it loads images in a way of its own."""
+        if self._testing is None or self._testing.loads_plain_pictures:
+            return None
+        return MmsegPipeline(self._testing, self._input)
