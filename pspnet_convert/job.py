@@ -117,12 +117,11 @@ class Job:
 
     def image_records(self, images: Sequence[Path]) -> list[dict[str, Any]]:
         """The records of images, as plain values; ImageError for a file that is none."""
-        from pspnet_convert.runtimes.bands import read_bands
-        from pspnet_convert.runtimes.images import read_image
+        from pspnet_convert.runtimes.model_images import ModelImages
 
-        read = read_image if self.card.input.is_plain_color else read_bands
+        files = ModelImages.of(self.card)
         for path in images:
-            read(path)
+            files.check(path)
         return [self.digests.record(path, path.name) for path in images]
 
     # Running a stage

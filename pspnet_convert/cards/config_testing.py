@@ -60,6 +60,10 @@ def _testing(config: Config) -> Testing:
     loaded, taken = testing.channels_loaded, input_channels(config)
     if loaded not in (None, taken) and (loaded, taken) != (1, 3):  # one channel is normalised as each of three colours
         raise _NotHeldError(f"its test pipeline loads images of {loaded} channels, and the network takes {taken}")
+    if taken not in (1, 3, 4) and testing.pipeline[0].get("imdecode_backend") != "tifffile":
+        raise _NotHeldError(
+            f"its test pipeline does not load images of {taken} channels (imdecode_backend='tifffile' does)"
+        )
     return testing
 
 

@@ -15,7 +15,7 @@ from PIL import Image as Pillow
 
 from pspnet_convert.errors import ImageError, first_line
 from pspnet_convert.image_shape import MAX_CHANNELS
-from pspnet_convert.runtimes.bit_depth import NUMPY, bits_of, is_tiff
+from pspnet_convert.runtimes.bit_depth import NUMPY, bits_of, is_tiff, warn_of_cut
 from pspnet_convert.runtimes.images import RGB, open_picture
 from pspnet_convert.runtimes.input_form import Image
 
@@ -119,11 +119,27 @@ def _checked(path: Path, array: NDArray[Any]) -> Image:
         array = array.astype(np.uint8) * np.uint8(255)
     if array.dtype.kind not in "uif":
         raise ImageError(f"{path}: has values of type {array.dtype}, which are no numbers of an image")
-    name = array.dtype.name  # without the order of bytes
-    found: Image = np.ascontiguousarray(array, dtype=name if name in _KEPT else "float32")
+    found = as_known_type(array)
     if found.dtype == np.float32 and not np.isfinite(found).all():
         raise ImageError(f"{path}: has values that are not finite (NaN or infinity)", "Give each pixel a number.")
     return found
+
+
+def as_known_type(array: NDArray[Any]) -> Image:
+    """Numbers of a type that this tool does not work with as float32."""
+    name = array.dtype.name  # without the order of bytes
+    known: Image = np.ascontiguousarray(array, dtype=name if name in _KEPT else "float32")
+    return known
+
+
+def as_bytes(path: Path, image: Image) -> Image:
+    """`image`, read from `path`, for a model of bytes: the upper 8 of 16 bits, others rounded; with a warning."""
+    if image.dtype == np.uint8:
+        return image
+    warn_of_cut(path)
+    if image.dtype == np.uint16:
+        return (image // 256).astype(np.uint8)
+    return np.rint(image).clip(0, 255).astype(np.uint8)
 
 
 def _check_pixels(path: Path, rows: int, columns: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pspnet_convert.cards.card import Input, ModelCard
 from pspnet_convert.cards.testing import Testing
-from pspnet_convert.runtimes.bands import read_bands
+from pspnet_convert.runtimes.bands import as_bytes, read_bands
 from pspnet_convert.runtimes.bit_depth import NUMPY, is_tiff, warn_of_cut
 from pspnet_convert.runtimes.images import fit, open_picture, read_image, to_bgr
 from pspnet_convert.runtimes.input_form import Image
@@ -29,25 +29,30 @@ class ModelImages:
     def of(cls, card: ModelCard) -> ModelImages:
         return cls(card.input, card.testing)
 
-    @property
-    def are_pictures(self) -> bool:
-        """Whether images are ordinary pictures, read as three colours in bytes."""
-        return self._input.is_plain_color and (self._testing is None or self._testing.loads_plain_pictures)
+    def is_picture(self, path: Path) -> bool:
+        """Whether a file is read as an ordinary picture: three colours in bytes."""
+        return self._are_pictures and path.suffix.lower() != NUMPY
 
     def read(self, path: Path) -> Image:
-        if self.are_pictures:
+        if self.is_picture(path):
             return read_image(path)
-        if self._pipeline is None or path.suffix.lower() == NUMPY:
-            return with_channels(read_bands(path), self._input, str(path))
-        loaded = self._pipeline.load(path)
-        if loaded.dtype == np.uint8:
-            warn_of_cut(path)
-        return self.in_order_of_ir(loaded)  # the pipeline loads colours as BGR
+        if self._pipeline is not None:
+            return self.in_order_of_ir(self._pipeline.load(path))  # the pipeline loads colours as BGR
+        image = with_channels(read_bands(path), self._input, str(path))
+        return as_bytes(path, image) if self._are_pictures else image
+
+    def check(self, path: Path) -> None:
+        """Raise ImageError for a file that cannot be read; its channels are not checked."""
+        if self.is_picture(path):
+            read_image(path)
+        else:
+            read_bands(path)
 
     def check_whole(self, path: Path) -> None:
-        """Raise ImageError for a damaged file, of which OpenCV would decode a part. Warn of one that is cut
-        to 8 bits."""
-        if not self.are_pictures and (path.suffix.lower() == NUMPY or is_tiff(path)):
+        """Raise ImageError for a damaged file, of which OpenCV would decode a part; warn of one cut to 8 bits."""
+        if path.suffix.lower() == NUMPY:
+            return  # it is read below, not by OpenCV
+        if not self._are_pictures and is_tiff(path):
             read_bands(path)
         else:
             open_picture(path)
@@ -61,6 +66,10 @@ class ModelImages:
     def in_order_of_ir(self, image: Image) -> Image:
         """Colours reversed; others as they are."""
         return to_bgr(image) if self._input.is_color else np.ascontiguousarray(image)
+
+    @property
+    def _are_pictures(self) -> bool:
+        return self._input.is_plain_color and (self._testing is None or self._testing.loads_plain_pictures)
 
     @cached_property
     def _pipeline(self) -> MmsegPipeline | None:

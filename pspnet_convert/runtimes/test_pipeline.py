@@ -16,8 +16,9 @@ from pspnet_convert.cards.card import Input
 from pspnet_convert.cards.testing import Testing
 from pspnet_convert.errors import CardError, ImageError, first_line
 from pspnet_convert.mmcv_ops import provide_mmcv_ops
-from pspnet_convert.runtimes.bands import read_bands, stored_size
-from pspnet_convert.runtimes.bit_depth import NUMPY, is_tiff
+from pspnet_convert.runtimes.bands import as_bytes, as_known_type, read_bands, stored_size
+from pspnet_convert.runtimes.bit_depth import NUMPY, is_tiff, warn_of_cut
+from pspnet_convert.runtimes.images import to_bgr
 from pspnet_convert.runtimes.input_form import Image
 
 Size = tuple[int, int]  # rows, columns
@@ -53,6 +54,7 @@ class MmsegPipeline:
         self._pixel = pixel[::-1] if card_input.color_order == "RGB" else pixel
         self._input = card_input
         self._blank_channels = 3 if any(step["type"] == "RGB2Gray" for step in steps) else card_input.channels
+        self._loads_pictures = card_input.is_plain_color and testing.loads_plain_pictures
         self._to_float32 = bool(steps[0].get("to_float32"))
 
     def prepare(self, path: Path) -> Prepared:
@@ -68,12 +70,16 @@ class MmsegPipeline:
             raise
         except Exception as error:  # as in _prepared
             raise ImageError(f"{path}: the test pipeline does not load it: {first_line(error)}") from error
-        return with_channels(image, self._input, str(path))
+        if image.dtype == np.uint8:
+            warn_of_cut(path)
+        return with_channels(as_known_type(image), self._input, str(path))
 
     def _loaded(self, path: Path) -> dict[str, Any]:
         if path.suffix.lower() != NUMPY:
             return self._load({"img_path": str(path)})
         image = read_bands(path)  # mmsegmentation's loader does not read these files
+        if self._loads_pictures:
+            image = to_bgr(as_bytes(path, with_channels(image, self._input, str(path))))
         image = image.astype(np.float32) if self._to_float32 else image
         return {"img_path": str(path), "img": image, "img_shape": image.shape[:2], "ori_shape": image.shape[:2]}
 
