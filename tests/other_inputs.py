@@ -137,7 +137,8 @@ def write_config(path: Path, kind: Kind, root: Path, **changes: Any) -> Path:
 
     config = Config.fromfile(str(written))
     config.model = {**network(kind.channels), "data_preprocessor": preprocessor, "test_cfg": {"mode": "whole"}}
-    config.test_dataloader.dataset.pipeline[0] = {"type": "LoadImageFromFile", **kind.loader}
+    for pipeline in (config.test_dataloader.dataset.pipeline, config.test_pipeline):
+        pipeline[0] = {"type": "LoadImageFromFile", **kind.loader}
     config.merge_from_dict({key.replace("__", "."): value for key, value in changes.items()}, allow_list_keys=True)
     config.dump(str(path))
     return path

@@ -5,7 +5,6 @@ Values and the order of channels stay as they are stored.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from pspnet_convert.runtimes.images import RGB, open_picture
 from pspnet_convert.runtimes.input_form import Image
 
 _KEPT = ("uint8", "uint16", "int16", "float32")
-log = logging.getLogger(__name__)
+_GREY, _BYTES = ("L", "I;16", "I;16B", "F"), ("RGB", "RGBA", "LA")  # Pillow's modes
 
 
 def read_bands(path: Path) -> Image:
@@ -83,6 +82,9 @@ def _read_tiff(path: Path) -> NDArray[Any]:
     except Exception as error:  # tifffile raises errors of many kinds for a damaged file
         reason = first_line(error)
         if "imagecodecs" in reason:
+            picture = open_picture(path)  # Pillow has LZW and JPEG, but cuts several channels to bytes
+            if picture.mode in _GREY or (picture.mode in _BYTES and bits_of(path) == 8):
+                return np.asarray(picture)
             advice = "Install it: pip install imagecodecs. Or save the image without compression."
             raise ImageError(f"{path}: its compression needs the package imagecodecs ({reason})", advice) from error
         raise ImageError(f"{path}: cannot be read as a TIFF: {reason}") from error
@@ -120,9 +122,14 @@ def _checked(path: Path, array: NDArray[Any]) -> Image:
     if array.dtype.kind not in "uif":
         raise ImageError(f"{path}: has values of type {array.dtype}, which are no numbers of an image")
     found = as_known_type(array)
-    if found.dtype == np.float32 and not np.isfinite(found).all():
-        raise ImageError(f"{path}: has values that are not finite (NaN or infinity)", "Give each pixel a number.")
+    check_finite(path, found)
     return found
+
+
+def check_finite(path: Path, image: NDArray[Any]) -> None:
+    """Raise ImageError for an image with NaN or infinity, of which no model makes anything."""
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise ImageError(f"{path}: has values that are not finite (NaN or infinity)", "Give each pixel a number.")
 
 
 def as_known_type(array: NDArray[Any]) -> Image:

@@ -41,13 +41,6 @@ class ModelImages:
         image = with_channels(read_bands(path), self._input, str(path))
         return as_bytes(path, image) if self._are_pictures else image
 
-    def check(self, path: Path) -> None:
-        """Raise ImageError for a file that cannot be read; its channels are not checked."""
-        if self.is_picture(path):
-            read_image(path)
-        else:
-            read_bands(path)
-
     def check_whole(self, path: Path) -> None:
         """Raise ImageError for a damaged file, of which OpenCV would decode a part; warn of one cut to 8 bits."""
         if path.suffix.lower() == NUMPY:

@@ -16,7 +16,7 @@ from pspnet_convert.cards.card import Input
 from pspnet_convert.cards.testing import Testing
 from pspnet_convert.errors import CardError, ImageError, first_line
 from pspnet_convert.mmcv_ops import provide_mmcv_ops
-from pspnet_convert.runtimes.bands import as_bytes, as_known_type, read_bands, stored_size
+from pspnet_convert.runtimes.bands import as_bytes, as_known_type, check_finite, read_bands, stored_size
 from pspnet_convert.runtimes.bit_depth import NUMPY, is_tiff, warn_of_cut
 from pspnet_convert.runtimes.images import to_bgr
 from pspnet_convert.runtimes.input_form import Image
@@ -76,7 +76,9 @@ class MmsegPipeline:
 
     def _loaded(self, path: Path) -> dict[str, Any]:
         if path.suffix.lower() != NUMPY:
-            return self._load({"img_path": str(path)})
+            loaded = self._load({"img_path": str(path)})
+            check_finite(path, loaded["img"])
+            return loaded
         image = read_bands(path)  # mmsegmentation's loader does not read these files
         if self._loads_pictures:
             image = to_bgr(as_bytes(path, with_channels(image, self._input, str(path))))
