@@ -26,7 +26,7 @@ from pspnet_convert.runtimes.images import fit, read_image
 from pspnet_convert.runtimes.test_pipeline import picture_size
 
 KEPT = ["uint8", "uint16", "int16", "float32"]
-shapes = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 7))
+shapes = st.tuples(st.integers(2, 9), st.integers(2, 9), st.integers(1, 7))
 stored = st.sampled_from(KEPT).flatmap(
     lambda dtype: arrays.arrays(
         dtype, shapes, elements={"allow_nan": False, "allow_infinity": False} if dtype == "float32" else None
