@@ -173,7 +173,8 @@ def picture_size(path: Path) -> Size | None:
     try:
         if path.suffix.lower() == NUMPY:
             return stored_size(path)
-        with Pillow.open(path) as picture:
+        with warnings.catch_warnings(), Pillow.open(path) as picture:
+            warnings.simplefilter("ignore")  # of EXIF data that a TIFF does not have
             width, height = picture.size
             turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
     except Exception:  # the file's reader says what is wrong with it, and whether that stops the work
