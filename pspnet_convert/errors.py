@@ -103,7 +103,7 @@ class WorkspaceError(ConvertError):
 
 
 class ImageError(ConvertError):
-    """A picture that cannot be read as one."""
+    """An image that cannot be read as one, or does not fit the model."""
 
     exit_code = 13
 

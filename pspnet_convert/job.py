@@ -116,11 +116,16 @@ class Job:
         return [self.record(path) for path in files]
 
     def image_records(self, images: Sequence[Path]) -> list[dict[str, Any]]:
-        """The records of images, as plain values; ImageError for a file that is none."""
-        from pspnet_convert.runtimes.images import read_image
+        """The records of images, as plain values; ImageError for a file that is none, or does not fit the model."""
+        from pspnet_convert.runtimes.images import SAMPLES, read_image
+        from pspnet_convert.runtimes.model_images import ModelImages
 
+        files = ModelImages.of(self.card)
         for path in images:
-            read_image(path)
+            if path.parent == SAMPLES:  # drawn images are made of them, whatever the model takes
+                read_image(path)
+            else:
+                files.read(path)
         return [self.digests.record(path, path.name) for path in images]
 
     # Running a stage

@@ -21,7 +21,7 @@ from pspnet_convert.commands.export_onnx.options import ExportOptions
 from pspnet_convert.commands.quantize.options import QuantizeOptions, VerifyInt8Options
 from pspnet_convert.commands.to_ir.options import ToIrOptions
 from pspnet_convert.commands.verify.options import VerifyOptions
-from pspnet_convert.image_shape import MAX_BATCH
+from pspnet_convert.image_shape import MAX_BATCH, MAX_CHANNELS
 from pspnet_convert.options import Options
 
 Count = Annotated[int, Field(ge=0)]
@@ -35,7 +35,7 @@ Protocol = Literal["crop", "pad", "mmseg"]
 FileName = Annotated[str, Field(pattern=r"^(?!/)(?!([\s\S]*/)?\.\.(/|$))[\s\S]+$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Batch = Literal[-1] | Annotated[int, Field(ge=1, le=MAX_BATCH)]  # -1: any number of images
-Shape = tuple[Batch, Literal[3], Count, Count]
+Shape = tuple[Batch, Annotated[int, Field(ge=1, le=MAX_CHANNELS)], Count, Count]
 Versions = dict[str, str]
 
 

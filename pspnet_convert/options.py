@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 import click
 
 from pspnet_convert.errors import OptionError
-from pspnet_convert.image_shape import DYNAMIC, MAX_BATCH, MAX_SIDE, ImageShape
+from pspnet_convert.image_shape import DYNAMIC, MAX_BATCH, MAX_CHANNELS, MAX_SIDE, ImageShape
 
 # The sections of `--help`, in their order.
 GROUPS = ("Input", "Export", "IR", "Calibration", "Verification", "Evaluation", "Benchmark", "Output", "General")
@@ -180,7 +180,7 @@ def _parameter(name: str, declared: Declaration, default: Any) -> click.Paramete
 
 
 class Shape(click.ParamType):
-    """`1,3,H,W` as text, a tuple or a list."""
+    """`1,C,H,W` as text, a tuple or a list; C is the number of channels, 3 for colours."""
 
     name = "1,3,H,W"
 
@@ -189,11 +189,20 @@ class Shape(click.ParamType):
             batch, channels, height, width = (int(part) for part in str(value).strip("[]()").split(","))
         except ValueError:
             self.fail(f"{value!r} is not four numbers: 1,3,HEIGHT,WIDTH", param, ctx)
-        if channels == 3 and batch > 1:
-            self.fail(f"{value!r} is of several images: say 1,3,{height},{width} and --batch {batch}", param, ctx)
-        if (batch, channels) != (1, 3) or not all(8 <= side <= MAX_SIDE for side in (height, width)):
+        is_image = 1 <= channels <= MAX_CHANNELS and all(8 <= side <= MAX_SIDE for side in (height, width))
+        if is_image and batch > 1:
+            one = f"1,{channels},{height},{width}"
+            self.fail(f"{value!r} is of several images: say {one} and --batch {batch}", param, ctx)
+        if batch != 1 or not is_image:
             self.fail(f"{value!r} is not 1,3,HEIGHT,WIDTH with sides of 8 to {MAX_SIDE}", param, ctx)
-        return 1, 3, height, width
+        return 1, channels, height, width
+
+
+def check_channels(shape: ImageShape, card_shape: ImageShape) -> None:
+    """Raise OptionError unless --input-shape has the card's number of channels."""
+    if shape[1] != card_shape[1]:
+        right = f"1,{card_shape[1]},{shape[2]},{shape[3]}"
+        raise OptionError(f"--input-shape has {shape[1]} channels, the model takes {card_shape[1]}", f"Say {right}.")
 
 
 class Batch(click.ParamType):

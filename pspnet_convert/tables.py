@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.cards.in_words import annotations_text, testing_text
+from pspnet_convert.cards.in_words import annotations_text, ir_input_text, testing_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,7 +45,7 @@ def card_table(card: ModelCard) -> Table:
         "input": f"{model_input.name} {list(model_input.shape)} {model_input.layout}\n"
         f"PyTorch and ONNX: {model_input.color_order}, mean {list(model_input.mean)}, "
         f"scale {list(model_input.scale)}\n"
-        f"IR: {model_input.converted_color_order}, 0..255",
+        f"IR: {ir_input_text(model_input)}",
         "output": f"{output.name} {list(output.shape)}, classes {output.values[0]}..{output.values[1]}",
         "classes": ", ".join(card.class_names),
         "annotations": annotations_text(card.annotations),

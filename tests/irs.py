@@ -14,8 +14,9 @@ from pspnet_convert.commands.to_ir.convert import convert_to_ir
 from pspnet_convert.commands.to_ir.front_ends import ModelOptimizer, Ovc
 from pspnet_convert.image_shape import ImageShape
 from pspnet_convert.runtimes.backends import OpenVinoBackend
-from pspnet_convert.runtimes.images import SAMPLES, fitted_bgr
+from pspnet_convert.runtimes.images import SAMPLES
 from pspnet_convert.runtimes.input_form import PLAIN, InputForm
+from pspnet_convert.runtimes.model_images import ModelImages
 
 
 def by_both(
@@ -49,7 +50,7 @@ def assert_equal_label_maps(
     """On `photo` and a flat grey with noise, at f32."""
     height, width = card.input.shape[2:]
     noise = np.random.default_rng(5).integers(90, 160, (height, width, 3), dtype=np.uint8)
-    images = [fitted_bgr(photo, height, width, card.input), noise]
+    images = [ModelImages.of(card).fitted(photo, height, width), noise]
     answers = [OpenVinoBackend(path, card, shape, form).run(images) for path in (one, other)]
     seen: set[int] = set()
     for first, second in zip(*answers):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from mmengine.config import Config
 from pspnet_convert.cards import config_card
 from pspnet_convert.errors import CardError
 
+MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 PREPROCESSOR = {"mean": [1, 2, 3], "std": [4, 5, 6], "bgr_to_rgb": True}
 
 
@@ -53,6 +55,53 @@ def test_channels_are_reversed_only_if_the_preprocessor_reverses_them(
 ) -> None:
     found = config_card.input_of(config(model={"data_preprocessor": preprocessor}))
     assert (found.color_order, found.mean, found.scale) == (order, mean, scale)
+
+
+def of_channels(channels: Any, mean: Any, std: Any, **others: Any) -> Config:
+    preprocessor = {"mean": mean, "std": std, **others}
+    return config(model={"data_preprocessor": preprocessor, "backbone": {"in_channels": channels}})
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 13])
+@pytest.mark.parametrize("flags", [{}, {"bgr_to_rgb": True}])  # mmsegmentation reverses three channels alone
+def test_other_channels_keep_their_order(channels: int, flags: dict[str, Any]) -> None:
+    mean, std = [-10.5 + 1000 * place for place in range(channels)], [0.25 + place for place in range(channels)]
+    found = config_card.input_of(of_channels(channels, mean, std, **flags))
+    assert found.shape == (1, channels, 32, 48)
+    assert (found.color_order, found.converted_color_order) == ("as stored", "as stored")
+    assert (found.mean, found.scale) == (tuple(mean), tuple(std))
+    assert not found.is_color and not found.is_plain_color
+
+
+def test_one_number_is_for_all_channels() -> None:
+    assert config_card.input_of(of_channels(4, 128, 64)).mean == (128, 128, 128, 128)
+
+
+@pytest.mark.parametrize(
+    ("channels", "mean", "std", "words"),
+    [
+        (4, [128], [64], "the config's mean has 1 value, the network takes 4 channels"),
+        (1, [1, 2, 3], [4, 5, 6], "the config's mean has 3 values, the network takes 1 channel"),
+        (2, [1, 2], [4, 5, 6], "the config's std has 3 values, the network takes 2 channels"),
+        (3, [1, 2, 3, 4], 1, "the config's mean has 4 values, the network takes 3 channels"),
+        (1, [1], [0], "each value must be between 1e-6 and 1e6"),
+        (1, [1], [-2], "each value must be between 1e-6 and 1e6"),
+        (0, 1, 1, "model.backbone.in_channels is 0, not 1 to 512"),
+        ("4", 1, 1, "model.backbone.in_channels is '4', not 1 to 512"),
+    ],
+)
+def test_mean_and_std_have_a_value_for_each_channel(channels: Any, mean: Any, std: Any, words: str) -> None:
+    with pytest.raises(CardError, match=re.escape(words)):
+        config_card.input_of(of_channels(channels, mean, std))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "is_plain"),
+    [(MEAN, STD, True), ([0] * 3, [1] * 3, True), ([0] * 3, [10000] * 3, False), ([-1, 2, 3], STD, False)],
+)
+def test_three_channels_are_pictures_where_their_values_are_bytes(mean: Any, std: Any, is_plain: bool) -> None:
+    found = config_card.input_of(of_channels(3, mean, std))
+    assert found.is_color and found.is_plain_color == is_plain
 
 
 NORMALIZE = {"type": "Normalize", "mean": [1, 2, 3], "std": [4, 5, 6]}
@@ -115,7 +164,11 @@ def test_the_classes_are_those_of_mmsegmentations_dataset() -> None:
         (config_card.input_of, {"crop_size": None}, "None is no height and width"),
         (config_card.input_of, {"crop_size": (1, 2, 3)}, "(1, 2, 3) is no height and width"),
         (config_card.input_of, {"crop_size": (32, 1.5)}, "is no height and width"),
-        (config_card.input_of, {"crop_size": (4, 4)}, "its input is not an image: Value error, must be [1, 3, height"),
+        (
+            config_card.input_of,
+            {"crop_size": (4, 4)},
+            "its input is not an image: Value error, must be [1, channels, height",
+        ),
         (
             config_card.input_of,
             {"model": {"data_preprocessor": {"mean": 0, "std": [0, 1, 1]}}},
@@ -125,10 +178,10 @@ def test_the_classes_are_those_of_mmsegmentations_dataset() -> None:
         (
             config_card.input_of,
             {"model": {"data_preprocessor": {"mean": [1, 2], "std": 1}}},
-            "[1, 2] is not a number f",
+            "the config's mean has 2 values, the network takes 3 channels",
         ),
         (config_card.number_of_classes, {"model": {}}, "num_classes is None, not a number of classes"),
-        (config_card.number_of_classes, head(num_classes=1), "num_classes is 1, not a number of classes"),
+        (config_card.number_of_classes, head(num_classes=0), "num_classes is 0, not a number of classes"),
         (config_card.number_of_classes, {"model": {"decode_head": [{"num_classes": 3}]}}, "num_classes is None"),
         (config_card.dataset_labels, head(num_classes=3), "DRIVEDataset: 2 names and 2 colours do not fit the"),
         (

@@ -47,7 +47,7 @@ RUNS: dict[str, tuple[list[str], int, InputForm]] = {
     "any, as written": (["--batch", "dynamic", "--no-fold-pyramid"], DYNAMIC, PLAIN),
     "two, as written": (["--batch", "2", "--no-fold-pyramid", "--input-layout", "NHWC"], 2, InputForm("f32", "NHWC")),
 }
-forms = st.builds(InputForm, st.sampled_from(["f32", "u8"]), st.sampled_from(["NCHW", "NHWC"]))
+forms = st.builds(InputForm, st.sampled_from(["f32", "u8", "u16"]), st.sampled_from(["NCHW", "NHWC"]))
 
 
 @pytest.fixture(scope="module")

@@ -482,7 +482,7 @@ def test_bgr_of_a_config_is_bgr_of_the_card(weights: Path, write: Callable[[str]
         (OLD.replace("'EncoderDecoder'", "'CascadeEncoderDecoder'"), "'CascadeEncoderDecoder' is not EncoderDecoder"),
         (OLD.replace("'PSPHead'", "'FCNHead'"), "decode_head.type: 'FCNHead' is not PSPHead"),
         (OLD.replace("'ResNetV1c'", "'TIMMBackbone'"), "'TIMMBackbone' is not one of"),
-        (OLD.replace("num_classes=5", "num_classes=1"), "num_classes is 1"),
+        (OLD.replace("num_classes=5", "num_classes=0"), "num_classes is 0"),
         (OLD.replace("img_norm_cfg", "other"), "neither data_preprocessor nor img_norm_cfg"),
         (OLD.replace("(72, 64)", "(72, 7)"), "sides of 8 to"),
         (OLD.replace("depth=18", "depth='18.5'"), "is no plain name"),

@@ -296,13 +296,13 @@ def test_a_set_that_would_not_show_a_fault_is_inconclusive() -> None:
     assert blind.doubts == ["test: no input would show this fault: off by one"]
 
 
-def test_a_fine_fault_must_show_in_an_f32_ir() -> None:
+@pytest.mark.parametrize("fine", sorted(FINE_FAULTS))
+def test_a_fine_fault_must_show_in_an_f32_ir(fine: str) -> None:
     """Rounding the weights to FP16 may change the logits as much. The ONNX has no preprocessing to be wrong."""
     wide, narrow = Error(4e-3, 1e-2), Error(1e-5, 3e-5)
     onnx = Comparison("ONNX", "f32", pixels=1, allowed=narrow)
     single = Comparison("IR FP32", "f32", is_ir=True, pixels=1, allowed=narrow)
     half = Comparison("IR FP16", "FP16", is_ir=True, pixels=1, allowed=wide)
-    (fine,) = FINE_FAULTS
     sensitivity = {"swapped": Error(1e-2, 1e-1), fine: Error(1e-3, 1e-3)}
     assert Verification([onnx, single, half], [], [0, 1], sensitivity, {}).verdict == "pass"
     alone = Verification([onnx, half], [], [0, 1], sensitivity, {})

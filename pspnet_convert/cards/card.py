@@ -15,7 +15,7 @@ from pspnet_convert.cards.card_yaml import read_yaml
 from pspnet_convert.cards.inline_network import check_network
 from pspnet_convert.cards.testing import Testing
 from pspnet_convert.errors import CardError
-from pspnet_convert.image_shape import MAX_SIDE
+from pspnet_convert.image_shape import MAX_CHANNELS, MAX_SIDE
 
 KEY_PREFIX = r"^([A-Za-z0-9_-]+\.)*$"
 MODEL_NAME = r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*$"
@@ -23,6 +23,9 @@ MODEL_NAME = r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*$"
 _TENSOR_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$"
 _MAX_FAULT = 500  # characters of an error
 Colour = tuple[int, int, int]
+AS_STORED = "as stored"
+_LARGEST_VALUE = 1e6  # of a channel, in any image
+_LARGEST_BYTE = 255
 # Large enough for any PSPNet, and too small to ask for a network of many gigabytes in one line.
 _MAX_OVERRIDE, _MAX_OVERRIDES = 16384, 100
 
@@ -82,36 +85,70 @@ class CheckpointFile(CardModel):
 
 
 class Input(CardModel):
-    """The image input of the PyTorch and ONNX models: `(colour - mean) / scale`, channels as `color_order`."""
+    """The image input of the PyTorch and ONNX models: `(value - mean) / scale`, channels as `color_order`.
+
+    `shape` is [1, C, H, W]; mean and scale have a number for each channel. Images of three channels are RGB or BGR. The
+    channels of all others stay in the order in which they are stored; nothing reverses them.
+    """
 
     name: str = Field(pattern=_TENSOR_NAME, max_length=100)
     shape: tuple[int, int, int, int]
     layout: Literal["NCHW"]
-    color_order: Literal["RGB", "BGR"]
-    mean: tuple[float, float, float]
-    scale: tuple[float, float, float]
-    converted_color_order: Literal["BGR"]
+    color_order: Literal["RGB", "BGR", "as stored"]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    converted_color_order: Literal["BGR", "as stored"]
 
     @field_validator("shape")
     @classmethod
     def _check_shape(cls, shape: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
-        if shape[:2] != (1, 3) or not all(8 <= side <= MAX_SIDE for side in shape[2:]):
-            raise ValueError(f"must be [1, 3, height, width] with sides of 8 to {MAX_SIDE}, is {list(shape)}")
+        batch, channels, *sides = shape
+        if batch != 1 or not 1 <= channels <= MAX_CHANNELS or not all(8 <= side <= MAX_SIDE for side in sides):
+            limits = f"1 to {MAX_CHANNELS} channels and sides of 8 to {MAX_SIDE}"
+            raise ValueError(f"must be [1, channels, height, width] with {limits}, is {list(shape)}")
         return shape
 
     @field_validator("mean")
     @classmethod
-    def _check_mean(cls, mean: tuple[float, float, float]) -> tuple[float, float, float]:
-        if not all(0 <= value <= 255 for value in mean):
-            raise ValueError("each value must be 0 to 255")
+    def _check_mean(cls, mean: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(abs(value) <= _LARGEST_VALUE for value in mean):
+            raise ValueError("each value must be between -1e6 and 1e6")
         return mean
 
     @field_validator("scale")
     @classmethod
-    def _check_scale(cls, scale: tuple[float, float, float]) -> tuple[float, float, float]:
+    def _check_scale(cls, scale: tuple[float, ...]) -> tuple[float, ...]:
         if not all(1e-6 < value < 1e6 for value in scale):
             raise ValueError("each value must be between 1e-6 and 1e6")
         return scale
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> Input:
+        for name, values in (("mean", self.mean), ("scale", self.scale)):
+            if len(values) != self.channels:
+                raise ValueError(f"{name} has {_count(len(values), 'value')}, shape {_count(self.channels, 'channel')}")
+        for name, order in (("color_order", self.color_order), ("converted_color_order", self.converted_color_order)):
+            if (order == AS_STORED) != (self.channels != 3):
+                expected = (
+                    "RGB or BGR for three channels" if self.channels == 3 else f"{AS_STORED!r} unless there are 3"
+                )
+                raise ValueError(f"{name} is {order!r} with {_count(self.channels, 'channel')}; it must be {expected}")
+        return self
+
+    @property
+    def channels(self) -> int:
+        return self.shape[1]
+
+    @property
+    def is_color(self) -> bool:
+        """Whether the channels are red, green and blue, or their reverse."""
+        return self.color_order != AS_STORED
+
+    @property
+    def is_plain_color(self) -> bool:
+        """Whether images are ordinary pictures: three colours of 0..255."""
+        in_bytes = all(0 <= mean <= _LARGEST_BYTE and scale <= 256 for mean, scale in zip(self.mean, self.scale))
+        return self.is_color and in_bytes
 
     @property
     def height(self) -> int:
@@ -120,6 +157,10 @@ class Input(CardModel):
     @property
     def width(self) -> int:
         return self.shape[3]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 class Output(CardModel):

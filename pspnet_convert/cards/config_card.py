@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from pspnet_convert.cards.card import ClassLabel, Input, Output
+from pspnet_convert.cards.card import AS_STORED, ClassLabel, Input, Output
 from pspnet_convert.cards.config_data import NotDataError, parse_config
-from pspnet_convert.cards.config_parts import datasets, pipeline_of, preprocessor_of
+from pspnet_convert.cards.config_parts import datasets, input_channels, pipeline_of, preprocessor_of
 from pspnet_convert.cards.normalisation import normalisation
 from pspnet_convert.cards.old_config import modernise
 from pspnet_convert.errors import CardError, CheckpointError, first_line
@@ -72,22 +72,23 @@ def config_of_text(text: str | None, checkpoint: Path) -> Config:
 
 
 def input_of(config: Config) -> Input:
-    """The image input: the crop size as its shape; mean and scale from test pipeline and data preprocessor.
+    """The image input: the backbone's channels and the crop size as its shape; mean and scale from test pipeline and
+    data preprocessor.
 
     Raises CardError if the config has no crop size, or values that an image input cannot have.
     """
-    pipeline, preprocessor = pipeline_of(config), preprocessor_of(config)
+    pipeline, preprocessor, channels = pipeline_of(config), preprocessor_of(config), input_channels(config)
     height, width = _height_and_width(config.get("crop_size") or preprocessor.get("size"))
     try:
-        found = normalisation(pipeline, preprocessor)
+        found = normalisation(pipeline, preprocessor, channels)
         return Input(
             name=INPUT_NAME,
-            shape=(1, 3, height, width),
+            shape=(1, channels, height, width),
             layout="NCHW",
             color_order=found.color_order,
             mean=found.mean,
             scale=found.scale,
-            converted_color_order="BGR",
+            converted_color_order="BGR" if channels == 3 else AS_STORED,
         )
     except (TypeError, ValueError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else first_line(error)

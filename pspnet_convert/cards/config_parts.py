@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.cards.registry_names import registered
+from pspnet_convert.errors import CardError
+from pspnet_convert.image_shape import MAX_CHANNELS
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -58,6 +60,18 @@ def preprocessor_of(config: Config) -> Part:
     name = "data_preprocessor"
     found = model[name] if name in model else config.get(name)
     return found if isinstance(found, Mapping) else {}
+
+
+def input_channels(config: Config) -> int:
+    """The channels that the backbone takes: three unless it says otherwise. CardError if that is no number of them."""
+    backbone = (config.get("model") or {}).get("backbone")
+    channels = 3
+    while isinstance(backbone, Mapping):  # ICNet and BiSeNet have a backbone of their own
+        channels = backbone.get("in_channels", channels)
+        backbone = backbone.get("backbone_cfg")
+    if type(channels) is not int or not 1 <= channels <= MAX_CHANNELS:
+        raise CardError(f"config: model.backbone.in_channels is {channels!r:.100}, not 1 to {MAX_CHANNELS}")
+    return channels
 
 
 def pipeline_of(config: Config) -> list[Part]:

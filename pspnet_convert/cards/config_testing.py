@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from pspnet_convert.cards.annotations import IGNORED
-from pspnet_convert.cards.config_parts import Part, metric_of, name_of, pipeline_of, preprocessor_of, type_of
+from pspnet_convert.cards.config_parts import (
+    Part,
+    input_channels,
+    metric_of,
+    name_of,
+    pipeline_of,
+    preprocessor_of,
+    type_of,
+)
 from pspnet_convert.cards.testing import PREPROCESSOR, STEPS, Testing
 
 if TYPE_CHECKING:
@@ -42,7 +50,7 @@ def _testing(config: Config) -> Testing:
         raise _NotHeldError(f"its IoUMetric ignores {metric['ignore_index']!r:.100}, which no annotation has")
     metrics = metric.get("iou_metrics", ["mIoU"])
     try:
-        return Testing(
+        testing = Testing(
             pipeline=_steps(pipeline_of(config)),
             preprocessor=_preprocessor(preprocessor_of(config)),
             mode=mode.get("mode", "whole"),
@@ -56,6 +64,14 @@ def _testing(config: Config) -> Testing:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"]) or "test_cfg"
         raise _NotHeldError(f"its test cannot be held in a card ({place}: {fault['msg'][:300]})") from error
+    loaded, taken = testing.channels_loaded, input_channels(config)
+    if loaded not in (None, taken) and (loaded, taken) != (1, 3):  # one channel is normalised as each of three colours
+        raise _NotHeldError(f"its test pipeline loads images of {loaded} channels, and the network takes {taken}")
+    if taken not in (1, 3, 4) and testing.pipeline[0].get("imdecode_backend") != "tifffile":
+        raise _NotHeldError(
+            f"its test pipeline does not load images of {taken} channels (imdecode_backend='tifffile' does)"
+        )
+    return testing
 
 
 def _test_mode(config: Config) -> Part:

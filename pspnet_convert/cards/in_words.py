@@ -1,4 +1,4 @@
-"""A card's annotations and its test by mmsegmentation, each in one line for people."""
+"""A card's annotations, its test by mmsegmentation, and what the IR takes, each in one line for people."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pspnet_convert.cards.annotations import IGNORED, Annotations
+from pspnet_convert.cards.card import Input
 from pspnet_convert.cards.testing import Testing
 
 _NOT_SHOWN = ("LoadAnnotations", "LoadImageFromFile", "Normalize", "PackSegInputs")
@@ -35,6 +36,14 @@ def _files(annotations: Annotations) -> str:
     image, annotation = ("/".join(filter(None, (folder, f"*{suffix}"))) for folder, suffix in zip(folders, suffixes))
     listed = f", list: {annotations.list_file}" if annotations.list_file else ""
     return f"img: {image}, ann: {annotation}{listed}"
+
+
+def ir_input_text(card_input: Input) -> str:
+    """The channels and values of the images that the IR takes."""
+    if not card_input.is_color:
+        return "channels and values as stored"
+    values = "0..255" if card_input.is_plain_color else "values as stored"
+    return f"{card_input.converted_color_order}, {values}"
 
 
 def testing_text(testing: Testing) -> str:

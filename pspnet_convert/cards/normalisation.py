@@ -1,4 +1,4 @@
-"""What a test pipeline and a data preprocessor make of the values of a BGR image."""
+"""What a test pipeline and a data preprocessor make of the values of an image, whose colours are BGR."""
 
 from __future__ import annotations
 
@@ -6,50 +6,66 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pspnet_convert.cards.card import AS_STORED
 from pspnet_convert.cards.config_parts import named_steps
+from pspnet_convert.errors import CardError
 
-_Triple = tuple[float, float, float]
+_Values = tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Normalisation:
-    """`(colour - mean) / scale`, of the channels in `color_order`."""
+    """`(value - mean) / scale`, of the channels in `color_order`."""
 
-    color_order: str = "BGR"
-    mean: _Triple = (0, 0, 0)
-    scale: _Triple = (1, 1, 1)
+    color_order: str
+    mean: _Values
+    scale: _Values
 
     def then(self, mean: Any, scale: Any, *, is_reversed: bool) -> Normalisation:
-        """This, after it a reversal of the channels if `is_reversed`, and then `mean` and `scale`."""
+        """This, after it a reversal of three channels if `is_reversed`, and then `mean` and `scale`.
+
+        mmsegmentation does not reverse another number of channels.
+        """
         order, first_mean, first_scale = self.color_order, self.mean, self.scale
-        if is_reversed:
+        if is_reversed and order != AS_STORED:
             order, first_mean, first_scale = order[::-1], first_mean[::-1], first_scale[::-1]
-        rows = list(zip(first_mean, first_scale, _triple(mean), _triple(scale), strict=True))
+        channels = len(first_mean)
+        given = _of_channels("mean", mean, channels), _of_channels("std", scale, channels)
+        rows = list(zip(first_mean, first_scale, *given, strict=True))
         # ((x - m) / s - mean) / scale
-        means = [m + s * mean for m, s, mean, _ in rows]
-        scales = [s * scale for _, s, _, scale in rows]
-        return Normalisation(order, (means[0], means[1], means[2]), (scales[0], scales[1], scales[2]))
+        means = tuple(m + s * mean for m, s, mean, _ in rows)
+        return Normalisation(order, means, tuple(s * scale for _, s, _, scale in rows))
 
 
-def normalisation(pipeline: Sequence[Mapping[str, Any]], preprocessor: Mapping[str, Any]) -> Normalisation:
-    """The steps Normalize of `pipeline`, then the arguments of a SegDataPreProcessor.
+def normalisation(
+    pipeline: Sequence[Mapping[str, Any]], preprocessor: Mapping[str, Any], channels: int = 3
+) -> Normalisation:
+    """The steps Normalize of `pipeline`, then the arguments of a SegDataPreProcessor, for images of `channels`.
 
-    Raises TypeError or ValueError for a mean or scale that is not of one or three numbers.
+    Raises CardError for a mean or std of another number of values, TypeError or ValueError for values that are no
+    numbers.
     """
-    found = Normalisation()
+    found = Normalisation("BGR" if channels == 3 else AS_STORED, (0,) * channels, (1,) * channels)
     for step in named_steps(pipeline, "Normalize"):
         found = found.then(step.get("mean"), step.get("std"), is_reversed=bool(step.get("to_rgb", True)))
     mean, scale = preprocessor.get("mean"), preprocessor.get("std")
     if mean is None:  # mmsegmentation then does not divide either
         mean, scale = 0, 1
-    # mmsegmentation reads images as BGR; either flag reverses the channels.
+    # mmsegmentation reads colours as BGR; either flag reverses the channels.
     is_reversed = bool(preprocessor.get("bgr_to_rgb") or preprocessor.get("rgb_to_bgr"))
     return found.then(mean, scale, is_reversed=is_reversed)
 
 
-def _triple(value: Any) -> list[float]:
-    """One number is for all three channels."""
+def _of_channels(name: str, value: Any, channels: int) -> list[float]:
+    """A number for each channel. One number is for all of them, also in a list where they are colours."""
     numbers = list(value) if isinstance(value, (list, tuple)) else [value]
-    if not all(isinstance(number, (int, float)) for number in numbers) or len(numbers) not in (1, 3):
-        raise ValueError(f"{value!r} is not a number for each of three channels")
-    return numbers * 3 if len(numbers) == 1 else numbers
+    if not all(isinstance(number, (int, float)) for number in numbers):
+        raise ValueError(f"{name} {value!r} is not a number for each of {channels} channels")
+    is_for_all = len(numbers) == 1 and (channels == 3 or not isinstance(value, (list, tuple)))
+    if len(numbers) != channels and not is_for_all:
+        has = f"{len(numbers)} value{'' if len(numbers) == 1 else 's'}"
+        raise CardError(
+            f"the config's {name} has {has}, the network takes {channels} channel{'' if channels == 1 else 's'}",
+            "Give a value for each channel, or correct the backbone's in_channels.",
+        )
+    return numbers * channels if is_for_all else numbers

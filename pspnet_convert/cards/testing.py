@@ -47,6 +47,29 @@ class Testing(CardModel):
     beta: float = Field(default=1, gt=0, lt=100)
     nan_to_num: float | None = Field(default=None, ge=-100, le=100)
 
+    @property
+    def loads_plain_pictures(self) -> bool:
+        """Whether images are loaded as three colours in bytes, which is the default of LoadImageFromFile."""
+        loader = self.pipeline[0]
+        return loader.get("color_type", "color") == "color" and loader.get("imdecode_backend", "cv2") != "tifffile"
+
+    @property
+    def loads_bytes(self) -> bool:
+        """Whether values of more than 8 bits are cut to 8 when they are loaded."""
+        is_unchanged = self.pipeline[0].get("color_type") == "unchanged"
+        return not is_unchanged and self.pipeline[0].get("imdecode_backend", "cv2") != "tifffile"
+
+    @property
+    def channels_loaded(self) -> int | None:
+        """The channels of the pipeline's images; None where it depends on the file."""
+        gray = next((step for step in self.pipeline if step["type"] == "RGB2Gray"), None)
+        if gray is not None:
+            return int(gray.get("out_channels") or 1)
+        if self.loads_plain_pictures:
+            return 3
+        is_gray = str(self.pipeline[0].get("color_type")).startswith("grayscale")
+        return 1 if is_gray and self.pipeline[0].get("imdecode_backend", "cv2") != "tifffile" else None
+
     @field_validator("pipeline")
     @classmethod
     def _check_pipeline(cls, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:

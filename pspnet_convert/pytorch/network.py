@@ -32,14 +32,16 @@ log = logging.getLogger(__name__)
 class PSPNet(nn.Module):
     """Backbone, neck (if any) and pyramid head in test mode `whole`, as mmsegmentation's EncoderDecoder runs them.
 
-    Input: float32 [N, 3, H, W], RGB, normalised. Output: logits, float32 [N, classes, H, W].
+    Input: float32 [N, C, H, W], normalised, channels as in the card's color_order. Output: logits, float32
+    [N, classes, H, W].
 
     A binary head gives one score and mmsegmentation a threshold for its sigmoid. Here it has two logits: the score that
     is decisive (decision_score), and its own. Class 1 is the larger one where the sigmoid is above the threshold.
     """
 
-    def __init__(self, segmentor: EncoderDecoder) -> None:
+    def __init__(self, segmentor: EncoderDecoder, channels: int = 3) -> None:
         super().__init__()
+        self.channels = channels
         self.backbone = segmentor.backbone
         self.neck = segmentor.neck if segmentor.with_neck else nn.Identity()
         self.decode_head = segmentor.decode_head
@@ -180,7 +182,7 @@ def empty_network(card: ModelCard) -> PSPNet:
     Raises CardError for a network that does not run on the card's images or gives them another number of classes.
     """
     with torch.device("meta"):  # no memory and no time for weights that are replaced below
-        network = PSPNet(_segmentor(card))
+        network = PSPNet(_segmentor(card), card.input.channels)
     _try_out(network.eval(), card)
     log.debug("%s: %d parameters", card.name, sum(parameter.numel() for parameter in network.parameters()))
     return network

@@ -124,7 +124,7 @@ def label_type(stages: Stages) -> str:
 
 
 def image_shape(manifest: ManifestDocument) -> ImageShape:
-    """[batch, 3, height, width] as exported; the card's shape if there is no export."""
+    """[batch, channels, height, width] as exported; the card's shape if there is no export."""
     exported = manifest.stages.get("export-onnx")
     return exported.options.shape if exported else manifest.model.input.shape
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pspnet_convert import verdict
+from pspnet_convert.cards.in_words import ir_input_text
 from pspnet_convert.files import write_atomically
 from pspnet_convert.manifest_document import ManifestDocument
 from pspnet_convert.report_page import charts, facts
@@ -76,6 +77,7 @@ def _render(manifest: ManifestDocument, folder: Path, digest_of: DigestOf) -> st
         ir=facts.first_ir(stages),
         shape=facts.image_shape(manifest),
         form=facts.input_form(stages),
+        ir_input=ir_input_text(manifest.model.input),
         label_type=facts.label_type(stages),
         steps=facts.steps(stages),
         versions=facts.versions(stages),

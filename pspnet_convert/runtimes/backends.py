@@ -43,7 +43,7 @@ class Prediction:
 
 
 class Backend(Protocol):
-    """`run` takes BGR images of the model's size, uint8 or float32 [H, W, 3], 0..255; it gives a prediction for each.
+    """`run` takes images of the model's size [H, W, C], colours as BGR; it gives a prediction for each.
 
     It takes one batch of images, gives their predictions, and only then takes the next.
     """
@@ -64,7 +64,7 @@ class Converted(Backend, Protocol):
 
 
 def normalised(images: Sequence[Image], card_input: Input) -> NDArray[np.float32]:
-    """The input of the PyTorch and ONNX models, float32 [N, 3, H, W], from BGR images [H, W, 3], 0..255."""
+    """The input of the PyTorch and ONNX models, float32 [N, C, H, W], from images [H, W, C], colours as BGR."""
     stacked = np.stack(images)
     ordered = stacked[..., ::-1] if card_input.color_order == "RGB" else stacked
     values = (ordered - np.array(card_input.mean, np.float32)) / np.array(card_input.scale, np.float32)
@@ -129,7 +129,7 @@ class OnnxBackend:
 
 
 class OpenVinoBackend:
-    """An IR on OpenVINO's CPU device; its input is plain BGR, 0..255.
+    """An IR on OpenVINO's CPU device; its input is plain BGR, or channels as they are stored.
 
     It computes in float32, or with `at_default_precision` in what the processor prefers; `precision` says which.
     `shape` (None: the card's) and `form` are those of the images. ContractError if the IR's inputs or outputs are not

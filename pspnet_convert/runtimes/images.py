@@ -1,15 +1,17 @@
 """Read images, fit them to a model's size, and turn label maps into images.
 
-Images are uint8 arrays [H, W, 3], in RGB; in BGR (the IR's order) where a function says so.
+Pictures are uint8 arrays [H, W, 3], in RGB; in BGR (the IR's order) where a function says so. Images of other models
+have any number of channels (bands.py).
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,23 +20,24 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from pspnet_convert.cards.card import Input, ModelCard
 from pspnet_convert.errors import ImageError
+from pspnet_convert.runtimes.bit_depth import NUMPY, is_tiff, warn_of_cut
+from pspnet_convert.runtimes.input_form import Image
 
 RGB = NDArray[np.uint8]
 Size = tuple[int, int]  # rows, columns
-Pixel = TypeVar("Pixel", np.uint8, np.float32)
 SAMPLES = Path(__file__).parent.parent / "data" / "samples"  # photographs that come with the tool
 # Of a data set's files, in the order they are looked for.
-DATASET_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
+DATASET_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".npy")
 
 
 @dataclass(frozen=True)
 class Fitted:
     """An image scaled to fit the model's size, in the top left corner; the rest is padding.
 
-    `image`: RGB uint8 [model height, model width, 3]. The picture covers its first `height` rows and `width` columns.
+    `image`: [model height, model width, C]. The picture covers its first `height` rows and `width` columns.
     """
 
-    image: RGB
+    image: Image
     height: int
     width: int
 
@@ -44,8 +47,12 @@ class Fitted:
 
 
 def read_image(path: Path) -> RGB:
-    """The picture as RGB, rotated as its EXIF says; ImageError if the file is no picture or has too many pixels."""
+    """The picture as RGB, rotated as its EXIF says; ImageError if the file is no picture or has too many pixels.
+
+    More than 8 bits are cut off, with a warning.
+    """
     picture = open_picture(path)
+    warn_of_cut(path)
     if picture.mode.startswith("I;16"):  # Pillow would clip it at 255
         picture = Pillow.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     return np.asarray(picture.convert("RGB"))
@@ -87,39 +94,70 @@ def _opened(path: Path, take: Callable[[Pillow.Image], Pillow.Image]) -> Pillow.
 
 
 def picture_size(path: Path) -> Size | None:
-    """The size of the picture in a file, rotated as its EXIF says, from its header; None if that cannot be read."""
+    """The size of the image in a file, rotated as its EXIF says, from its header; None if that cannot be read."""
     try:
-        with Pillow.open(path) as picture:
+        if path.suffix.lower() == NUMPY:
+            return _stored_size(path)
+        with warnings.catch_warnings(), Pillow.open(path) as picture:
+            warnings.simplefilter("ignore")  # of EXIF data that a TIFF does not have
             width, height = picture.size
             is_turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except Exception:  # read_image says what is wrong with the file
+    except Exception:  # the file's reader says what is wrong with it, and whether that stops the work
+        with suppress(Exception):  # Pillow does not read every TIFF
+            return _stored_size(path) if is_tiff(path) else None
         return None
     return (width, height) if is_turned else (height, width)
 
 
-def fit(image: RGB, height: int, width: int, card_input: Input) -> Fitted:
-    """Scale `image` (bilinear, aspect kept) to fit height x width; pad right and below with the mean colour."""
+def _stored_size(path: Path) -> Size:
+    """The size in a TIFF or .npy file; raises errors of any kind for a damaged file."""
+    if path.suffix.lower() == NUMPY:
+        rows, columns = np.load(path, mmap_mode="r", allow_pickle=False).shape[:2]
+        return rows, columns
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        return int(series.shape[series.axes.index("Y")]), int(series.shape[series.axes.index("X")])
+
+
+def fit(image: Image, height: int, width: int, card_input: Input) -> Fitted:
+    """Scale `image` (bilinear, aspect kept) to fit height x width; pad right and below with the card's mean.
+
+    Its channels are RGB, or as they are stored.
+    """
     scale = min(height / image.shape[0], width / image.shape[1])
     rows, columns = (max(1, int(side * scale)) for side in image.shape[:2])
-    resized = Pillow.fromarray(image).resize((columns, rows), Pillow.Resampling.BILINEAR)
-    colour = np.rint(mean_colour(card_input)).astype(np.uint8)
-    return Fitted(padded(np.asarray(resized), (height, width), colour), rows, columns)
+    pixel = as_type(mean_pixel(card_input), image)
+    return Fitted(padded(_resized(image, rows, columns), (height, width), pixel), rows, columns)
 
 
-def fitted_bgr(path: Path, height: int, width: int, card_input: Input) -> NDArray[np.uint8]:
-    """The picture in a file, fitted to height x width, in BGR; ImageError as in read_image."""
-    return to_bgr(fit(read_image(path), height, width, card_input).image)
+def _resized(image: Image, rows: int, columns: int) -> Image:
+    """By Pillow's bilinear filter, which takes three bytes, or one number, at a pixel."""
+    size, filter_ = (columns, rows), Pillow.Resampling.BILINEAR
+    if image.dtype == np.uint8 and image.shape[2] == 3:
+        return np.asarray(Pillow.fromarray(image).resize(size, filter_))
+    bands = (np.ascontiguousarray(image[:, :, band], np.float32) for band in range(image.shape[2]))
+    return as_type(np.stack([np.asarray(Pillow.fromarray(band).resize(size, filter_)) for band in bands], -1), image)
 
 
-def mean_colour(card_input: Input) -> NDArray[np.float64]:
-    """The card's mean as an RGB pixel [3]."""
-    return np.array(card_input.mean if card_input.color_order == "RGB" else card_input.mean[::-1])
+def as_type(values: NDArray[Any], like: Image) -> Image:
+    """`values` as the number type of `like`: rounded, and within the type's limits, if that has whole numbers."""
+    if like.dtype.kind == "f":
+        return values.astype(like.dtype)
+    limits = np.iinfo(like.dtype.name)
+    return np.rint(values).clip(limits.min, limits.max).astype(like.dtype)
 
 
-def padded(image: NDArray[Any], size: Size, colour: NDArray[Pixel]) -> NDArray[Pixel]:
-    """`image` [H, W, 3] in the top left corner of `size` (rows, columns) pixels of `colour` and its number type."""
-    canvas = np.empty((*size, 3), colour.dtype)
-    canvas[:] = colour
+def mean_pixel(card_input: Input) -> NDArray[np.float64]:
+    """The card's mean, a value for each channel: of colours RGB, of others as they are stored."""
+    return np.array(card_input.mean[::-1] if card_input.color_order == "BGR" else card_input.mean)
+
+
+def padded(image: Image, size: Size, pixel: Image) -> Image:
+    """`image` [H, W, C] in the top left corner of `size` (rows, columns) pixels of `pixel` [C] and its number type."""
+    canvas: Image = np.empty((*size, image.shape[2]), pixel.dtype)
+    canvas[:] = pixel
     canvas[: image.shape[0], : image.shape[1]] = image
     return canvas
 
@@ -130,7 +168,7 @@ def resized_labels(labels: NDArray[Any], height: int, width: int) -> NDArray[np.
     return np.asarray(picture.resize((width, height), Pillow.Resampling.NEAREST))
 
 
-def to_bgr(image: RGB) -> NDArray[np.uint8]:
+def to_bgr(image: Image) -> Any:
     return np.ascontiguousarray(image[:, :, ::-1])
 
 

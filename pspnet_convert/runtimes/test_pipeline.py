@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import Input
 from pspnet_convert.cards.testing import Testing
 from pspnet_convert.errors import CardError, ImageError, first_line
 from pspnet_convert.mmcv_ops import provide_mmcv_ops
-from pspnet_convert.runtimes.images import Size, padded
+from pspnet_convert.runtimes.bands import as_bytes, as_known_type, check_finite, read_bands
+from pspnet_convert.runtimes.bit_depth import NUMPY, warn_of_cut
+from pspnet_convert.runtimes.images import Size, padded, to_bgr
 from pspnet_convert.runtimes.input_form import Image
 
 # Not on images: annotations are read elsewhere, and the card's input has the normalisation.
@@ -25,7 +26,7 @@ _Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Prepared:
-    """An image as the network is given it, before normalisation: BGR, 0..255, uint8 or float32 [H, W, 3].
+    """An image as the network is given it, before normalisation: uint8 or float32 [H, W, C], colours as BGR.
 
     `picture`: the rows and columns, from the top left, that are no padding. `original`: the size of the file's picture.
     """
@@ -50,21 +51,49 @@ class MmsegPipeline:
         self._load, *self._steps = build_steps(steps)
         self._padding = testing.preprocessor.get("test_cfg") or {}
         pad_value = np.array(testing.preprocessor.get("pad_val", 0), np.float32)
-        colour = np.array(card_input.mean, np.float32) + pad_value * np.array(card_input.scale, np.float32)
-        self._colour = colour if card_input.color_order == "BGR" else colour[::-1]
+        pixel = np.array(card_input.mean, np.float32) + pad_value * np.array(card_input.scale, np.float32)
+        self._pixel = pixel[::-1] if card_input.color_order == "RGB" else pixel
+        self._input = card_input
+        self._blank_channels = 3 if any(step["type"] == "RGB2Gray" for step in steps) else card_input.channels
+        self._loads_pictures = card_input.is_plain_color and testing.loads_plain_pictures
+        self._to_float32 = bool(steps[0].get("to_float32"))
 
     def prepare(self, path: Path) -> Prepared:
         """The image in a file; ImageError if it is not one, or if a step does not take it."""
-        return self._prepared(lambda: self._load({"img_path": str(path)}), str(path))
+        return self._prepared(lambda: self._loaded(path), str(path))
 
-    def prepare_decoded(self, image: NDArray[np.uint8], named: str) -> Prepared:
-        """The image, BGR [H, W, 3]; ImageError, which names it `named`, if a step does not take it."""
+    def load(self, path: Path) -> Image:
+        """The image as the first step loads it; ImageError if it does not, or has channels that the model does not
+        take."""
+        try:
+            image = self._loaded(path)["img"]
+        except ImageError:
+            raise
+        except Exception as error:  # as in _prepared
+            raise ImageError(f"{path}: the test pipeline does not load it: {first_line(error)}") from error
+        if image.dtype == np.uint8:
+            warn_of_cut(path)
+        return with_channels(as_known_type(image), self._input, str(path))
+
+    def _loaded(self, path: Path) -> dict[str, Any]:
+        if path.suffix.lower() != NUMPY:
+            loaded = self._load({"img_path": str(path)})
+            check_finite(path, loaded["img"])
+            return loaded
+        image = read_bands(path)  # mmsegmentation's loader does not read these files
+        if self._loads_pictures:
+            image = to_bgr(as_bytes(path, with_channels(image, self._input, str(path))))
+        image = image.astype(np.float32) if self._to_float32 else image
+        return {"img_path": str(path), "img": image, "img_shape": image.shape[:2], "ori_shape": image.shape[:2]}
+
+    def prepare_decoded(self, image: Image, named: str) -> Prepared:
+        """The image [H, W, C], colours as BGR; ImageError, which names it `named`, if a step does not take it."""
         size = image.shape[:2]
         return self._prepared(lambda: {"img": image, "img_shape": size, "ori_shape": size}, named)
 
     def size_of(self, original: Size) -> Size:
         """The size to which a picture of the size `original` is brought, with its padding."""
-        blank = np.zeros((*original, 3), np.uint8)
+        blank = np.zeros((*original, self._blank_channels), np.uint8)
         return self.prepare_decoded(blank, f"an image of {original[1]}x{original[0]}").size
 
     def _prepared(self, load: Callable[[], dict[str, Any]], named: str) -> Prepared:
@@ -73,17 +102,35 @@ class MmsegPipeline:
             for step in self._steps:
                 results = step(results)
             image = results["img"]
+        except ImageError:
+            raise
         except Exception as error:  # OpenCV's and mmcv's errors are of many kinds
             raise ImageError(f"{named}: the test pipeline does not take it: {first_line(error)}") from error
-        if image.ndim != 3 or image.shape[2] != 3:
-            raise ImageError(f"{named}: the test pipeline makes {list(image.shape)} of it, not [height, width, 3]")
+        image = with_channels(image, self._input, named)
         image = image if image.dtype == np.uint8 else image.astype(np.float32)
         rows, columns = image.shape[:2]
         return Prepared(self._pad(image), (rows, columns), tuple(results["ori_shape"][:2]))
 
     def _pad(self, image: Image) -> Image:
         size = _padded_size((image.shape[0], image.shape[1]), self._padding)
-        return image if size == image.shape[:2] else padded(image, size, self._colour)
+        return image if size == image.shape[:2] else padded(image, size, self._pixel)
+
+
+def with_channels(image: Image, card_input: Input, named: str) -> Image:
+    """`image`, [H, W] or [H, W, C], as [H, W, C] with the model's channels; ImageError if it has others.
+
+    One channel serves as each of three colours: so mmsegmentation normalises it.
+    """
+    image = image[:, :, None] if image.ndim == 2 else image
+    if image.ndim == 3 and (image.shape[2], card_input.channels) == (1, 3):
+        image = np.repeat(image, 3, axis=2)
+    if image.ndim != 3 or image.shape[2] != card_input.channels:
+        has = f"{image.shape[2]} channels" if image.ndim == 3 else f"the shape {list(image.shape)}"
+        raise ImageError(
+            f"{named}: has {has}, the model takes {card_input.channels}",
+            "Give an image with the channels that the model was trained on, [height, width, channels].",
+        )
+    return image
 
 
 def build_steps(steps: Sequence[Mapping[str, Any]]) -> list[_Step]:

@@ -218,8 +218,8 @@ _OPEN = {"PyTorch": _open_pytorch, "ONNX": _open_onnx, "IR": _open_ir}
 
 def _noise(shape: ImageShape, subject: Subject) -> NDArray[Any]:
     """A batch of noise; the time does not depend on what the image shows."""
-    batch, _, height, width = shape
-    return subject.form.tensor(list(np.random.default_rng(0).random((batch, height, width, 3), np.float32)))
+    batch, channels, height, width = shape
+    return subject.form.tensor(list(np.random.default_rng(0).random((batch, height, width, channels), np.float32)))
 
 
 def _peak_memory() -> float:

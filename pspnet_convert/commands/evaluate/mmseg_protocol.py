@@ -11,8 +11,9 @@ from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.testing import Testing
 from pspnet_convert.commands.evaluate.samples import Loaded, Sample
 from pspnet_convert.errors import CardError, ImageError
-from pspnet_convert.runtimes.images import Size, open_picture, picture_size
+from pspnet_convert.runtimes.images import Size, picture_size
 from pspnet_convert.runtimes.merging import Bytes, Windows
+from pspnet_convert.runtimes.model_images import ModelImages
 from pspnet_convert.runtimes.test_pipeline import MmsegPipeline, Prepared, windows
 
 
@@ -28,11 +29,11 @@ def require_testing(card: ModelCard) -> Testing:
 
 def open_mmseg(card: ModelCard) -> Callable[[Path], Loaded]:
     """A function that reads a picture; it raises ImageError for one that cannot be read."""
-    testing = require_testing(card)
+    testing, files = require_testing(card), ModelImages.of(card)
     pipeline = MmsegPipeline(testing, card.input)
 
     def load(path: Path) -> Loaded:
-        open_picture(path)  # says what is wrong with a damaged file, of which OpenCV would decode a part
+        files.check_whole(path)
         prepared = pipeline.prepare(path)
         return Loaded(prepared.original, partial(_sample, testing, prepared))
 
@@ -75,14 +76,11 @@ def misfit(card: ModelCard, images: Sequence[Path], size: Size) -> tuple[str, st
         return None
     advice = "Use --protocol crop or pad, or evaluate only PyTorch (--backend PyTorch), which takes any size."
     if len(given) == 1:
-        advice = f"Export with --input-shape {_shape(others[0])} for this data set. {advice}"
+        shape = ",".join(map(str, (1, card.input.channels, *others[0])))
+        advice = f"Export with --input-shape {shape} for this data set. {advice}"
     most = max(others, key=lambda one: given[one])
     more = f" and {len(others) - 1} other sizes" if len(others) > 1 else ""
     return f"takes only {_text(size)}, and protocol mmseg gives {_text(most)}{more}", advice
-
-
-def _shape(size: Size) -> str:
-    return f"1,3,{size[0]},{size[1]}"
 
 
 def _text(size: Size) -> str:

@@ -15,9 +15,10 @@ import numpy as np
 from pspnet_convert.cards.card import Input, ModelCard
 from pspnet_convert.commands.evaluate.mmseg_protocol import open_mmseg
 from pspnet_convert.commands.evaluate.samples import Loaded, Sample
-from pspnet_convert.runtimes.images import Size, mean_colour, padded, read_bgr, resized_labels
+from pspnet_convert.runtimes.images import Size, mean_pixel, padded, read_bgr, resized_labels
 from pspnet_convert.runtimes.input_form import Image
 from pspnet_convert.runtimes.merging import Bytes, OneLabelMap
+from pspnet_convert.runtimes.model_images import ModelImages
 
 _LONGEST = 4  # the most that the long side may be, in model sides: 2048 for 512
 Load = Callable[[Path], Loaded]
@@ -30,16 +31,16 @@ def open_protocol(protocol: str, card: ModelCard, size: Size) -> Load:
     """
     if protocol == "mmseg":
         return open_mmseg(card)
-    prepare = {"crop": crop, "pad": pad}[protocol]
+    prepare, files = {"crop": crop, "pad": pad}[protocol], ModelImages.of(card)
 
     def load(path: Path) -> Loaded:
-        image = read_bgr(path)
+        image = read_bgr(path) if files.is_picture(path) else files.in_order_of_ir(files.read(path))
         return Loaded(_size(image), lambda truth: prepare(image, truth, size, card.input))
 
     return load
 
 
-def crop(image: Bytes, truth: Bytes, size: Size, card_input: Input) -> Sample:
+def crop(image: Image, truth: Bytes, size: Size, card_input: Input) -> Sample:
     """Open Model Zoo's: resize the short side to the model's side, then crop the centre; the truth likewise.
 
     Sides are rounded down. If the model is not square, its longer side is taken. A picture more than four times as
@@ -53,7 +54,7 @@ def crop(image: Bytes, truth: Bytes, size: Size, card_input: Input) -> Sample:
     return _one_image(_filled(shown, size, card_input), resized_labels(truth, rows, columns)[window], _size(shown))
 
 
-def pad(image: Bytes, truth: Bytes, size: Size, card_input: Input) -> Sample:
+def pad(image: Image, truth: Bytes, size: Size, card_input: Input) -> Sample:
     """Open Model Zoo's: resize to fit the model's size, aspect kept; pad right and below with the mean colour.
 
     The prediction is cropped to the picture and resized to the truth's size (nearest). Sides are rounded down, by the
@@ -78,19 +79,18 @@ def _short_side_at(size: Size, side: int) -> Size:
     return wanted if size[0] <= size[1] else (wanted[1], wanted[0])
 
 
-def _filled(image: Bytes, size: Size, card_input: Input) -> Image:
-    """The padding is the mean in RGB order, though the image is BGR: so the accuracy_checker writes it."""
-    if _size(image) == size:
-        return image
-    return padded(image, size, mean_colour(card_input).astype(np.float32))
+def _filled(image: Image, size: Size, card_input: Input) -> Image:
+    """The padding of colours is the mean in RGB order, though the image is BGR: so the accuracy_checker writes it."""
+    return image if _size(image) == size else padded(image, size, mean_pixel(card_input).astype(np.float32))
 
 
 def _size(array: Image) -> Size:
     return array.shape[0], array.shape[1]
 
 
-def _bilinear(image: Bytes, size: Size) -> Bytes:
+def _bilinear(image: Image, size: Size) -> Image:
     import cv2
 
     rows, columns = size
-    return cv2.resize(image, (columns, rows), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
+    resized = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_LINEAR).astype(image.dtype, copy=False)
+    return resized[:, :, None] if resized.ndim == 2 else resized  # OpenCV leaves out a single channel

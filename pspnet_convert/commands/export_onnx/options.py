@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from pspnet_convert.image_shape import ImageShape
-from pspnet_convert.options import Batch, Options, Shape, option
+from pspnet_convert.options import Batch, Options, Shape, check_channels, option
 
 # What torch's exporter writes natively, and ONNX Runtime and both front-ends read; the tests try each.
 OPSETS = range(18, 24)
@@ -16,7 +16,7 @@ DEFAULT_OPSET = OPSETS[0]
 
 @dataclass(frozen=True)
 class ExportOptions(Options):
-    """The form of the ONNX. `input_shape` is [1, 3, height, width], the card's where it is None."""
+    """The form of the ONNX. `input_shape` is [1, channels, height, width], the card's where it is None."""
 
     input_shape: ImageShape | None = option(
         None,
@@ -44,12 +44,14 @@ class ExportOptions(Options):
             raise ValueError(f"input_shape is of one image, not {self.input_shape}: `batch` says how many there are")
 
     def for_card(self, shape: ImageShape) -> Self:
-        """These options with the card's `shape` where none was given."""
+        """These options with the card's `shape` where none was given; OptionError for another number of channels."""
+        if self.input_shape is not None:
+            check_channels(self.input_shape, shape)
         return self if self.input_shape else replace(self, input_shape=(1, *shape[1:]))
 
     @property
     def shape(self) -> ImageShape:
-        """[batch, 3, height, width]; the batch is DYNAMIC for any number of images."""
+        """[batch, channels, height, width]; the batch is DYNAMIC for any number of images."""
         assert self.input_shape is not None, "for_card gives it"
         return (self.batch, *self.input_shape[1:])
 

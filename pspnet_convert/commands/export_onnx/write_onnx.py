@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class Segmenter(nn.Module):
-    """Images in, label maps out: [N, 3, H, W] to [N, 1, H, W]; the first of equal logits wins, as in argmax."""
+    """Images in, label maps out: [N, C, H, W] to [N, 1, H, W]; the first of equal logits wins, as in argmax."""
 
     def __init__(self, network: PSPNet, dtype: torch.dtype) -> None:
         super().__init__()
@@ -57,11 +57,11 @@ def write_onnx(
             f"opset {options.opset} is not supported", f"Choose {OPSETS[0]} to {OPSETS[-1]} with --opset."
         )
     _check_size(network)
-    height, width = options.shape[2:]
+    _, channels, height, width = options.shape
     dtype = torch.int32 if options.int32 else torch.int64
     try:
         exportable = (with_folded_pyramid if options.fold_pyramid else with_matrix_pools)(network, height, width)
-        fold_batchnorms(exportable, (1, 3, height, width))
+        fold_batchnorms(exportable, (1, channels, height, width))
         # The wrapper itself must be in eval mode: the exporter restores *its* mode, on every module below it as well.
         model = _trace(Segmenter(exportable, dtype).eval(), card, options)
     # UNet asserts that it can halve the image's sides.

@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image as Pillow
 
 from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.in_words import ir_input_text
 from pspnet_convert.child_process import run_in_child
 from pspnet_convert.errors import DependencyError, ImageError, QuantizationError
 from pspnet_convert.runtimes.backends import read_ir
-from pspnet_convert.runtimes.images import SAMPLES
+from pspnet_convert.runtimes.images import DATASET_SUFFIXES, SAMPLES
 from pspnet_convert.runtimes.input_form import ImageShape, InputForm
 from pspnet_convert.runtimes.io_signature import check_signature, ir_signature
 from pspnet_convert.runtimes.openvino_install import require_openvino
@@ -27,11 +28,17 @@ def calibration_images(card: ModelCard, folder: Path | None, subset_size: int) -
     """At most `subset_size` pictures of `folder`, evenly spread over its pictures in order of their names.
 
     Without a folder: pictures of the card's data set; if it has none, the photographs that come with the tool.
-    ImageError for a folder without pictures.
+    ImageError for a folder without pictures, or where the model does not take photographs.
     """
     if folder is None:
         folder = card.folder / card.dataset / "JPEGImages" if card.dataset else SAMPLES
-    suffixes = Pillow.registered_extensions()
+        if folder == SAMPLES and not card.input.is_plain_color:
+            raise ImageError(
+                f"{card.name}: takes other images than the photographs that come with the tool "
+                f"({card.input.channels} channels, {ir_input_text(card.input)})",
+                "Give a folder of its images with --calibration.",
+            )
+    suffixes = {*Pillow.registered_extensions(), *DATASET_SUFFIXES}
     try:
         found = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.is_file())
     except OSError as error:
@@ -77,8 +84,8 @@ def write_int8(
 ) -> None:
     """Quantize the FP32 IR `ir`, calibrated with `images`, and save it at `target` (.xml, and its .bin).
 
-    Inputs and outputs stay those of the FP32 IR: plain BGR, 0..255, images of `shape` in `form`. `note` is called after
-    each picture. DependencyError without NNCF; ArtifactError for an IR without the card's names and shapes;
+    Inputs and outputs stay those of the FP32 IR: images of `shape` in `form`. `note` is called after each picture.
+    DependencyError without NNCF; ArtifactError for an IR without the card's names and shapes;
     QuantizationError with NNCF's message if NNCF fails.
     """
     require_openvino()
@@ -89,6 +96,7 @@ def write_int8(
     request = {
         "model": str(ir),
         "input": card.input.model_dump(mode="json"),
+        "testing": card.testing.model_dump(mode="json") if card.testing else None,
         "shape": list(shape),
         "form": asdict(form),
         "images": [str(path) for path in images],

@@ -17,9 +17,9 @@ from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.files import printable_name
 from pspnet_convert.manifest_fields import Latency
 from pspnet_convert.runtimes.backends import OpenVinoBackend, Prediction
-from pspnet_convert.runtimes.images import fitted_bgr
 from pspnet_convert.runtimes.input_form import Image, ImageShape, InputForm
 from pspnet_convert.runtimes.logit_error import NO_ERROR, Error, error_of, worst
+from pspnet_convert.runtimes.model_images import ModelImages
 from pspnet_convert.runtimes.timing import Subject, seconds_in_turns
 from pspnet_convert.workspace import INT8
 
@@ -91,11 +91,12 @@ def check_int8(
     card's, or that does not take images of `shape` in `form`; ImageError for a file that is no picture.
     """
     check = Int8Check(min_agreement)
+    files = ModelImages.of(card)
     models = [OpenVinoBackend(irs[precision], card, shape, form) for precision in ("FP32", INT8)]
 
     def shown() -> Iterator[Image]:
         for path in images:
-            yield fitted_bgr(path, *shape[2:], card.input)
+            yield files.fitted(path, *shape[2:])
 
     for path, *predictions in zip(images, *(model.run(shown()) for model in models)):
         check.add(printable_name(path.name), *predictions)

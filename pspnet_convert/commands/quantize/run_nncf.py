@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.cards.card import Input
+from pspnet_convert.cards.testing import Testing
 from pspnet_convert.child_process import serve_request
-from pspnet_convert.runtimes.images import fitted_bgr
 from pspnet_convert.runtimes.input_form import Image, InputForm, batches, pad_batch
 from pspnet_convert.runtimes.ir_file import save
+from pspnet_convert.runtimes.model_images import ModelImages
 
 if TYPE_CHECKING:
     import openvino
@@ -21,13 +22,14 @@ def convert(request: dict[str, Any], note: Callable[[], None]) -> None:
     import nncf
     import openvino
 
-    card_input = Input.model_validate(request["input"])
+    testing = Testing.model_validate(request["testing"]) if request["testing"] else None
+    files = ModelImages(Input.model_validate(request["input"]), testing)
     model = openvino.Core().read_model(request["model"])
     batch, _, height, width = request["shape"]
     form = InputForm(**request["form"])
 
     def shown(path: str) -> Image:
-        image = fitted_bgr(Path(path), height, width, card_input)
+        image = files.fitted(Path(path), height, width)
         note()
         return image
 

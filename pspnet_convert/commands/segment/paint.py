@@ -18,9 +18,11 @@ from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ImageError
 from pspnet_convert.files import write_atomically
 from pspnet_convert.runtimes.backends import Backend
-from pspnet_convert.runtimes.images import RGB, Size, fit, free_name, palette_image, read_bgr, read_image, to_bgr
+from pspnet_convert.runtimes.bands import viewable
+from pspnet_convert.runtimes.images import RGB, Size, fit, free_name, palette_image
 from pspnet_convert.runtimes.input_form import Image, ImageShape
 from pspnet_convert.runtimes.merging import Answer, Merge, OneLabelMap, Windows
+from pspnet_convert.runtimes.model_images import ModelImages
 from pspnet_convert.runtimes.test_pipeline import MmsegPipeline, Prepared, windows
 
 log = logging.getLogger(__name__)
@@ -46,7 +48,8 @@ class Segmented:
 
 @dataclass(frozen=True)
 class _Given:
-    """What the model is given of a picture: one image, or several windows. `merge` takes its label maps.
+    """What the model is given of a picture: one image, or several windows. `merge` takes its label maps. `picture` is
+    for people: of other channels than three colours, the first three as colours, or the first in grey, stretched.
 
     `wanted`: the size that the test pipeline gives, if the model does not take it and the picture is fitted instead.
     """
@@ -62,19 +65,19 @@ def paint_images(
 ) -> Iterator[Segmented]:
     """Write `<stem>.overlay.png` and `<stem>.labels.png` of each picture into `folder`.
 
-    Both have the picture's size; the overlay has a legend on its right. A picture is prepared by the card's test
-    pipeline if that gives images of the model's size; else it is fitted into that size, and a warning says so.
-    ImageError for a file that is no picture.
+    Both have the picture's size. The overlay is painted on the picture as people can see it (_Given.picture), and has a
+    legend on its right. A picture is prepared by the card's test pipeline if that gives images of the model's size;
+    else it is fitted into that size, and a warning says so. ImageError for a file that is no picture.
     """
     size = shape[2:]
-    pipeline = MmsegPipeline(card.testing, card.input) if card.testing else None
+    pipeline, files = MmsegPipeline(card.testing, card.input) if card.testing else None, ModelImages.of(card)
     taken: set[str] = set()
     waiting: deque[tuple[Path, _Given]] = deque()
 
     def shown() -> Iterator[Image]:
         wanted = []
         for path in images:
-            given = _given(path, card, size, pipeline)
+            given = _given(path, card, size, pipeline, files)
             waiting.append((path, given))
             wanted += [given.wanted] if given.wanted is not None else []
             yield from given.images
@@ -97,27 +100,34 @@ def paint_images(
         yield Segmented(path, overlay, label_map, shares)
 
 
-def _given(path: Path, card: ModelCard, size: Size, pipeline: MmsegPipeline | None) -> _Given:
-    picture = read_image(path)
+def _given(path: Path, card: ModelCard, size: Size, pipeline: MmsegPipeline | None, files: ModelImages) -> _Given:
+    image = files.read(path)
+    picture = viewable(image)
     whole = picture.shape[0], picture.shape[1]
     wanted: Size | None = None
     if pipeline is not None and card.testing is not None:
-        prepared = _prepared(path, pipeline)
+        prepared = _prepared(path, image, pipeline, files)
         places = windows(prepared.size, card.testing)
         parts = [prepared.image[place] for place in places]
         if all(part.shape[:2] == size for part in parts):
             merge = Windows(places, prepared, whole, len(card.classes), align=False)
             return _Given(picture, parts, merge)
         wanted = parts[0].shape[0], parts[0].shape[1]
-    fitted = fit(picture, *size, card.input)
-    return _Given(picture, [to_bgr(fitted.image)], OneLabelMap((fitted.height, fitted.width), whole), wanted)
+    fitted = fit(image, *size, card.input)
+    return _Given(
+        picture, [files.in_order_of_ir(fitted.image)], OneLabelMap((fitted.height, fitted.width), whole), wanted
+    )
 
 
-def _prepared(path: Path, pipeline: MmsegPipeline) -> Prepared:
+def _prepared(path: Path, image: Image, pipeline: MmsegPipeline, files: ModelImages) -> Prepared:
     try:
         return pipeline.prepare(path)
-    except ImageError:  # of a format that mmsegmentation does not read
-        return pipeline.prepare_decoded(read_bgr(path), str(path))
+    except ImageError:
+        if not files.is_picture(path):
+            raise
+        return pipeline.prepare_decoded(
+            files.in_order_of_ir(image), str(path)
+        )  # mmsegmentation may not read its format
 
 
 def _warn_of_fitted(wanted: Sequence[Size], images: int, size: Size) -> None:

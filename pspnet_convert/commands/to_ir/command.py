@@ -16,7 +16,7 @@ from pspnet_convert.results import ModelPaths, StagesResult, show_stages
     example="pspnet-convert to-ir demo --precision FP16",
 )
 def to_ir(asked: JobOptions, options: ToIrOptions) -> StagesResult:
-    """Convert the ONNX to OpenVINO IR that takes plain BGR images, 0..255."""
+    """Convert the ONNX to OpenVINO IR that takes plain images: BGR, or channels as they are stored."""
     from pspnet_convert.commands.to_ir.stage import to_ir_stage
     from pspnet_convert.job import open_job
 

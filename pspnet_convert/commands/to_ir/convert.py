@@ -1,4 +1,4 @@
-"""Convert ONNX to OpenVINO IR, which takes plain BGR images, 0..255, under the ONNX's names."""
+"""Convert ONNX to OpenVINO IR, which takes images as they are stored (colours as BGR), under the ONNX's names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.card import AS_STORED, ModelCard
 from pspnet_convert.child_process import run_in_child
 from pspnet_convert.commands.to_ir.front_ends import FrontEnd
 from pspnet_convert.errors import ConversionError
@@ -45,7 +45,9 @@ def model_api_settings(card: ModelCard) -> dict[str, str]:
     """The settings that OpenVINO's Model API reads from an IR's `model_info`, so that its user need not give them.
 
     Mean, scale and channel order are in the graph instead; Model API passes BGR, as the IR takes it.
+    `channel_order` is for readers: of an IR whose channels are no colours.
     """
+    order = {} if card.input.is_color else {"channel_order": AS_STORED}
     return {
         "model_type": "Segmentation",
         # A list is separated by blanks.
@@ -54,4 +56,5 @@ def model_api_settings(card: ModelCard) -> dict[str, str]:
         "resize_type": "standard",
         "reverse_input_channels": "False",
         "return_soft_prediction": "False",
+        **order,
     }

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def in_form(model: openvino.Model, form: InputForm) -> openvino.Model:
-    """`model`, changed to take images in `form` instead of the plain form (float32, NCHW, colours of 0..255).
+    """`model`, changed to take images in `form` instead of the plain form (float32, NCHW).
 
-    Names and results stay the same; bytes are turned into float32 before anything is computed.
+    Names and results stay the same; whole numbers are turned into float32 before anything is computed.
     """
     if form == PLAIN:
         return model

@@ -45,12 +45,12 @@ class ToIrOptions(Options):
         show_default="both",
         help="FP16 compresses the weights. Repeatable.",
     )
-    input_type: Literal["f32", "u8"] = option(
+    input_type: Literal["f32", "u8", "u16"] = option(
         "f32",
         group="IR",
-        type=click.Choice(["u8", "f32"]),
+        type=click.Choice(["u8", "u16", "f32"]),
         recorded="input_type",
-        help="What the IR takes: bytes, or float32 of 0..255.",
+        help="What the IR takes: bytes, 16-bit numbers, or float32; the values are those of the image.",
     )
     input_layout: Literal["NCHW", "NHWC"] = option(
         "NCHW",

@@ -11,6 +11,7 @@ from pspnet_convert.commands.to_ir.front_ends import find_front_end
 from pspnet_convert.commands.to_ir.options import ToIrOptions
 from pspnet_convert.files import writing
 from pspnet_convert.job import Job, require
+from pspnet_convert.runtimes.value_range import check_type
 from pspnet_convert.stage import Stage
 from pspnet_convert.workspace import PRECISIONS, Workspace, ir_files
 
@@ -18,6 +19,7 @@ from pspnet_convert.workspace import PRECISIONS, Workspace, ir_files
 def to_ir_stage(job: Job, options: ToIrOptions) -> Stage:
     """The workspace's ONNX as IR, in the form and at the precisions that `options` say."""
     front_end = find_front_end(options.front_end, dict(options.mo_arg))
+    check_type(job.card.input, options.form)
     onnx = job.workspace.onnx
     require([onnx], "export-onnx")
     precisions = [precision for precision in PRECISIONS if precision in options.precision]

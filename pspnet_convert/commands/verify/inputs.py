@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 
 from pspnet_convert.cards.card import Input, ModelCard
 from pspnet_convert.files import printable_name
-from pspnet_convert.runtimes.images import DATASET_SUFFIXES, RGB, SAMPLES, fit, free_name, read_image, to_bgr
-from pspnet_convert.runtimes.input_form import ImageShape, batch_sizes
+from pspnet_convert.runtimes.images import DATASET_SUFFIXES, RGB, SAMPLES, fit, free_name, read_image
+from pspnet_convert.runtimes.input_form import PLAIN, Image, ImageShape, InputForm, batch_sizes
+from pspnet_convert.runtimes.model_images import ModelImages
+from pspnet_convert.runtimes.value_range import value_ranges
 
 _FROM_DATASET = 4  # images
 _COLUMNS = 3
@@ -23,10 +26,10 @@ _COLUMNS = 3
 
 @dataclass(frozen=True)
 class VerificationInput:
-    """`image` is uint8 BGR [H, W, 3], at the model's size."""
+    """`image` is [H, W, C] at the model's size: colours as BGR, uint8."""
 
     name: str
-    image: RGB
+    image: Image
 
 
 def picture_files(card: ModelCard, extra: Sequence[Path] = ()) -> list[Path]:
@@ -34,21 +37,29 @@ def picture_files(card: ModelCard, extra: Sequence[Path] = ()) -> list[Path]:
     return [*_photographs(), *_from_dataset(card), *extra]
 
 
-def verification_inputs(card: ModelCard, shape: ImageShape, extra: Sequence[Path] = ()) -> list[VerificationInput]:
-    """The sheet, a few images of the card's data set if any, and `extra`. ImageError for a file that is no image.
+def verification_inputs(
+    card: ModelCard, shape: ImageShape, extra: Sequence[Path] = (), form: InputForm = PLAIN
+) -> list[VerificationInput]:
+    """The sheet, a few images of the card's data set if any, and `extra`. ImageError for a file that does not fit.
+
+    A model of other images than plain pictures gets a sheet in its own values, those that `form` holds.
 
     For a model with several slots there is one sheet for each slot, each shifted differently, so that swapped slots
     show.
     """
     batch, _, height, width = shape
-    images = {"sheet": sheet(height, width, card.input)}
+    files = ModelImages.of(card)
+    drawn = (
+        sheet(height, width, card.input) if card.input.is_plain_color else own_sheet(height, width, card.input, form)
+    )
+    images: dict[str, Image] = {"sheet": files.in_order_of_ir(drawn)}
     slots = sum(batch_sizes(batch))
     for slot in range(1, slots):
         images[f"sheet-{slot + 1}"] = np.roll(images["sheet"], (slot, slot * width // slots), axis=(0, 1))
     taken = set(images)
     for path in [*_from_dataset(card), *extra]:
-        images[free_name(printable_name(path.name), taken)] = fit(read_image(path), height, width, card.input).image
-    return [VerificationInput(name, to_bgr(image)) for name, image in images.items()]
+        images[free_name(printable_name(path.name), taken)] = files.fitted(path, height, width)
+    return [VerificationInput(name, image) for name, image in images.items()]
 
 
 def sheet(height: int, width: int, card_input: Input) -> RGB:
@@ -61,6 +72,62 @@ def sheet(height: int, width: int, card_input: Input) -> RGB:
         canvas[: rows[1], left:right] = fit(photograph, rows[1], right - left, card_input).image
         canvas[rows[1] :, left:right] = _DRAWN[column](height - rows[1], right - left)
     return canvas
+
+
+def own_sheet(height: int, width: int, card_input: Input, form: InputForm = PLAIN) -> Image:
+    """The sheet of a model of other images: two rows of tiles, photographs above and drawn images below.
+
+    Each channel has patterns of its own, over its range of values (value_range.py), so that swapped channels show.
+    """
+    photographs = [read_image(path) for path in _photographs()]
+    shares = np.stack([_channel(channel, height, width, photographs) for channel in range(card_input.channels)], -1)
+    low, high = np.array(value_ranges(card_input, form)).T
+    values = low + (high - low) * shares
+    return (values if form.limits is None else np.rint(values)).astype(form.dtype)
+
+
+def _channel(number: int, height: int, width: int, photographs: Sequence[RGB]) -> NDArray[np.float64]:
+    """The sheet's channel `number`, in shares of its range, 0..1."""
+    rows, columns = (np.linspace(0, side, count + 1).astype(int) for side, count in ((height, 2), (width, _COLUMNS)))
+    canvas = np.empty((height, width))
+    for column, photograph in enumerate(photographs):
+        left, right = columns[column : column + 2]
+        across = right - left
+        picture = Pillow.fromarray(photograph[:, :, number % 3]).resize((across, rows[1]), Pillow.Resampling.BILINEAR)
+        # The same plane of a photograph serves several channels: moved and mirrored, it is another texture.
+        texture = np.roll(np.asarray(picture)[:: (-1) ** (number // 3)], 7 * (number // 3), axis=(0, 1))
+        canvas[: rows[1], left:right] = texture / 255
+        canvas[rows[1] :, left:right] = _PATTERNS[column](number, height - rows[1], across)
+    return canvas
+
+
+def _levels(number: int, height: int, width: int) -> NDArray[np.float64]:
+    """Patches of many levels, which differ from channel to channel: a sequence that fills 0..1 evenly."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    patch = (rows * 4 // height) * 4 + columns * 4 // width + 1
+    step: NDArray[np.float64] = (patch * (number + 1) * 0.6180339887498949 + number * 0.7548776662466927) % 1
+    return step
+
+
+def _slope(number: int, height: int, width: int) -> NDArray[np.float64]:
+    """A gradient in a direction of the channel's own: shows near-ties, and faults in mean and scale."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    angle = 2.399963229728653 * (number + 1)  # the golden angle: no two of them are near each other
+    along = rows / height * np.sin(angle) + columns / width * np.cos(angle)
+    slope: NDArray[np.float64] = (along - along.min()) / max(np.ptp(along), 1e-9)
+    return slope
+
+
+def _stripes(number: int, height: int, width: int) -> NDArray[np.float64]:
+    """Rings and diagonals with sharp edges, of a width of the channel's own."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    rings = np.hypot(rows - height / 3, columns - width / 4).astype(int) // (4 + number % 5) % 2
+    diagonals = (rows * (1 + number % 3) + columns * (1 + number // 3 % 3) + number) // 9 % 2
+    stripes: NDArray[np.float64] = (rings ^ diagonals).astype(float)
+    return stripes
+
+
+_PATTERNS = (_levels, _slope, _stripes)
 
 
 def drawn_logits(classes: int, height: int, width: int) -> NDArray[np.float32]:

@@ -48,10 +48,10 @@ class ForeignModelOptions(Options):
         show_default="1",
         help="Images that they take at a time. dynamic: any number.",
     )
-    input_type: Literal["f32", "u8"] | None = option(
+    input_type: Literal["f32", "u8", "u16"] | None = option(
         None,
         group="Input",
-        type=click.Choice(["u8", "f32"]),
+        type=click.Choice(["u8", "u16", "f32"]),
         show_default="f32",
         help="The number type of the IRs' input.",
     )

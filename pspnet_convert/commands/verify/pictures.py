@@ -12,6 +12,7 @@ from PIL import ImageDraw, ImageFont
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.files import slug, write_atomically
+from pspnet_convert.runtimes.bands import viewable
 from pspnet_convert.runtimes.images import palette_image
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ def write_pictures(result: Verification, card: ModelCard, folder: Path) -> None:
     `<input>.<backend>.png` for each model that ran."""
     pictures = {}
     for entry in result.inputs:
-        rgb = np.ascontiguousarray(entry.image[:, :, ::-1])
-        pictures[f"{entry.name}.input.png"] = Pillow.fromarray(rgb)
+        stored = entry.image[:, :, ::-1] if card.input.is_color else entry.image
+        pictures[f"{entry.name}.input.png"] = Pillow.fromarray(viewable(stored))
         pictures[f"{entry.name}.reference.png"] = palette_image(result.labels[entry.name], card)
         for comparison in result.comparisons:
             if entry.name in comparison.labels:

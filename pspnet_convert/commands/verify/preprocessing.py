@@ -6,25 +6,33 @@ The comparison of models cannot see a card that misstates mean, scale or channel
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.card import Input, ModelCard
 from pspnet_convert.cards.config_card import read_config
 from pspnet_convert.cards.config_parts import preprocessor_of
 from pspnet_convert.cards.model_index import package_folder
 from pspnet_convert.cards.normalisation import normalisation
+from pspnet_convert.cards.testing import Testing
+from pspnet_convert.commands.verify.inputs import own_sheet
 from pspnet_convert.errors import ConvertError, first_line
 from pspnet_convert.manifest_fields import Check
 from pspnet_convert.runtimes.backends import normalised
 from pspnet_convert.runtimes.images import SAMPLES
+from pspnet_convert.runtimes.input_form import PLAIN, InputForm
 from pspnet_convert.runtimes.test_pipeline import MmsegPipeline, build_steps
+from pspnet_convert.runtimes.value_range import value_ranges
 
 PREPROCESSING = "preprocessing"
-WHAT = "a photograph becomes the tensor that mmsegmentation's own test makes of it"
+WHAT = "{} becomes the tensor that mmsegmentation's own test makes of it"
+_DRAWN_SIZE = 90, 130
 PHOTOGRAPH = SAMPLES / "chelsea.jpg"  # not square
 _ROUNDING = 1e-5  # of the largest value: float32 rounds at 6e-8, and each side rounds a few times
 _Tensor = NDArray[np.float32]
@@ -39,26 +47,58 @@ def check_preprocessing(card: ModelCard) -> Check | None:
     if card.testing is None:
         return None
     preprocessor = _preprocessor_of_config(card) if card.config else card.testing.preprocessor
-    fault = preprocessing_fault(card, card.testing.pipeline, preprocessor)
-    return Check(name=PREPROCESSING, what=WHAT, passed=fault is None, faults=[fault] if fault else [])
+    with _shown_image(card.input, card.testing) as path:
+        fault = preprocessing_fault(card, card.testing.pipeline, preprocessor, path)
+    what = WHAT.format("a photograph" if path == PHOTOGRAPH else "a drawn image")
+    return Check(name=PREPROCESSING, what=what, passed=fault is None, faults=[fault] if fault else [])
 
 
-def preprocessing_fault(card: ModelCard, pipeline: _Steps, preprocessor: Mapping[str, Any]) -> str | None:
+@contextmanager
+def _shown_image(card_input: Input, testing: Testing) -> Iterator[Path]:
+    """A file that the pipeline loads with the model's channels: a photograph, or a drawn image in its values."""
+    if testing.channels_loaded is not None:
+        yield PHOTOGRAPH
+        return
+    with TemporaryDirectory() as folder:
+        yield _write_drawn(card_input, Path(folder), is_tiff=testing.pipeline[0].get("imdecode_backend") == "tifffile")
+
+
+def _write_drawn(card_input: Input, folder: Path, *, is_tiff: bool) -> Path:
+    """A TIFF of the numbers that the model probably takes, or a PNG, which has bytes or 16-bit numbers."""
+    has_bytes = max(high for _, high in value_ranges(card_input)) <= np.iinfo(np.uint8).max
+    image = own_sheet(*_DRAWN_SIZE, card_input, PLAIN if is_tiff else InputForm("u8" if has_bytes else "u16"))
+    image = image[:, :, 0] if card_input.channels == 1 else image
+    if is_tiff:
+        import tifffile
+
+        path = folder / "drawn.tif"
+        tifffile.imwrite(path, image, photometric="minisblack", planarconfig=None if image.ndim == 2 else "contig")
+    else:
+        import cv2
+
+        path = folder / "drawn.png"
+        cv2.imwrite(str(path), image)
+    return path
+
+
+def preprocessing_fault(
+    card: ModelCard, pipeline: _Steps, preprocessor: Mapping[str, Any], path: Path = PHOTOGRAPH
+) -> str | None:
     """How this tool's tensor differs from mmsegmentation's, of `pipeline` and `preprocessor`; None if it does not."""
     assert card.testing is not None
     try:
-        prepared = MmsegPipeline(card.testing, card.input).prepare(PHOTOGRAPH)
+        prepared = MmsegPipeline(card.testing, card.input).prepare(path)
     except ConvertError as error:
         return error.what
     ours = normalised([prepared.image], card.input)[0]
     try:
-        theirs = _mmsegmentations(pipeline, preprocessor)
+        theirs = _mmsegmentations(pipeline, preprocessor, path)
     except Exception as error:  # mmsegmentation's classes raise errors of any kind
         return f"mmsegmentation does not run the test pipeline: {first_line(error)}"
     difference = tensor_difference(ours, theirs)
     if difference is None:
         return None
-    return f"{_different_values(card, pipeline, preprocessor)}{PHOTOGRAPH.name}: {difference}"
+    return f"{_different_values(card, pipeline, preprocessor)}{path.name}: {difference}"
 
 
 def _preprocessor_of_config(card: ModelCard) -> dict[str, Any]:
@@ -67,9 +107,9 @@ def _preprocessor_of_config(card: ModelCard) -> dict[str, Any]:
     return {key: value for key, value in preprocessor_of(config).items() if key != "type"}
 
 
-def _mmsegmentations(pipeline: _Steps, preprocessor: Mapping[str, Any]) -> _Tensor:
+def _mmsegmentations(pipeline: _Steps, preprocessor: Mapping[str, Any], path: Path) -> _Tensor:
     """The network's input [3, H, W], by mmsegmentation's own classes."""
-    results: Any = {"img_path": str(PHOTOGRAPH)}
+    results: Any = {"img_path": str(path)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of missing optional packages
         for step in build_steps([step for step in pipeline if step["type"] != "LoadAnnotations"]):
@@ -95,7 +135,10 @@ def tensor_difference(ours: _Tensor, theirs: _Tensor) -> str | None:
 
 def _different_values(card: ModelCard, pipeline: _Steps, preprocessor: Mapping[str, Any]) -> str:
     """The values of the card's input that are not mmsegmentation's, and those."""
-    right, origin = normalisation(pipeline, preprocessor), "the config" if card.config else "its testing"
+    right, origin = (
+        normalisation(pipeline, preprocessor, card.input.channels),
+        "the config" if card.config else "its testing",
+    )
     words = []
     for name in ("color_order", "mean", "scale"):
         ours, theirs = getattr(card.input, name), getattr(right, name)

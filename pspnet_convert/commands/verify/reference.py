@@ -5,23 +5,26 @@ A comparison proves nothing if a fault would not change the logits: these figure
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.card import Input, ModelCard
 from pspnet_convert.commands.verify.inputs import VerificationInput
 from pspnet_convert.runtimes.backends import Prediction, TorchBackend
 from pspnet_convert.runtimes.input_form import Image
 from pspnet_convert.runtimes.logit_error import Error, error_of, worst
+from pspnet_convert.runtimes.value_range import value_ranges
 
 if TYPE_CHECKING:
     from pspnet_convert.pytorch.network import PSPNet
 
-FINE_FAULTS = {"blue off by 1 of 255"}  # the size of the fault if the mean is off by 1 %
+_BLUE_OFF, _CHANNEL_OFF = "blue off by 1 of 255", "one channel off by a 255th of its range"
+FINE_FAULTS = {_BLUE_OFF, _CHANNEL_OFF}  # the size of the fault if the mean is off by 1 %
+_PROBED_CHANNELS = 16  # of a model with more, so many are probed, evenly spread
 _PROBED_SIDE = 96  # pixels: full size takes twenty times as long, and the figures are the same within a factor of 2
 _MULTIPLE = 16  # UNet needs sides that are multiples of 16; no other network needs more
 
@@ -52,7 +55,7 @@ def expect(
         note()
     images = [_thinned(entry.image) for entry in inputs]
     known = [prediction.logits for prediction in reference.run(images)]
-    sensitivity = [_sensitivity(reference, *pair) for pair in zip(images, known)]
+    sensitivity = [_sensitivity(reference, card.input, *pair) for pair in zip(images, known)]
     rounded = {name: weight.half().float() for name, weight in network.named_parameters()}
     rounding = TorchBackend(lambda image: torch.func.functional_call(network, rounded, (image,)), card)
     roundings = [error_of(found.logits, logits) for found, logits in zip(rounding.run(images), known)]
@@ -72,11 +75,43 @@ def _kept_places(side: int) -> range:
     return range(0, count * step, step)
 
 
-def _sensitivity(reference: TorchBackend, image: Image, logits: NDArray[np.float32]) -> dict[str, Error]:
-    off_by_one = image.astype(np.float32) - np.array([1, 0, 0], np.float32)
-    faults: dict[str, Image] = {
-        "red and blue swapped": image[:, :, ::-1],
-        "blue off by 1 of 255": off_by_one,
-        "a shift by one pixel": image[:, [-1, *range(image.shape[1] - 1)]],
-    }
-    return {name: error_of(found.logits, logits) for name, found in zip(faults, reference.run(faults.values()))}
+def _sensitivity(
+    reference: TorchBackend, card_input: Input, image: Image, logits: NDArray[np.float32]
+) -> dict[str, Error]:
+    """How far each fault moves the logits. A fault that each channel can have counts where it moves them least."""
+    found = {}
+    for name, images in _faults(card_input, image):
+        errors = [error_of(one.logits, logits) for one in reference.run(images)]
+        # A channel that the network does not read moves nothing, and cannot be wrong.
+        moved = [error for error in errors if error.largest > 0] or errors
+        found[name] = Error(min(error.rms for error in moved), min(error.largest for error in moved))
+    return found
+
+
+def _faults(card_input: Input, image: Image) -> Iterator[tuple[str, Iterator[Image]]]:
+    """Each fault's name, and the images that have it: several where each channel can have it."""
+    if card_input.is_plain_color:
+        yield "red and blue swapped", iter([image[:, :, ::-1]])
+        yield _BLUE_OFF, iter([image.astype(np.float32) - np.array([1, 0, 0], np.float32)])
+    else:
+        channels = range(card_input.channels)
+        probed = channels[:: -(-len(channels) // _PROBED_CHANNELS)]
+        steps = [(high - low) / 255 for low, high in value_ranges(card_input)]
+        if len(channels) > 1:
+            yield "two channels swapped", (_swapped(image, channel) for channel in probed)
+        yield _CHANNEL_OFF, (_off(image, channel, steps[channel]) for channel in probed)
+    yield "a shift by one pixel", iter([image[:, [-1, *range(image.shape[1] - 1)]]])
+
+
+def _swapped(image: Image, channel: int) -> Image:
+    """With `channel` and its neighbour swapped."""
+    order = np.arange(image.shape[2])
+    other = channel + 1 if channel + 1 < len(order) else channel - 1
+    order[[channel, other]] = other, channel
+    return image[:, :, order]
+
+
+def _off(image: Image, channel: int, step: float) -> Image:
+    off = image.astype(np.float32)
+    off[:, :, channel] -= np.float32(step)
+    return off

@@ -20,10 +20,12 @@ from pspnet_convert.files import printable_name, slug, writing
 from pspnet_convert.image_shape import ImageShape
 from pspnet_convert.job import Job, require
 from pspnet_convert.manifest_fields import VerifyResult
+from pspnet_convert.options import check_channels
 from pspnet_convert.progress import steps
 from pspnet_convert.runtimes.images import free_name
 from pspnet_convert.runtimes.input_form import InputForm
 from pspnet_convert.runtimes.model_file import ModelFile
+from pspnet_convert.runtimes.value_range import check_type
 from pspnet_convert.stage import Stage
 from pspnet_convert.workspace import PRECISIONS, Workspace
 
@@ -65,7 +67,9 @@ def verify_foreign_stage(
     """
     files = _foreign_files(foreign)
     shape = (foreign.batch or 1, *(foreign.input_shape or job.card.input.shape)[1:])
+    check_channels(shape, job.card.input.shape)
     form = InputForm(foreign.input_type or "f32", foreign.input_layout or "NCHW")
+    check_type(job.card.input, form)
 
     def make(made: Workspace) -> dict[str, Any]:
         result = _compare(job, files, shape, form, options)
@@ -118,7 +122,7 @@ def _stage(
 def _compare(
     job: Job, files: Sequence[ModelFile], shape: ImageShape, form: InputForm, options: VerifyOptions
 ) -> Verification:
-    inputs = verification_inputs(job.card, shape, options.images)
+    inputs = verification_inputs(job.card, shape, options.images, form)
     compared = candidates(files, job.card, shape, form, at_default_precision=options.at_default_precision)
     with steps(job.progress, len(inputs) * (1 + len(compared)), "verifying", stage="verify") as note:
         result = compare_with_reference(

@@ -160,7 +160,7 @@ def _dtype(network: PSPNet) -> torch.dtype:
 
 def feature_size(network: PSPNet, height: int, width: int) -> tuple[int, int]:
     """Rows and columns of the map that the pyramid head pools, for images of this size."""
-    maps = run_on_meta(nn.Sequential(network.backbone, network.neck), (1, 3, height, width))
+    maps = run_on_meta(nn.Sequential(network.backbone, network.neck), (1, network.channels, height, width))
     rows, columns = network.decode_head._transform_inputs(maps).shape[2:]
     return rows, columns
 
