@@ -1,8 +1,8 @@
 """Load damaged and hostile files: each must give a model or a good error message, and nothing else.
 
 The demo model's card (also with its network inside), a lock file, checkpoint (three formats), ONNX and IR are changed
-in many ways (mutations.py) and loaded in worker processes. Fails on an exception that is no ConvertError, a case
-that takes more than ten seconds or a gigabyte, a worker that dies, and any code in a file that is run.
+in many ways (mutations.py) and loaded in worker processes. Fails on an exception that is no ConvertError, a case that
+takes more than ten seconds or a gigabyte, a worker that dies, and any code in a file that is run.
 
     python scripts/fuzz.py --cases 2000 --seed 0
     python scripts/fuzz.py --seed 0 --case 1234     # that case alone
