@@ -40,19 +40,19 @@ def test_both_precisions_pass_and_the_manifest_lists_the_files(folder: Path) -> 
 
 # For the versions in the constraints files. A new digest changes the artifact for every user: it needs a reason and an
 # entry in CHANGELOG.md.
-ONNX = "bb34fc01e9be600d33cfd87f5e7b1596c795984e067d291f28431b17ca58f55c"
+ONNX = "5db070a3341b0b1e4250d56d884ef36befb6211e96745a290ad9c496e95be799"
 IRS = {
     "mo": {
-        "FP32/demo.bin": "3e118cedce1b279f7cc257b9916b8580edd01cb5c071b622238a6c303244bd7f",
-        "FP32/demo.xml": "f1b649f73b5b576305923847c54c020b2b3af0d596cf21a99012a5ac8d431bb0",
-        "FP16/demo.bin": "6e342556d30eda9dd23a5fe5e27d8e661521ffdeae75a2e552327fddb5040415",
-        "FP16/demo.xml": "2c96feb3e2583c26c16d8f874bbfab8f2d7cbb818f7a9c512343b9880849d588",
+        "FP32/demo.bin": "993e5637211617dccd4f2f35c8abb8899b712c408481421372e08ad3ec3abb17",
+        "FP32/demo.xml": "28884eaab3b678888b84b736ed4cb428aa701d65c23ec4fc71b8aef7eb3c9aa0",
+        "FP16/demo.bin": "66dcda9c18003dacc00aa22018ec7e06105516c81c553a197ebf579b8d824420",
+        "FP16/demo.xml": "34433f98837e8b7cab4dd73bfe4aaf5408a87a92ef4e791f506966d18da54649",
     },
     "ovc": {
-        "FP32/demo.bin": "4aff2c3ea03b43c28d47eeaa0cea059c160d61dac9d1eb46acddddfb2e56e462",
-        "FP32/demo.xml": "b1b91e8e112bf99386d61e1020d1244120f99fa8e65050add7ee0c44fce8c2e7",
-        "FP16/demo.bin": "4d601e7889a2d6984c80317e4ed18441e05aa63465cceda59ccdf9eeb4bc15ac",
-        "FP16/demo.xml": "5bd157aecd0734390ef6791d6ff9617fd7c9f974eb70a3339a4edf7fdf00e8af",
+        "FP32/demo.bin": "7cc1835d09b168cf53cbff592ce8d7c56500fcc7b9d72f79adaf20b087e4d7cc",
+        "FP32/demo.xml": "a68221681dcffed1401da8d1bf9136f94aebf186c544e6bffb5c161a7e6bf116",
+        "FP16/demo.bin": "b980886928fa0675d89ba7786cd74dae6322cafefeb4f750f0108967476733e2",
+        "FP16/demo.xml": "ad1bf6deb12d56fd2f653025ac6dced4b66ff2ecb8c2af41d499ae78bfe474e3",
     },
 }
 
