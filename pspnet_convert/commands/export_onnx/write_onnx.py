@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.commands.export_onnx.options import OPSETS, ExportOptions
-from pspnet_convert.commands.export_onnx.rewrites.batchnorm import fold_batchnorms
 from pspnet_convert.commands.export_onnx.rewrites.pyramid import with_folded_pyramid, with_matrix_pools
 from pspnet_convert.errors import ExportError, first_line
+from pspnet_convert.pytorch.batchnorm import fold_batchnorms
 from pspnet_convert.pytorch.network import PSPNet
 from pspnet_convert.runtimes.input_form import DYNAMIC
 

@@ -26,14 +26,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from pspnet_convert.commands.export_onnx.rewrites.batchnorm import (
+from pspnet_convert.commands.export_onnx.rewrites.pooling import CellPool, MatrixPool
+from pspnet_convert.pytorch.batchnorm import (
     folded_weights,
     is_constant,
     run_on_meta,
     sharing_copy,
 )
-from pspnet_convert.commands.export_onnx.rewrites.convolutions import is_plain, make_standardized_plain
-from pspnet_convert.commands.export_onnx.rewrites.pooling import CellPool, MatrixPool
+from pspnet_convert.pytorch.convolutions import is_plain, make_standardized_plain
 from pspnet_convert.pytorch.network import PSPNet
 
 if TYPE_CHECKING:
