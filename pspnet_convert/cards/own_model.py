@@ -1,7 +1,7 @@
 """Make the card of a user's own model from its config and checkpoint, with the network inside as plain data.
 
 The config is a Python program from the user's command line, and is run here only: card, manifest and rebuild do not
-need it again.
+need it again, unless it has classes of the user's own (own_network.py).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pspnet_convert.cards.config_parts import named_steps, pipeline_of, preproce
 from pspnet_convert.cards.config_testing import testing_of
 from pspnet_convert.cards.inline_network import WEIGHTS, check_network
 from pspnet_convert.cards.metadata import Metadata
+from pspnet_convert.cards.own_network import OwnNetwork, check_own_network, own_classes
 from pspnet_convert.cards.registry_names import registered
 from pspnet_convert.errors import CardError, CheckpointError
 from pspnet_convert.files import sha256_of, write_text
@@ -60,22 +61,19 @@ def own_card(config_path: Path, checkpoint: Path, read_metadata: Callable[[Path]
             f"{checkpoint}: there is no such checkpoint", "Give the model's checkpoint with --checkpoint."
         )
     config = config_card.read_config(config_path)
-    try:
-        network = _plain(config.get("model") or {})
-        check_network(network)
-    except ValueError as error:
-        raise CardError(f"{config_path}: model.{error}", "This tool converts mmsegmentation's PSPNet.") from error
+    network, own, needs_config = _network(config, config_path)
     _complete(config, config_path)
     card_input = config_card.input_of(config)
     classes = _classes(read_metadata(checkpoint), config_card.number_of_classes(config), checkpoint)
     try:
-        return ModelCard(
+        card = ModelCard(
             name=_name(config_path),
             description=f"PSPNet from a user's config, {_printable(config_path.name)}.",
             task_type="semantic_segmentation",
             framework="pytorch",
             files=[_checkpoint_file(checkpoint)],
             network=network,
+            needs_config=needs_config,
             input=card_input,
             output=config_card.output_of(card_input, len(classes)),
             classes=classes,
@@ -85,6 +83,30 @@ def own_card(config_path: Path, checkpoint: Path, read_metadata: Callable[[Path]
         )
     except ValidationError as error:
         raise CardError(f"{config_path}: {explain(error)}") from error
+    return card if own is None else card.built_from(own)
+
+
+def _network(config: Config, path: Path) -> tuple[dict[str, Any] | None, OwnNetwork | None, str | None]:
+    """The card's network; or, if it has classes of the user's own, what it is built from and its digest.
+
+    CardError for a network that this tool does not convert.
+    """
+    network = _plain(config.get("model") or {})
+    advice = (
+        "This tool converts mmsegmentation's PSPNet. Classes of your own must be registered by the config's imports."
+    )
+    try:
+        classes = own_classes(network)
+        if not classes:
+            check_network(network)
+            return network, None, None
+        check_own_network(network)
+    except ValueError as error:
+        raise CardError(f"{path}: model.{error}", advice) from error
+    names = ", ".join(sorted({str(getattr(kind, "__name__", kind)) for kind in classes.values()}))
+    log.warning("%s: has classes of its own (%s): the commands that build the network need --config", path.name, names)
+    own = OwnNetwork(path, config)
+    return None, own, own.digest(classes)
 
 
 def with_kept_texts(card: ModelCard, folder: Path) -> ModelCard:

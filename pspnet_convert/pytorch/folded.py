@@ -21,7 +21,8 @@ def folded_copy(network: Module, image_shape: tuple[int, ...]) -> Module:
     """
     changed = sharing_copy(network)
     make_standardized_plain(changed)
-    fold_batchnorms(changed, image_shape)
+    if getattr(changed, "runs_on_meta", True):
+        fold_batchnorms(changed, image_shape)
     for module in changed.modules():
         if isinstance(module, _BatchNorm) and is_constant(module):
             reduce_to_scale_and_shift(module)

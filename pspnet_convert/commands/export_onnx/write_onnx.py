@@ -21,7 +21,7 @@ from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.commands.export_onnx.options import OPSETS, ExportOptions
 from pspnet_convert.commands.export_onnx.rewrites.pyramid import with_folded_pyramid, with_matrix_pools
 from pspnet_convert.errors import ExportError, first_line
-from pspnet_convert.pytorch.batchnorm import fold_batchnorms
+from pspnet_convert.pytorch.batchnorm import fold_batchnorms, sharing_copy
 from pspnet_convert.pytorch.network import PSPNet
 from pspnet_convert.runtimes.input_form import DYNAMIC
 
@@ -53,11 +53,9 @@ def write_onnx(
         raise ExportError(
             f"opset {options.opset} is not supported", f"Choose {OPSETS[0]} to {OPSETS[-1]} with --opset."
         )
-    height, width = options.shape[2:]
     dtype = torch.int32 if options.int32 else torch.int64
     try:
-        exportable = (with_folded_pyramid if options.fold_pyramid else with_matrix_pools)(network, height, width)
-        fold_batchnorms(exportable, (1, 3, height, width))
+        exportable = _rewritten(network, options)
         # The wrapper itself must be in eval mode: the exporter restores *its* mode, on every module below it as well.
         model = _trace(Segmenter(exportable, dtype).eval(), card, options)
     # UNet asserts that it can halve the image's sides.
@@ -71,6 +69,18 @@ def write_onnx(
     # onnxscript's rewrite rules keep the last graph that they saw in memory: free its weights.
     for weight in model.graph.initializers.values():
         weight.const_value = None
+
+
+def _rewritten(network: PSPNet, options: ExportOptions) -> PSPNet:
+    height, width = options.shape[2:]
+    if network.is_as_written or not network.runs_on_meta:
+        log.warning("the network is exported as written: it has code that this tool does not know")
+        exportable = sharing_copy(network)
+    else:
+        exportable = (with_folded_pyramid if options.fold_pyramid else with_matrix_pools)(network, height, width)
+    if network.runs_on_meta:
+        fold_batchnorms(exportable, (1, 3, height, width))
+    return exportable
 
 
 def write_plain_onnx(network: PSPNet, card: ModelCard, target: Path) -> None:
