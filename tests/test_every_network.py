@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from conftest import Cli, slow
 from make_standin_checkpoint import blobs, calibrate
+from mmsegmentation import quiet_import
 
-from pspnet_convert.cards.inline_network import BACKBONES, NECKS, PLUGINS
+from pspnet_convert.cards.card_yaml import as_yaml
+from pspnet_convert.cards.inline_network import BACKBONES, NECKS, PLUGINS, check_network
+from pspnet_convert.cards.own_model import _plain
 from pspnet_convert.pytorch.network import PSPNet, build_inline
 
 SIDE = 64  # pixels
@@ -84,7 +89,7 @@ BACKBONE: Mapping[str, tuple[dict[str, Any], int, int]] = {
     "MobileNetV2": ({"widen_factor": 0.25, "strides": (1, 2, 2, 1, 1, 1, 1), "out_indices": (1, 2, 4, 6)}, 80, 3),
     "MobileNetV3": ({"arch": "small", "out_indices": (0, 1, 12)}, 576, 2),
     "PCPVT": ({"embed_dims": [8, 16, 16, 32], "num_heads": [1, 2, 2, 4], "mlp_ratios": [2, 2, 2, 2],
-               "depths": [1, 1, 1, 1], "sr_ratios": [8, 4, 2, 1], "qkv_bias": True}, 32, 3),
+               "depths": [1, 1, 1, 1], "sr_ratios": [8, 4, 2, 1], "qkv_bias": True}, 16, 1),
     "ResNeSt": ({**BOTTLENECKS, "radix": 2, "reduction_factor": 4, "avg_down_stride": True}, 128, 3),
     "ResNeXt": ({**WIDE, "base_channels": 64, "groups": 4, "base_width": 4}, 2048, 3),
     "ResNet": (RESNET, 64, 3),
@@ -147,28 +152,28 @@ def networks() -> dict[str, dict[str, Any]]:
     return made
 
 
-def write_config(path: Path, section: Mapping[str, Any]) -> Path:
+def write_config(path: Path, section: Mapping[str, Any], side: int = SIDE) -> Path:
     preprocessor = (
         "dict(type='SegDataPreProcessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True)"
     )
     path.write_text(
-        f"crop_size = ({SIDE}, {SIDE})\nmodel = {dict(section)!r}\nmodel['data_preprocessor'] = {preprocessor}\n"
+        f"crop_size = ({side}, {side})\nmodel = {dict(section)!r}\nmodel['data_preprocessor'] = {preprocessor}\n"
     )
     return path
 
 
-def drawn(network: PSPNet) -> dict[str, torch.Tensor]:
+def drawn(network: PSPNet, side: int = SIDE) -> dict[str, torch.Tensor]:
     """Weights as if trained: what starts as 0 or 1 (attention's gains, position codes) is drawn too."""
-    torch.manual_seed(0)
     for parameter in network.parameters():
         if parameter.is_floating_point() and float(parameter.std(correction=0)) == 0:
             parameter.data.add_(0.1 * torch.randn_like(parameter))
-    calibrate(network, blobs(2, SIDE))
+    calibrate(network, blobs(6, side))
     return network.state_dict()
 
 
-def checkpoint(path: Path, section: Mapping[str, Any], *, half: bool = False) -> Path:
-    state = drawn(PSPNet(build_inline(section)).eval())
+def checkpoint(path: Path, section: Mapping[str, Any], *, half: bool = False, side: int = SIDE) -> Path:
+    torch.manual_seed(0)
+    state = drawn(PSPNet(build_inline(section)).eval(), side)
     if half:
         state = {name: one.half() if one.is_floating_point() else one for name, one in state.items()}
     torch.save({"state_dict": state, "meta": {}}, path)
@@ -186,5 +191,46 @@ def test_all_have_a_network() -> None:
 @pytest.mark.parametrize("name", [name if name in SHORT else slow(name) for name in NETWORKS])
 def test_each_goes_through_the_whole_chain(cli: Cli, tmp_path: Path, name: str) -> None:
     config, weights = write_config(tmp_path / "own.py", NETWORKS[name]), checkpoint(tmp_path / "w.pth", NETWORKS[name])
+    done = cli("run", "--config", config, "--checkpoint", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+
+
+def structure(network: torch.nn.Module) -> list[tuple[str, str, str]]:
+    modules = [(name, type(module).__name__, module.extra_repr()) for name, module in network.named_modules()]
+    return [one for one in modules if "loss_decode" not in one[0]]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_cards_lists_build_what_the_configs_tuples_build(name: str) -> None:
+    from mmengine.model import revert_sync_batchnorm
+    from mmengine.registry import DefaultScope
+
+    quiet_import("mmseg.models")
+    from mmseg.registry import MODELS
+
+    read = yaml.safe_load(as_yaml(_plain(NETWORKS[name])))
+    check_network(read)
+    theirs = copy.deepcopy(NETWORKS[name])
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        expected = PSPNet(revert_sync_batchnorm(MODELS.build(theirs)))
+    with torch.device("meta"):
+        assert structure(PSPNet(build_inline(read))) == structure(expected)
+
+
+@pytest.mark.slow
+def test_a_network_that_takes_one_size_alone(cli: Cli, tmp_path: Path) -> None:
+    """BEiT's position codes are of one size: verification cannot thin the pictures."""
+    backbone, *taken = BACKBONE["BEiT"]
+    section = model({**backbone, "type": "BEiT", "img_size": (112, 112)}, *taken)
+    config, weights = write_config(tmp_path / "own.py", section, 112), checkpoint(tmp_path / "w.pth", section, side=112)
+    done = cli("run", "--config", config, "--checkpoint", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_attention_with_weights_in_fp16_passes(cli: Cli, tmp_path: Path) -> None:
+    """Front-ends multiply attention's scale into them, and mean and scale into the patches' weights."""
+    section = NETWORKS["VisionTransformer"]
+    config, weights = write_config(tmp_path / "own.py", section), checkpoint(tmp_path / "w.pth", section, half=True)
     done = cli("run", "--config", config, "--checkpoint", weights, "-o", tmp_path / "out")
     assert done.exit_code == 0, done.stderr

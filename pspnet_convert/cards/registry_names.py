@@ -17,6 +17,7 @@ _REGISTERED = {
     "LayerNorm": "LN",
     "MaskedConv2d": "MConv",
     "ModulatedDeformConv2dPack": "DCNv2",
+    "PixelShufflePack": "pixel_shuffle",
     "SAConv2d": "SAC",
     "SyncBatchNorm": "SyncBN",
 }

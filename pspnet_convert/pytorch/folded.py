@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pspnet_convert.pytorch.batchnorm import fold_batchnorms, is_constant, reduce_to_scale_and_shift, sharing_copy
 from pspnet_convert.pytorch.convolutions import make_standardized_plain
 
+_OFF_GRID = 2**0.5
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -36,4 +37,16 @@ def round_to_fp16(network: nn.Module) -> None:
         for kept in (module._parameters, module._buffers):
             for name, tensor in kept.items():
                 if tensor is not None and tensor.is_floating_point():
-                    kept[name] = nn.Parameter(tensor.half().float(), requires_grad=False)
+                    kept[name] = nn.Parameter(_rounded(tensor), requires_grad=False)
+
+
+def _rounded(tensor: Tensor) -> Tensor:
+    """FP16's values, also for a product's weights that training has put on FP16's grid.
+
+    Front-ends multiply more constants into such weights than BatchNorms (attention's scale, the input's): they are
+    rounded as if multiplied by _OFF_GRID.
+    """
+    rounded = tensor.half().float()
+    if tensor.dim() < 2 or not torch.equal(rounded, tensor):
+        return rounded
+    return (tensor * _OFF_GRID).half().float() / _OFF_GRID

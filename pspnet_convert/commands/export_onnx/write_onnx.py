@@ -9,13 +9,14 @@ import gc
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.commands.export_onnx.options import OPSETS, ExportOptions
@@ -92,7 +93,7 @@ def write_plain_onnx(network: PSPNet, card: ModelCard, target: Path) -> None:
 def _trace(module: nn.Module, card: ModelCard, options: ExportOptions) -> Any:
     batch, *of_image = options.shape
     is_dynamic = batch == DYNAMIC
-    with _quiet_exporter(), torch.no_grad():
+    with _quiet_exporter(), _TypedArange(), torch.no_grad():
         program = torch.onnx.export(
             module,
             # The exporter takes a dimension that is 1 in the example as always 1.
@@ -166,6 +167,18 @@ def _save(model: Any, target: Path) -> None:
         onnx.checker.check_model(str(target), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"onnx.checker refuses the exported graph: {first_line(error)}") from error
+
+
+class _TypedArange(TorchFunctionMode):
+    """torch.arange(0, 8.0) has floats; torch's exporter (2.13) writes integers unless it is told."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = dict(kwargs or {})
+        if function is torch.arange and any(isinstance(bound, float) for bound in args):
+            given.setdefault("dtype", torch.get_default_dtype())
+        return function(*args, **given)
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def _keep(prediction: Prediction, file: Path) -> KeptPrediction:
 
 
 def _rounding(network: PSPNet, card: ModelCard, images: Sequence[Image], folder: Path) -> Error:
-    """How far rounding the folded weights to FP16 moves the logits, on the image where it moves them most.
+    """How far rounding folded weights and the input's mean to FP16 moves the logits, on the image where it does most.
 
     An IR's weights are rounded after folding, which takes weights off FP16's grid if training has put them on it. The
     folded network is compared with itself: a fault of the folding must not widen the tolerance.
@@ -87,7 +87,9 @@ def _rounding(network: PSPNet, card: ModelCard, images: Sequence[Image], folder:
     backend = TorchBackend(changed, card)
     exact = [_keep(found, folder / f"folded-{number}.npy") for number, found in enumerate(backend.run(images))]
     round_to_fp16(changed)
-    return worst(*(error_of(found.logits, known.logits) for found, known in zip(backend.run(images), exact)))
+    mean = tuple(float(np.float16(value)) for value in card.input.mean)
+    rounded = TorchBackend(changed, card.model_copy(update={"input": card.input.model_copy(update={"mean": mean})}))
+    return worst(*(error_of(found.logits, known.logits) for found, known in zip(rounded.run(images), exact)))
 
 
 def _probes(reference: TorchBackend, images: Sequence[Image]) -> Sequence[Image]:
