@@ -67,7 +67,7 @@ class Job:
         """The part of the card that changes the artifacts: another description is no reason to convert again."""
         return self.card.model_dump(
             mode="json",
-            include={"name", "config", "network", "config_overrides", "input", "output", "classes"},
+            include={"name", "config", "network", "needs_config", "config_overrides", "input", "output", "classes"},
             exclude_none=True,
         )
 

@@ -76,6 +76,7 @@ class ConvertedCard(ManifestModel):
     name: str
     config: str | None = None
     network: dict[str, Any] | None = None
+    needs_config: Sha256 | None = None
     config_overrides: dict[str, bool | int | float | list[int | float]]
     input: Input
     output: Output

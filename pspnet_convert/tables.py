@@ -41,7 +41,7 @@ def card_table(card: ModelCard) -> Table:
         "checkpoint": f"{file.name}\n"
         + (f"{file.size} bytes\nsha256 {file.sha256}" if file.pinned else f"not pinned yet: sha256 {file.digest}..."),
         "sources": "\n".join(file.sources),
-        "config": card.config or "the card's own network",
+        "config": card.config or ("its own, not on the card" if card.needs_config else "the card's own network"),
         "input": f"{model_input.name} {list(model_input.shape)} {model_input.layout}\n"
         f"PyTorch and ONNX: {model_input.color_order}, mean {list(model_input.mean)}, "
         f"scale {list(model_input.scale)}\n"

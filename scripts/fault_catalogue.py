@@ -29,7 +29,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.commands.export_onnx.options import ExportOptions
-from pspnet_convert.commands.export_onnx.rewrites.batchnorm import sharing_copy
 from pspnet_convert.commands.export_onnx.write_onnx import write_onnx, write_plain_onnx
 from pspnet_convert.commands.verify.candidates import candidates
 from pspnet_convert.commands.verify.compare import compare_with_reference
@@ -37,6 +36,7 @@ from pspnet_convert.commands.verify.inputs import verification_inputs
 from pspnet_convert.commands.verify.reference import expect
 from pspnet_convert.commands.verify.result import Comparison
 from pspnet_convert.image_shape import DYNAMIC, ImageShape
+from pspnet_convert.pytorch.batchnorm import sharing_copy
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import PSPNet, build_network
 from pspnet_convert.runtimes.input_form import PLAIN, InputForm
@@ -81,15 +81,13 @@ def _each(
     faults: Sequence[Fault], network: PSPNet, card: ModelCard, right: Path, shape: ImageShape, form: InputForm
 ) -> Iterator[Caught]:
     inputs = verification_inputs(card, shape)
-    expected = expect(network, card, inputs, lambda: None)
+    expected = expect(network, card, inputs, right.parent, lambda: None)
 
     def compare(fault: Fault) -> Comparison:
         path = make(fault, card, right, right.parent, form)
         claimed = [ModelFile(fault.file, path, PRECISIONS[fault.file])]  # type: ignore[arg-type]
         compared = candidates(claimed, card, shape, form, at_default_precision=False)
-        result = compare_with_reference(
-            lambda shown: expected[: len(shown)], compared, inputs, len(card.classes), batch=shape[0]
-        )
+        result = compare_with_reference(expected, compared, inputs, len(card.classes))
         assert not result.doubts, result.doubts
         return result.comparisons[0]
 
@@ -147,11 +145,10 @@ def right_conversions(count: int, seed: int, folder: Path) -> Iterator[tuple[str
         ]
         inputs = verification_inputs(card, shape)
         result = compare_with_reference(
-            lambda batch, network=network, card=card: expect(network, card, batch, lambda: None),  # type: ignore[misc]
+            expect(network, card, inputs, place, lambda: None),
             candidates(files, card, shape, form, at_default_precision=False),
             inputs,
             len(card.classes),
-            batch=batch,
         )
         found = {f"{c.backend} {check}": words for c in result.comparisons for check, words in c.faults.items()}
         found.update({"doubts": result.doubts} if result.doubts else {})

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pspnet_convert.commands.export_onnx.rewrites.batchnorm import fold_batchnorms
+from pspnet_convert.pytorch.batchnorm import fold_batchnorms
 
 
 class Chain(nn.Sequential):

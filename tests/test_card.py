@@ -171,11 +171,11 @@ def test_the_card_without_a_fault_is_accepted(cli: Cli, data: dict[str, Any], tm
         ("files/0/size", ABSENT, "files.0: Value error, size and sha256 go together"),
         ("files/0/digest_prefix", "01234567", "does not begin with the digest_prefix 01234567"),
         ("files/0/digest_prefix", "ED5DFBD9", "files.0.digest_prefix: String should match pattern"),
-        ("config", ABSENT, "exactly one of config and network"),
+        ("config", ABSENT, "exactly one of config, network and needs_config"),
         (
             "network",
             {"type": "EncoderDecoder", "backbone": {"type": "ResNet"}, "decode_head": {"type": "PSPHead"}},
-            "exactly one of config and network",
+            "exactly one of config, network and needs_config",
         ),
         ("license/name", ABSENT, "license.name: Field required"),
         ("name", "../evil", "name: String should match pattern"),

@@ -320,7 +320,7 @@ def test_values_that_the_ir_does_not_hold_do_not_wrap_around() -> None:
 @pytest.mark.parametrize("name", KINDS)
 def test_an_image_is_prepared_as_mmsegmentation_does(own: Callable[[str], Own], name: str, tmp_path: Path) -> None:
     from pspnet_convert.cards.own_model import own_card
-    from pspnet_convert.pytorch.checkpoint import read_metadata
+    from pspnet_convert.pytorch.read_metadata import read_metadata
 
     model = own(name)
     card = own_card(model.config, model.checkpoint, read_metadata)
@@ -360,7 +360,7 @@ def test_bytes_cut_by_the_pipeline_are_reported(
 ) -> None:
     """OpenCV's flag for grey pictures cuts 16 bits to 8."""
     from pspnet_convert.cards.own_model import own_card
-    from pspnet_convert.pytorch.checkpoint import read_metadata
+    from pspnet_convert.pytorch.read_metadata import read_metadata
 
     model = own("grey")
     card = own_card(model.config, model.checkpoint, read_metadata)

@@ -14,8 +14,6 @@ from torch.nn.functional import adaptive_avg_pool2d, conv2d, interpolate
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.inline_network import check_network
-from pspnet_convert.commands.export_onnx.rewrites.batchnorm import fold_batchnorms
-from pspnet_convert.commands.export_onnx.rewrites.convolutions import make_standardized_plain
 from pspnet_convert.commands.export_onnx.rewrites.pooling import MatrixPool, PyramidPool, pooling_matrix
 from pspnet_convert.commands.export_onnx.rewrites.pyramid import (
     ColumnSpread,
@@ -27,7 +25,9 @@ from pspnet_convert.commands.export_onnx.rewrites.pyramid import (
     with_matrix_pools,
 )
 from pspnet_convert.mmcv_ops import provide_mmcv_ops
+from pspnet_convert.pytorch.batchnorm import fold_batchnorms
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
+from pspnet_convert.pytorch.convolutions import make_standardized_plain
 from pspnet_convert.pytorch.network import PSPNet, build_inline, build_network
 
 sides = st.integers(1, 14)

@@ -28,6 +28,7 @@ from pspnet_convert.commands.verify.inputs import verification_inputs
 from pspnet_convert.commands.verify.reference import FINE_FAULTS, Expected
 from pspnet_convert.commands.verify.result import Comparison, Verification
 from pspnet_convert.manifest_fields import UnexplainedPixel
+from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.runtimes.backends import Prediction
 from pspnet_convert.runtimes.logit_error import Error
 
@@ -217,6 +218,44 @@ def test_a_wrong_argmax_is_reported_once_for_any_number_of_images(
     (row,) = (row for row in result.json()["stages"][0]["result"]["comparisons"] if row["backend"] == "ONNX")
     (check,) = (check for check in row["checks"] if check["name"] == "argmax")
     assert len(check["faults"]) == 1
+
+
+def in_half(small: ModelCard, path: Path) -> Path:
+    """The small model's checkpoint as AMP's `model.half()` saves it."""
+    content = torch.load(small.folder / small.checkpoint.name, weights_only=True)
+    state = content["state_dict"]
+    content["state_dict"] = {name: one.half() if one.is_floating_point() else one for name, one in state.items()}
+    torch.save(content, path)
+    return path
+
+
+def test_weights_stored_in_fp16_convert_and_pass(cli: Cli, small: ModelCard, tmp_path: Path) -> None:
+    """Folding takes them off FP16's grid: the FP16 IR is no equal of the reference."""
+    given = ("--checkpoint", in_half(small, tmp_path / "half.pth"), "--allow-unknown-checkpoint")
+    result = cli("run", small.folder, "-o", tmp_path / "out", *given, "--json")
+    assert result.exit_code == 0, result.stderr
+    (row,) = (row for row in result.json()["stages"][-1]["result"]["comparisons"] if row["backend"] == "IR FP16")
+    assert row["relative_error"]["rms"] > 1e-4
+
+
+def test_the_fp16_tolerance_depends_on_all_images_and_not_on_their_order(
+    cli: Cli, small: ModelCard, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+    monkeypatch.setattr(
+        "pspnet_convert.pytorch.checkpoint.load_checkpoint",
+        lambda *given: reads.append(given) or load_checkpoint(*given),
+    )
+    photos = sorted((find_card("demo").folder / "voc" / "JPEGImages").glob("*.jpg"))[:9]
+    allowed = []
+    for order in (photos, photos[::-1]):
+        images = [word for photo in order for word in ("--images", photo)]
+        result = cli("verify", small.folder, "-o", workspace, "--json", *images)
+        assert result.exit_code == 0, result.stderr
+        allowed.append([row["allowed"] for row in result.json()["stages"][0]["result"]["comparisons"]])
+    assert allowed[0] == allowed[1]
+    assert len(reads) == 2  # once a run, for ten inputs
+    assert not list((workspace / "public" / small.name).rglob("*.npy"))
 
 
 def test_images_of_the_cards_dataset_are_taken_with_any_extension(small: ModelCard, tmp_path: Path) -> None:

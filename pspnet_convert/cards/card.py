@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
@@ -16,6 +16,9 @@ from pspnet_convert.cards.inline_network import check_network
 from pspnet_convert.cards.testing import Testing
 from pspnet_convert.errors import CardError
 from pspnet_convert.image_shape import MAX_CHANNELS, MAX_SIDE
+
+if TYPE_CHECKING:
+    from pspnet_convert.cards.own_network import OwnNetwork
 
 KEY_PREFIX = r"^([A-Za-z0-9_-]+\.)*$"
 MODEL_NAME = r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*$"
@@ -223,6 +226,9 @@ class ModelCard(CardModel):
     # The network: the name of an mmsegmentation config, or a config's `model` section as plain data.
     config: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_][\w.+/-]*\.py$", max_length=200)
     network: dict[str, Any] | None = None
+    # Neither, where the network has classes of the user's own: the SHA-256 of the config's `model` section and of the
+    # files with these classes.
+    needs_config: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     # Numbers only: a string could name a class for the registry to build.
     config_overrides: dict[str, bool | int | float | list[int | float]] = Field({})
     input: Input
@@ -237,6 +243,7 @@ class ModelCard(CardModel):
     license: License
 
     _path: Path = PrivateAttr(default=Path())
+    _own_network: OwnNetwork | None = PrivateAttr(default=None)
 
     @field_validator("config")
     @classmethod
@@ -267,9 +274,9 @@ class ModelCard(CardModel):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> ModelCard:
-        if (self.config is None) == (self.network is None):
-            raise ValueError("needs exactly one of config and network")
-        if self.network is not None and self.config_overrides:
+        if sum(one is not None for one in (self.config, self.network, self.needs_config)) != 1:
+            raise ValueError("needs exactly one of config, network and needs_config")
+        if self.config is None and self.config_overrides:
             raise ValueError("config_overrides change a config, not a network")
         if self.output.shape != (1, 1, self.input.height, self.input.width):
             raise ValueError(f"output.shape {list(self.output.shape)} does not fit the input's height and width")
@@ -289,6 +296,17 @@ class ModelCard(CardModel):
     @property
     def folder(self) -> Path:
         return self._path.parent
+
+    @property
+    def own_network(self) -> OwnNetwork | None:
+        """The network of a card that needs its config, if the user gave that config."""
+        return self._own_network
+
+    def built_from(self, own: OwnNetwork) -> ModelCard:
+        """A copy of the card with the network of the user's config."""
+        card = self.model_copy()
+        card._own_network = own
+        return card
 
     @property
     def checkpoint(self) -> CheckpointFile:

@@ -10,25 +10,59 @@ SEGMENTOR, HEAD = "EncoderDecoder", "PSPHead"
 # A list, because mmengine's registries have more: they import names with a dot, and TIMMBackbone and VPD, for example,
 # read files and download. Those listed here use nothing but their arguments.
 BACKBONES = (
+    "BEiT",
+    "BiSeNetV1",
+    "BiSeNetV2",
     "CGNet",
+    "ERFNet",
     "FastSCNN",
     "HRNet",
+    "ICNet",
+    "MAE",
+    "MSCAN",
+    "MixVisionTransformer",
     "MobileNetV2",
     "MobileNetV3",
+    "PCPVT",
     "ResNeSt",
     "ResNeXt",
     "ResNet",
     "ResNetV1c",
     "ResNetV1d",
+    "STDCContextPathNet",
+    "STDCNet",
+    "SVT",
+    "SwinTransformer",
     "UNet",
+    "VisionTransformer",
 )
-NECKS = ("FPN", "Feature2Pyramid", "JPU", "MultiLevelNeck")
+NECKS = ("FPN", "Feature2Pyramid", "ICNeck", "JPU", "MLANeck", "MultiLevelNeck")
+PLUGINS = ("ContextBlock", "GeneralizedAttention", "NonLocal2d")
 LAYERS = (
     *("BN", "BN2d", "SyncBN", "GN", "IN", "IN2d", "LN"),
-    *("ELU", "GELU", "HSigmoid", "HSwish", "LeakyReLU", "PReLU", "ReLU", "ReLU6", "Sigmoid", "SiLU", "Swish"),
+    *("Clamp", "Clip", "ELU", "GELU", "HSigmoid", "HSwish", "LeakyReLU", "PReLU", "RReLU", "ReLU", "ReLU6"),
+    *("Sigmoid", "SiLU", "Swish", "Tanh"),
     *("Conv", "Conv2d", "Conv2dAdaptivePadding", "ConvAWS", "ConvWS"),
-    *("DeconvModule", "InterpConv", "bilinear", "deconv", "nearest"),
+    *("DeconvModule", "InterpConv", "bilinear", "deconv", "nearest", "pixel_shuffle"),
+    *("DropPath", "Dropout"),
+    *PLUGINS,
 )
+_FILES = "reads files or downloads them"
+_ONE_MAP = "gives a single map in test mode, where PSPHead takes a list: mmsegmentation itself cannot test this model"
+_COMPILED = "needs mmcv.ops.{}, a compiled operation of the package mmcv (mmcv-lite has none), which ONNX does not have"
+# Why names of mmsegmentation's and mmcv's registries are not among the above.
+WHY_NOT = {
+    "TIMMBackbone": _FILES,
+    "VPD": _FILES,
+    "DDRNet": _ONE_MAP,
+    "PIDNet": _ONE_MAP,
+    "DCN": _COMPILED.format("DeformConv2d (deformable convolution)"),
+    "DCNv2": _COMPILED.format("ModulatedDeformConv2d (deformable convolution)"),
+    "MConv": _COMPILED.format("MaskedConv2d"),
+    "MultiScaleDeformableAttention": _COMPILED.format("MultiScaleDeformableAttention"),
+    "SAC": _COMPILED.format("SAConv2d (deformable convolution)"),
+    "carafe": _COMPILED.format("CARAFE"),
+}
 _KINDS: Mapping[str, Collection[str]] = {
     "type": (SEGMENTOR,),
     "backbone.type": BACKBONES,
@@ -86,12 +120,16 @@ def _check_value(place: str, value: Any) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_]{1,64}", value):
             raise ValueError(f"{place}: {value[:100]!r} is no plain name")
         if place.rpartition(".")[2] == "type":
-            allowed = _KINDS.get(place, LAYERS)
+            allowed = BACKBONES if place.endswith(".backbone_cfg.type") else _KINDS.get(place, LAYERS)
+            if value in WHY_NOT:
+                raise ValueError(f"{place}: {value} {WHY_NOT[value]}")
             if value not in allowed:
                 raise ValueError(f"{place}: {value!r} is not {_one_of(allowed)}")
     elif isinstance(value, (int, float)):
         if not -_MAX_NUMBER <= value <= _MAX_NUMBER:  # NaN fails this too
             raise ValueError(f"{place}: is too large (numbers up to {_MAX_NUMBER})")
+        if place.rpartition(".")[2] == "spatial_range" and value >= 0:
+            raise ValueError(f"{place}: is {value}; only -1 is supported, others need gigabytes of memory")
     elif value is not None:
         raise ValueError(f"{place}: {type(value).__name__} is no plain value")
 

@@ -1,7 +1,7 @@
 """Make the card of a user's own model from its config and checkpoint, with the network inside as plain data.
 
 The config is a Python program from the user's command line, and is run here only: card, manifest and rebuild do not
-need it again.
+need it again, unless it has classes of the user's own (own_network.py).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pspnet_convert.cards.config_testing import testing_of
 from pspnet_convert.cards.inline_network import WEIGHTS, check_network
 from pspnet_convert.cards.metadata import Metadata
 from pspnet_convert.cards.own_labels import Labels, labels_of
+from pspnet_convert.cards.own_network import OwnNetwork, check_own_network, own_classes
 from pspnet_convert.cards.registry_names import registered
 from pspnet_convert.errors import CardError, CheckpointError, ConvertError, OptionError, first_line
 from pspnet_convert.files import sha256_of, write_text
@@ -102,24 +103,21 @@ def _card_of(
     *,
     only_known: bool = False,
 ) -> ModelCard:
-    """The card; `given.name` is there. `only_known`: as in annotations_of."""
-    try:
-        network = _plain(config.get("model") or {})
-        check_network(network)
-    except ValueError as error:
-        raise CardError(f"{config_path}: model.{error}", "This tool converts mmsegmentation's PSPNet.") from error
+    """The card; `given.name` is there. `only_known`: as in annotations_of, and no class of the user's is imported."""
+    network, own, needs_config = _network(config, config_path, only_known=only_known)
     _complete(config, config_path)
     card_input = config_card.input_of(config)
     number = config_card.number_of_classes(config)
     classes = labels_of(config, metadata, given.labels, number, str(checkpoint))
     try:
-        return ModelCard(
+        card = ModelCard(
             name=str(given.name),
             description=f"PSPNet from {described}.",
             task_type="semantic_segmentation",
             framework="pytorch",
             files=[_checkpoint_file(checkpoint, given)],
             network=network,
+            needs_config=needs_config,
             input=card_input,
             output=config_card.output_of(card_input, len(classes)),
             classes=classes,
@@ -129,6 +127,31 @@ def _card_of(
         )
     except ValidationError as error:
         raise CardError(f"{config_path}: {explain(error)}") from error
+    return card if own is None else card.built_from(own)
+
+
+def _network(
+    config: Config, path: Path, *, only_known: bool
+) -> tuple[dict[str, Any] | None, OwnNetwork | None, str | None]:
+    """The card's network; or, if it has classes of the user's own, what it is built from and its digest.
+
+    CardError for a network that this tool does not convert.
+    """
+    network = _plain(config.get("model") or {})
+    of_own = "need the config: give it with --config" if only_known else "must be registered by the config's imports"
+    advice = f"This tool converts mmsegmentation's PSPNet. Classes of your own {of_own}."
+    try:
+        classes = {} if only_known else own_classes(network)
+        if not classes:
+            check_network(network)
+            return network, None, None
+        check_own_network(network)
+    except ValueError as error:
+        raise CardError(f"{path}: model.{error}", advice) from error
+    names = ", ".join(sorted({str(getattr(kind, "__name__", kind)) for kind in classes.values()}))
+    log.warning("%s: has classes of its own (%s): the commands that build the network need --config", path.name, names)
+    own = OwnNetwork(path, config)
+    return None, own, own.digest(classes)
 
 
 def with_kept_texts(card: ModelCard, folder: Path) -> ModelCard:

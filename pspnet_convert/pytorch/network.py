@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.nn.modules.module import register_module_module_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.errors import CardError, first_line
+from pspnet_convert.errors import CardError, DependencyError, first_line
 from pspnet_convert.mmcv_ops import provide_mmcv_ops
+from pspnet_convert.pytorch.batchnorm import run_on_meta
 from pspnet_convert.pytorch.checkpoint import Checkpoint, FittedWeights, fit_weights
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
 _MAX_MODULES = 5000  # the largest network that mmsegmentation publishes with this head has 530
 _MAX_CELLS = 1024  # of all bins together; PSPNet's pyramid has 50, and the work grows with their number
-_TAKE_LISTS = ("FPN", "MultiLevelNeck")  # these assert lists; CGNet, JPU and MobileNetV3 assert tuples
+_TAKE_LISTS = ("FPN", "MLANeck", "MultiLevelNeck")  # these assert lists; CGNet, JPU and MobileNetV3 assert tuples
 log = logging.getLogger(__name__)
 
 
@@ -39,20 +42,35 @@ class PSPNet(nn.Module):
     is decisive (decision_score), and its own. Class 1 is the larger one where the sigmoid is above the threshold.
     """
 
+    is_as_written = False  # whether rewrites must leave it alone
+    runs_on_meta = True  # whether its shapes can be found without values
+
     def __init__(self, segmentor: EncoderDecoder, channels: int = 3) -> None:
         super().__init__()
-        self.channels = channels
         self.backbone = segmentor.backbone
         self.neck = segmentor.neck if segmentor.with_neck else nn.Identity()
         self.decode_head = segmentor.decode_head
+        self._set_up(segmentor, channels)
+
+    def _set_up(self, segmentor: EncoderDecoder, channels: int) -> None:
+        self.channels = channels
         # mmseg/models/segmentors/encoder_decoder.py resizes with this flag of the main head.
         self.align_corners: bool = segmentor.align_corners
         is_binary = segmentor.decode_head.out_channels == 1
         self.decision_score = decision_score(segmentor.decode_head.threshold) if is_binary else None
 
-    def forward(self, image: Tensor) -> Tensor:
+    @property
+    def with_weights(self) -> nn.Module:
+        """The module whose tensors have the checkpoint's names."""
+        return self
+
+    def logits(self, image: Tensor) -> Tensor:
+        """The head's logits, at the image's size."""
         logits = self.decode_head(self.neck(self.backbone(image)))
-        logits = interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=self.align_corners)
+        return interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=self.align_corners)
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = self.logits(image)
         if self.decision_score is None:
             return logits
         return torch.cat([torch.full_like(logits, self.decision_score), logits], dim=1)
@@ -101,14 +119,14 @@ def build_segmentor(config: str, overrides: Mapping[str, Any], *, auxiliary_head
             raise CardError(
                 f"config: {config} does not build: {first_line(error)}", "Check config_overrides."
             ) from error
-    return _build(parsed.model, f"config: {config}", "Check config_overrides.")
+    return build(parsed.model, f"config: {config}", "Check config_overrides.")
 
 
 def build_inline(network: Mapping[str, Any]) -> EncoderDecoder:
     """As build_segmentor, from the network inside a card (inline_network.py). CardError if it does not build."""
     from mmengine.config import ConfigDict
 
-    return _build(ConfigDict(_with_tuples(network)), "network: the card's", "Compare it with the config it came from.")
+    return build(ConfigDict(_with_tuples(network)), "network: the card's", "Compare it with the config it came from.")
 
 
 def _with_tuples(value: Any) -> Any:
@@ -119,7 +137,9 @@ def _with_tuples(value: Any) -> Any:
     return tuple(_with_tuples(inner) for inner in value) if isinstance(value, list) else value
 
 
-def _build(model: ConfigDict, named: str, advice: str) -> EncoderDecoder:
+def build(model: ConfigDict, named: str, advice: str, *, limit: bool = True) -> EncoderDecoder:
+    """The segmentor of a config's `model` section; `named` and `advice` are for errors. CardError if it does not build,
+    or, unless there is no `limit`, has more than _MAX_MODULES layers."""
     head = model.get("decode_head")
     if isinstance(head, dict) and head.get("input_transform") == "multiple_select":
         raise CardError(
@@ -136,8 +156,14 @@ def _build(model: ConfigDict, named: str, advice: str) -> EncoderDecoder:
         from mmseg.registry import MODELS
 
         try:
-            with DefaultScope.overwrite_default_scope("mmseg"), _limited_modules():
+            with (
+                DefaultScope.overwrite_default_scope("mmseg"),
+                _limited_modules(_MAX_MODULES if limit else sys.maxsize),
+                _ValuesOfLinspace(),
+            ):
                 segmentor = MODELS.build(model)
+        except DependencyError:
+            raise
         # The named classes raise errors of any kind for arguments that they do not expect.
         except Exception as error:
             raise CardError(f"{named} does not build: {first_line(error)}", advice) from error
@@ -148,16 +174,26 @@ def _build(model: ConfigDict, named: str, advice: str) -> EncoderDecoder:
     return revert_sync_batchnorm(segmentor)
 
 
+class _ValuesOfLinspace(TorchFunctionMode):
+    """torch.linspace gives values on the meta device too: transformers read them while they are built."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        on_cpu = {"device": "cpu"} if function is torch.linspace else {}
+        return function(*args, **{**(kwargs or {}), **on_cpu})
+
+
 @contextmanager
-def _limited_modules() -> Iterator[None]:
-    """RuntimeError in the block at module _MAX_MODULES + 1: one number in a card may ask for millions of them."""
+def _limited_modules(most: int) -> Iterator[None]:
+    """RuntimeError in the block at module `most` + 1: one number in a card may ask for millions of them."""
     built = 0
 
     def count(*_: Any) -> None:
         nonlocal built
         built += 1
-        if built > _MAX_MODULES:
-            raise RuntimeError(f"it has more than {_MAX_MODULES} layers")
+        if built > most:
+            raise RuntimeError(f"it has more than {most} layers")
 
     hook = register_module_module_registration_hook(count)
     try:
@@ -181,8 +217,13 @@ def empty_network(card: ModelCard) -> PSPNet:
 
     Raises CardError for a network that does not run on the card's images or gives them another number of classes.
     """
-    with torch.device("meta"):  # no memory and no time for weights that are replaced below
-        network = PSPNet(_segmentor(card), card.input.channels)
+    if card.needs_config is not None:
+        from pspnet_convert.pytorch.own_psp_net import build_own_network
+
+        network = build_own_network(card)
+    else:
+        with torch.device("meta"):  # no memory and no time for weights that are replaced later
+            network = PSPNet(_segmentor(card), card.input.channels)
     _try_out(network.eval(), card)
     log.debug("%s: %d parameters", card.name, sum(parameter.numel() for parameter in network.parameters()))
     return network
@@ -190,8 +231,9 @@ def empty_network(card: ModelCard) -> PSPNet:
 
 def load_weights(network: PSPNet, checkpoint: Checkpoint) -> FittedWeights:
     """Give the checkpoint's weights to the network. CheckpointError if they do not fit it, as fit_weights says."""
-    found = fit_weights(checkpoint, network.state_dict())
-    network.load_state_dict(found.state, assign=True)
+    holder = network.with_weights
+    found = fit_weights(checkpoint, holder.state_dict())
+    holder.load_state_dict(found.state, assign=True)
     network.requires_grad_(False)
     return found
 
@@ -206,12 +248,14 @@ def _segmentor(card: ModelCard) -> EncoderDecoder:
 def _try_out(network: PSPNet, card: ModelCard) -> None:
     """Run the network on the meta device (shapes without values), and check its pyramid and number of classes."""
     named = f"config: {card.config}" if card.config else "network: the card's"
-    bins = network.decode_head.pool_scales
+    if card.own_network is not None:
+        named = f"{card.own_network.path}: model"
+    bins = [] if network.is_as_written else network.decode_head.pool_scales
     if sum(side * side for side in bins) > _MAX_CELLS:
         raise CardError(f"decode_head.pool_scales: a pyramid with bins {list(bins)} has more than {_MAX_CELLS} cells")
     try:
         with torch.no_grad():
-            classes = network(torch.empty(card.input.shape, device="meta")).shape[1]
+            classes = _output_of(network, card).shape[1]
     except Exception as error:  # as in build_segmentor
         raise CardError(
             f"{named} does not run on images of {list(card.input.shape)}: {first_line(error)}",
@@ -222,3 +266,15 @@ def _try_out(network: PSPNet, card: ModelCard) -> None:
             f"{named} has {classes} classes, the card lists {len(card.classes)}",
             "Correct decode_head.num_classes, or the card's classes.",
         )
+
+
+def _output_of(network: PSPNet, card: ModelCard) -> Tensor:
+    """What the network gives for an image of the card: its shape alone, unless its code needs values."""
+    try:
+        return run_on_meta(network, card.input.shape)  # type: ignore[no-any-return]
+    except Exception:
+        if card.own_network is None:
+            raise
+    log.debug("%s: does not run on the meta device, and is not rewritten", card.name)
+    network.runs_on_meta = False
+    return network(torch.zeros(card.input.shape))  # type: ignore[no-any-return]

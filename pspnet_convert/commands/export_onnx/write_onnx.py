@@ -9,19 +9,20 @@ import gc
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.commands.export_onnx.options import OPSETS, ExportOptions
-from pspnet_convert.commands.export_onnx.rewrites.batchnorm import fold_batchnorms
 from pspnet_convert.commands.export_onnx.rewrites.pyramid import with_folded_pyramid, with_matrix_pools
 from pspnet_convert.errors import ExportError, first_line
+from pspnet_convert.pytorch.batchnorm import fold_batchnorms, sharing_copy
 from pspnet_convert.pytorch.network import PSPNet
 from pspnet_convert.runtimes.input_form import DYNAMIC
 
@@ -57,11 +58,9 @@ def write_onnx(
             f"opset {options.opset} is not supported", f"Choose {OPSETS[0]} to {OPSETS[-1]} with --opset."
         )
     _check_size(network)
-    _, channels, height, width = options.shape
     dtype = torch.int32 if options.int32 else torch.int64
     try:
-        exportable = (with_folded_pyramid if options.fold_pyramid else with_matrix_pools)(network, height, width)
-        fold_batchnorms(exportable, (1, channels, height, width))
+        exportable = _rewritten(network, options)
         # The wrapper itself must be in eval mode: the exporter restores *its* mode, on every module below it as well.
         model = _trace(Segmenter(exportable, dtype).eval(), card, options)
     # UNet asserts that it can halve the image's sides.
@@ -87,6 +86,18 @@ def _check_size(network: PSPNet) -> None:
         )
 
 
+def _rewritten(network: PSPNet, options: ExportOptions) -> PSPNet:
+    _, channels, height, width = options.shape
+    if network.is_as_written or not network.runs_on_meta:
+        log.warning("the network is exported as written: it has code that this tool does not know")
+        exportable = sharing_copy(network)
+    else:
+        exportable = (with_folded_pyramid if options.fold_pyramid else with_matrix_pools)(network, height, width)
+    if network.runs_on_meta:
+        fold_batchnorms(exportable, (1, channels, height, width))
+    return exportable
+
+
 def write_plain_onnx(network: PSPNet, card: ModelCard, target: Path) -> None:
     """What torch's exporter makes of `network` as it is, at the card's shape: what others get, for benchmarks."""
     options = ExportOptions(card.input.shape, fold_pyramid=False)
@@ -96,7 +107,7 @@ def write_plain_onnx(network: PSPNet, card: ModelCard, target: Path) -> None:
 def _trace(module: nn.Module, card: ModelCard, options: ExportOptions) -> Any:
     batch, *of_image = options.shape
     is_dynamic = batch == DYNAMIC
-    with _quiet_exporter(), torch.no_grad():
+    with _quiet_exporter(), _TypedArange(), torch.no_grad():
         program = torch.onnx.export(
             module,
             # The exporter takes a dimension that is 1 in the example as always 1.
@@ -170,6 +181,18 @@ def _save(model: Any, target: Path) -> None:
         onnx.checker.check_model(str(target), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"onnx.checker refuses the exported graph: {first_line(error)}") from error
+
+
+class _TypedArange(TorchFunctionMode):
+    """torch.arange(0, 8.0) has floats; torch's exporter (2.13) writes integers unless it is told."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        given = dict(kwargs or {})
+        if function is torch.arange and any(isinstance(bound, float) for bound in args):
+            given.setdefault("dtype", torch.get_default_dtype())
+        return function(*args, **given)
 
 
 @contextmanager

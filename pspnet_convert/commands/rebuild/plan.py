@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pspnet_convert.errors import ArtifactError, CheckpointError, DigestError
+from pspnet_convert.errors import ArtifactError, CardError, CheckpointError, DigestError
 from pspnet_convert.files import sha256_of
 from pspnet_convert.manifest_document import ManifestDocument, read_manifest
 from pspnet_convert.manifest_fields import CheckpointRecord
@@ -34,11 +34,17 @@ FILE_ARGUMENTS = frozenset(
 def read_plan(path: Path) -> ManifestDocument:
     """The manifest at `path`, whose export-onnx and to-ir can be done again.
 
-    ArtifactError for a manifest that cannot be read, has no export-onnx, or makes Model Optimizer read files.
+    ArtifactError for a manifest that cannot be read, has no export-onnx, or makes Model Optimizer read files; CardError
+    for a model that needs its config.
     """
     manifest = read_manifest(path)
     if "export-onnx" not in manifest.stages:
         raise ArtifactError(f"{path}: has no export-onnx, nothing to rebuild", "Run `pspnet-convert run` first.")
+    if manifest.model.needs_config is not None:
+        raise CardError(
+            f"{path}: {manifest.model.name} needs its config, and rebuild runs none",
+            "Run `pspnet-convert run --config` into another folder, and compare the manifests.",
+        )
     converted = manifest.stages.get("to-ir")
     arguments = dict(converted.options.mo_arg) if converted else {}
     # The manifest is not trusted, and has no digests of such files. Model Optimizer joins the arguments to a command

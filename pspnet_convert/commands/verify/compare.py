@@ -22,12 +22,8 @@ from pspnet_convert.commands.verify.tolerances import allowed
 from pspnet_convert.errors import ArtifactError, ContractError
 from pspnet_convert.manifest_fields import UnexplainedPixel
 from pspnet_convert.runtimes.backends import Converted, Prediction
-from pspnet_convert.runtimes.input_form import batch_sizes
 from pspnet_convert.runtimes.logit_error import Error, Precision, error_of, worst
 
-Expect = Callable[[Sequence[VerificationInput]], list[Expected]]
-
-_AT_ONCE = 8  # inputs, at least, whose reference logits are in memory; rounded up to fill a model's slots
 _LISTED = 20  # unexplained pixels of a model
 
 
@@ -46,36 +42,27 @@ class Candidate:
 
 
 def compare_with_reference(
-    expect: Expect,
+    expected: Sequence[Expected],
     candidates: Sequence[Candidate],
     inputs: Sequence[VerificationInput],
     classes: int,
     note: Callable[[], None] = lambda: None,
-    *,
-    batch: int = 1,
 ) -> Verification:
-    """Run the reference (`expect`), then the candidates one after another: one model is in memory at a time.
+    """Compare the candidates, one after another, with what the reference gave: one model is in memory at a time.
 
-    `classes`: the number of the card's classes. `note` is called after each input of each candidate. `batch` is the
-    candidates' batch size, or DYNAMIC.
+    `expected`: the reference's answers, one an input. `classes`: the number of the card's classes. `note` is called
+    after each input of each candidate.
     """
     comparisons = {one.name: Comparison(one.name, one.precision, one.is_ir, one.report_only) for one in candidates}
     seen: set[int] = set()
     sensitivity: dict[str, Error] = {}
     labels = {}
-    slots = sum(batch_sizes(batch))
-    at_once = slots * -(-_AT_ONCE // slots)
-    for start in range(0, len(inputs), at_once):
-        shown = inputs[start : start + at_once]
-        expected = expect(shown)
-        for entry, answer in zip(shown, expected):
-            labels[entry.name] = answer.prediction.labels.astype(np.uint8)
-            seen.update(np.unique(answer.prediction.labels).tolist())
-            sensitivity = {
-                name: worst(error, sensitivity.get(name, error)) for name, error in answer.sensitivity.items()
-            }
-        for candidate in reversed(candidates):  # ONNX Runtime, the first one, frees its memory late
-            _compare_all(candidate, shown, expected, classes, comparisons[candidate.name], note)
+    for entry, answer in zip(inputs, expected):
+        labels[entry.name] = answer.prediction.labels.astype(np.uint8)
+        seen.update(np.unique(answer.prediction.labels).tolist())
+        sensitivity = {name: worst(error, sensitivity.get(name, error)) for name, error in answer.sensitivity.items()}
+    for candidate in reversed(candidates):  # ONNX Runtime, the first one, frees its memory late
+        _compare_all(candidate, inputs, expected, classes, comparisons[candidate.name], note)
     return Verification(list(comparisons.values()), inputs, sorted(seen), sensitivity, labels)
 
 
@@ -87,12 +74,10 @@ def _compare_all(
     comparison: Comparison,
     note: Callable[[], None],
 ) -> None:
-    """Add the results on these inputs to `comparison`, unless earlier ones have shown that the contract is broken."""
-    if "contract" in comparison.faults:
-        return
+    """Add the results on all inputs to `comparison`."""
     try:
         backend = candidate.open()
-        if not candidate.report_only and not comparison.pixels:  # once, not with each batch
+        if not candidate.report_only:
             check_argmax(backend, expected[0].prediction.logits.shape, comparison)
         for entry, answer, found in zip(inputs, expected, backend.run(entry.image for entry in inputs)):
             compare(answer, found, entry.name, comparison)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import Input, ModelCard
 from pspnet_convert.commands.verify.inputs import VerificationInput
+from pspnet_convert.files import writing
 from pspnet_convert.runtimes.backends import Prediction, TorchBackend
 from pspnet_convert.runtimes.input_form import Image
 from pspnet_convert.runtimes.logit_error import Error, error_of, worst
@@ -30,36 +32,82 @@ _MULTIPLE = 16  # UNet needs sides that are multiples of 16; no other network ne
 
 
 @dataclass(frozen=True)
+class KeptPrediction:
+    """A prediction as `Prediction`, with its logits in a file: those of many inputs would fill the memory."""
+
+    labels: NDArray[np.uint8]
+    file: Path
+
+    @property
+    def logits(self) -> NDArray[np.float32]:
+        """Read each time."""
+        return np.load(self.file)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
 class Expected:
     """The reference's `prediction` on an input.
 
     `sensitivity`: how far each small fault in the input moves the logits, by the fault's name. `rounding`: how far
-    rounding the weights to FP16 moves them, on the input where it moves them most.
+    rounding the weights to FP16 moves them: of all inputs of a verification, on the one where it moves them most.
     """
 
-    prediction: Prediction
+    prediction: Prediction | KeptPrediction
     sensitivity: Mapping[str, Error]
     rounding: Error
 
 
 def expect(
-    network: PSPNet, card: ModelCard, inputs: Sequence[VerificationInput], note: Callable[[], None]
+    network: PSPNet, card: ModelCard, inputs: Sequence[VerificationInput], folder: Path, note: Callable[[], None]
 ) -> list[Expected]:
-    """Run the PyTorch reference on `inputs`; `note` is called after each."""
-    import torch
-
+    """Run the PyTorch reference on `inputs`; `note` is called after each. Logits are kept in `folder`."""
     reference = TorchBackend(network, card)
     predictions = []
-    for prediction in reference.run(entry.image for entry in inputs):
-        predictions.append(prediction)
+    for number, prediction in enumerate(reference.run(entry.image for entry in inputs)):
+        predictions.append(_keep(prediction, folder / f"{number}.npy"))
         note()
-    images = [_thinned(entry.image) for entry in inputs]
-    known = [prediction.logits for prediction in reference.run(images)]
-    sensitivity = [_sensitivity(reference, card.input, *pair) for pair in zip(images, known)]
-    rounded = {name: weight.half().float() for name, weight in network.named_parameters()}
-    rounding = TorchBackend(lambda image: torch.func.functional_call(network, rounded, (image,)), card)
-    roundings = [error_of(found.logits, logits) for found, logits in zip(rounding.run(images), known)]
-    return [Expected(*parts, worst(*roundings)) for parts in zip(predictions, sensitivity)]
+    images = _probes(reference, [entry.image for entry in inputs])
+    sensitivity = [_sensitivity(reference, card.input, image) for image in images]
+    rounding = _rounding(network, card, images, folder)
+    return [Expected(*parts, rounding) for parts in zip(predictions, sensitivity)]
+
+
+def _keep(prediction: Prediction, file: Path) -> KeptPrediction:
+    with writing(file.parent):
+        np.save(file, prediction.logits)
+    return KeptPrediction(prediction.labels.astype(np.uint8), file)
+
+
+def _rounding(network: PSPNet, card: ModelCard, images: Sequence[Image], folder: Path) -> Error:
+    """How far rounding folded weights and the input's mean to FP16 moves the logits, on the image where it does most.
+
+    An IR's weights are rounded after folding, which takes weights off FP16's grid if training has put them on it. The
+    folded network is compared with itself: a fault of the folding must not widen the tolerance.
+    """
+    from pspnet_convert.pytorch.folded import folded_copy, round_to_fp16
+
+    changed = folded_copy(network, (1, images[0].shape[2], *images[0].shape[:2]))
+    backend = TorchBackend(changed, card)
+    exact = [_keep(found, folder / f"folded-{number}.npy") for number, found in enumerate(backend.run(images))]
+    round_to_fp16(changed)
+    mean = tuple(_in_fp16(value) for value in card.input.mean)
+    rounded = TorchBackend(changed, card.model_copy(update={"input": card.input.model_copy(update={"mean": mean})}))
+    return worst(*(error_of(found.logits, known.logits) for found, known in zip(rounded.run(images), exact)))
+
+
+def _in_fp16(value: float) -> float:
+    """Rounded; unchanged if it is beyond FP16's range: the tolerance is no excuse for a mean that was cut off."""
+    return float(np.float16(value)) if abs(value) <= np.finfo(np.float16).max else value
+
+
+def _probes(reference: TorchBackend, images: Sequence[Image]) -> Sequence[Image]:
+    """Smaller images with the same content; the images themselves for a network that takes one size (BEiT)."""
+    thinned = [_thinned(image) for image in images]
+    try:
+        list(reference.run(thinned[:1]))
+    except Exception:  # the network's code raises errors of any kind
+        return images
+    return thinned
 
 
 def _thinned(image: Image) -> Image:
@@ -75,13 +123,12 @@ def _kept_places(side: int) -> range:
     return range(0, count * step, step)
 
 
-def _sensitivity(
-    reference: TorchBackend, card_input: Input, image: Image, logits: NDArray[np.float32]
-) -> dict[str, Error]:
+def _sensitivity(reference: TorchBackend, card_input: Input, image: Image) -> dict[str, Error]:
     """How far each fault moves the logits. A fault that each channel can have counts where it moves them least."""
+    (known,) = reference.run([image])
     found = {}
     for name, images in _faults(card_input, image):
-        errors = [error_of(one.logits, logits) for one in reference.run(images)]
+        errors = [error_of(one.logits, known.logits) for one in reference.run(images)]
         # A channel that the network does not read moves nothing, and cannot be wrong.
         moved = [error for error in errors if error.largest > 0] or errors
         found[name] = Error(min(error.rms for error in moved), min(error.largest for error in moved))

@@ -16,7 +16,7 @@ from pspnet_convert.commands.verify.pictures import save_differences, write_pict
 from pspnet_convert.commands.verify.preprocessing import check_preprocessing
 from pspnet_convert.commands.verify.reference import expect
 from pspnet_convert.errors import ArtifactError
-from pspnet_convert.files import printable_name, slug, writing
+from pspnet_convert.files import printable_name, slug, temporary_folder, writing
 from pspnet_convert.image_shape import ImageShape
 from pspnet_convert.job import Job, require
 from pspnet_convert.manifest_fields import VerifyResult
@@ -124,14 +124,12 @@ def _compare(
 ) -> Verification:
     inputs = verification_inputs(job.card, shape, options.images, form)
     compared = candidates(files, job.card, shape, form, at_default_precision=options.at_default_precision)
-    with steps(job.progress, len(inputs) * (1 + len(compared)), "verifying", stage="verify") as note:
-        result = compare_with_reference(
-            # The reference's weights are freed before the converted models are loaded.
-            lambda batch: expect(job.source.take_network(), job.card, batch, note),
-            compared,
-            inputs,
-            len(job.card.classes),
-            note,
-            batch=shape[0],
-        )
+    count = len(inputs) * (1 + len(compared))
+    with (
+        steps(job.progress, count, "verifying", stage="verify") as note,
+        temporary_folder(job.workspace.folder) as folder,
+    ):
+        # The reference's weights are freed before the converted models are loaded.
+        expected = expect(job.source.take_network(), job.card, inputs, folder, note)
+        result = compare_with_reference(expected, compared, inputs, len(job.card.classes), note)
     return replace(result, preprocessing=check_preprocessing(job.card))

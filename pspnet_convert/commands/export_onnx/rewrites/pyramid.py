@@ -32,14 +32,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle
 
-from pspnet_convert.commands.export_onnx.rewrites.batchnorm import (
+from pspnet_convert.commands.export_onnx.rewrites.pooling import MatrixPool, PyramidPool
+from pspnet_convert.pytorch.batchnorm import (
     folded_weights,
     is_constant,
     run_on_meta,
     sharing_copy,
 )
-from pspnet_convert.commands.export_onnx.rewrites.convolutions import is_plain, make_standardized_plain
-from pspnet_convert.commands.export_onnx.rewrites.pooling import MatrixPool, PyramidPool
+from pspnet_convert.pytorch.convolutions import is_plain, make_standardized_plain
 from pspnet_convert.pytorch.network import PSPNet
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pspnet_convert.commands.export_onnx.rewrites.convolutions import is_plain
+from pspnet_convert.pytorch.convolutions import is_plain
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -40,6 +40,18 @@ def folded_weights(conv: nn.Conv2d, norm: _BatchNorm | None) -> tuple[Tensor, Te
     gain = (norm.weight.double() if norm.affine else 1) / torch.sqrt(norm.running_var.double() + norm.eps)
     shift = norm.bias.double() if norm.affine else 0
     return weight * gain[:, None, None, None], (bias - norm.running_mean.double()) * gain + shift
+
+
+def reduce_to_scale_and_shift(norm: _BatchNorm) -> None:
+    """Change a constant BatchNorm in place, so that its weight and bias alone say what it does."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    gain = (norm.weight.double() if norm.affine else 1) / torch.sqrt(norm.running_var.double() + norm.eps)
+    shift = (norm.bias.double() if norm.affine else 0) - norm.running_mean.double() * gain
+    norm.weight = nn.Parameter(gain.to(norm.running_mean.dtype), requires_grad=False)
+    norm.bias = nn.Parameter(shift.to(norm.running_mean.dtype), requires_grad=False)
+    norm.running_mean, norm.running_var = torch.zeros_like(norm.running_mean), torch.ones_like(norm.running_var)
+    norm.eps = 0.0
 
 
 def fold_batchnorms(network: nn.Module, image_shape: tuple[int, ...]) -> None:
