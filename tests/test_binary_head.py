@@ -74,7 +74,7 @@ def test_the_whole_chain(cli: Cli, model: tuple[Path, Path, Path], tmp_path: Pat
     card = yaml.safe_load((folder / "model.yml").read_text())
     assert [label["name"] for label in card["classes"]] == ["background", "vessel"]
     image = next((root / "images" / "validation").iterdir())
-    labels = theirs.labels_of(config, checkpoint, image)
+    (labels,) = theirs.labels_of(config, checkpoint, [image])
     assert set(np.unique(labels)) == {0, 1}
     assert cli("quantize", folder, "-o", tmp_path / "out", *LENIENT).exit_code in (0, 9)
     assert cli("segment", image, "--model", folder, "-o", tmp_path / "out").exit_code == 0

@@ -140,7 +140,7 @@ def test_segment_labels_as_mmsegmentation_does(cli: Cli, four: tuple[Own, Path],
     np.save(array, model.kind.array(48, 64, 2))
     done = cli("segment", image, array, "--model", folder_of(out), "-o", out)
     assert done.exit_code == 0, done.stderr
-    expected = theirs.labels_of(model.config, model.checkpoint, image)
+    (expected,) = theirs.labels_of(model.config, model.checkpoint, [image])
     for name in ("002", "array"):
         with Pillow.open(folder_of(out) / "segmented" / f"{name}.labels.png") as picture:
             assert np.array_equal(np.asarray(picture), expected)

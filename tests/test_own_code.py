@@ -61,12 +61,24 @@ class OwnSegmentor(EncoderDecoder):
 
 @MODELS.register_module(force=True)
 class ValueBackbone(ResNetV1c):
-    \"\"\"Its code needs values: it does not run on the meta device.\"\"\"
+    \"\"\"It has a tensor that is no buffer: it does not run on the meta device.\"\"\"
+
+    def __init__(self, **named):
+        super().__init__(**named)
+        self.factors = torch.linspace(0.5, 1.5, 64).view(64, 1, 1)
+
+    def forward(self, image):
+        *maps, last = super().forward(image)
+        return (*maps, last * self.factors)
+
+
+@MODELS.register_module(force=True)
+class LoopBackbone(ResNetV1c):
+    \"\"\"It decides by values, which no graph can.\"\"\"
 
     def forward(self, image):
         maps = super().forward(image)
-        factor = float(self.conv1.weight.abs().max()) if hasattr(self, "conv1") else float(self.stem[0].weight.std())
-        return tuple(one * (1 if factor > 100 else 2) for one in maps)
+        return tuple(one * 2 for one in maps) if float(maps[-1].max()) > 1 else maps
 """
 SECTION = {
     **NETWORKS["ResNetV1c"],
@@ -179,6 +191,14 @@ def test_the_network_is_what_mmsegmentation_runs(config: Path, tmp_path: Path) -
     with torch.no_grad():
         expected = theirs.inference(image, [{"img_shape": (64, 64), "ori_shape": (64, 64), "pad_shape": (64, 64)}])
         assert torch.equal(network(image), expected)
+
+
+def test_code_that_no_graph_can_hold_is_refused_in_one_line(cli: Cli, package: Path, tmp_path: Path) -> None:
+    config = config_of(tmp_path, only(backbone={**NETWORKS["ResNetV1c"]["backbone"], "type": "LoopBackbone"}))
+    weights = trained(config, tmp_path / "w.pth")
+    done = cli("export-onnx", "--config", config, "--checkpoint", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 7, done.stderr
+    assert "the network does not export" in done.error and "\\x1b" not in done.error
 
 
 def test_changed_code_converts_again(cli: Cli, config: Path, package: Path, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def write_onnx(
     # UNet asserts that it can halve the image's sides.
     except (RuntimeError, ValueError, AssertionError, torch.onnx.errors.OnnxExporterError) as error:
         raise ExportError(
-            f"the network does not export at {list(options.shape)}: {first_line(error)}",
+            f"the network does not export at {list(options.shape)}: {first_line(error.__cause__ or error)}",
             "Try another --input-shape or --opset; --debug shows the exporter's messages.",
         ) from error
     _clean(model, provenance)
