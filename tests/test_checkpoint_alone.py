@@ -114,6 +114,18 @@ def test_a_config_of_another_network_is_refused(cli: Cli, weights: Path, tmp_pat
     assert f"{weights}: model.decode_head.type: 'FCNHead' is not PSPHead" in done.error
 
 
+def test_a_class_of_the_users_own_is_not_imported(
+    cli: Cli, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "never_imported.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    changed(weights, config=OLD.replace("'ResNetV1c'", "'never_imported.Backbone'"))
+    done = cli("run", "--checkpoint", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 3, done.stderr
+    assert "backbone.type: 'never_imported.Backbone' is no plain name" in done.error
+    assert "Classes of your own need the config: give it with --config" in done.error
+
+
 # Hostile texts
 
 
