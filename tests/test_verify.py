@@ -255,7 +255,7 @@ def test_the_fp16_tolerance_depends_on_all_images_and_not_on_their_order(
         allowed.append([row["allowed"] for row in result.json()["stages"][0]["result"]["comparisons"]])
     assert allowed[0] == allowed[1]
     assert len(reads) == 2  # once a run, for ten inputs
-    assert not list((workspace / "public" / small.name).rglob("*.npy"))
+    assert not list((workspace / "public" / small.name).rglob("*.logits"))
 
 
 def test_images_of_the_cards_dataset_are_taken_with_any_extension(small: ModelCard, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import Input, ModelCard
 from pspnet_convert.commands.verify.inputs import VerificationInput
-from pspnet_convert.files import writing
 from pspnet_convert.runtimes.backends import Prediction, TorchBackend
 from pspnet_convert.runtimes.input_form import Image
 from pspnet_convert.runtimes.logit_error import Error, error_of, worst
@@ -37,11 +36,12 @@ class KeptPrediction:
 
     labels: NDArray[np.uint8]
     file: Path
+    shape: tuple[int, ...]
 
     @property
     def logits(self) -> NDArray[np.float32]:
         """Read each time."""
-        return np.load(self.file)  # type: ignore[no-any-return]
+        return np.fromfile(self.file, np.float32).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,12 @@ class Expected:
 def expect(
     network: PSPNet, card: ModelCard, inputs: Sequence[VerificationInput], folder: Path, note: Callable[[], None]
 ) -> list[Expected]:
-    """Run the PyTorch reference on `inputs`; `note` is called after each. Logits are kept in `folder`."""
+    """Run the PyTorch reference on `inputs`; `note` is called after each. Logits are kept in `folder`; an OSError is
+    that folder's."""
     reference = TorchBackend(network, card)
     predictions = []
     for number, prediction in enumerate(reference.run(entry.image for entry in inputs)):
-        predictions.append(_keep(prediction, folder / f"{number}.npy"))
+        predictions.append(_keep(prediction, folder / f"{number}.logits"))
         note()
     images = _probes(reference, [entry.image for entry in inputs])
     sensitivity = [_sensitivity(reference, card.input, image) for image in images]
@@ -73,9 +74,10 @@ def expect(
 
 
 def _keep(prediction: Prediction, file: Path) -> KeptPrediction:
-    with writing(file.parent):
-        np.save(file, prediction.logits)
-    return KeptPrediction(prediction.labels.astype(np.uint8), file)
+    file.write_bytes(
+        np.ascontiguousarray(prediction.logits).data
+    )  # np.save's OSError does not say that the disk is full
+    return KeptPrediction(prediction.labels.astype(np.uint8), file, prediction.logits.shape)
 
 
 def _rounding(network: PSPNet, card: ModelCard, images: Sequence[Image], folder: Path) -> Error:
@@ -88,7 +90,7 @@ def _rounding(network: PSPNet, card: ModelCard, images: Sequence[Image], folder:
 
     changed = folded_copy(network, (1, images[0].shape[2], *images[0].shape[:2]))
     backend = TorchBackend(changed, card)
-    exact = [_keep(found, folder / f"folded-{number}.npy") for number, found in enumerate(backend.run(images))]
+    exact = [_keep(found, folder / f"folded-{number}.logits") for number, found in enumerate(backend.run(images))]
     round_to_fp16(changed)
     mean = tuple(_in_fp16(value) for value in card.input.mean)
     rounded = TorchBackend(changed, card.model_copy(update={"input": card.input.model_copy(update={"mean": mean})}))

@@ -130,6 +130,7 @@ def _compare(
         temporary_folder(job.workspace.folder) as folder,
     ):
         # The reference's weights are freed before the converted models are loaded.
-        expected = expect(job.source.take_network(), job.card, inputs, folder, note)
+        with writing(job.workspace.folder):
+            expected = expect(job.source.take_network(), job.card, inputs, folder, note)
         result = compare_with_reference(expected, compared, inputs, len(job.card.classes), note)
     return replace(result, preprocessing=check_preprocessing(job.card))
