@@ -201,6 +201,18 @@ def test_code_that_no_graph_can_hold_is_refused_in_one_line(cli: Cli, package: P
     assert "the network does not export" in done.error and "\\x1b" not in done.error
 
 
+def test_a_network_of_own_classes_takes_other_images(
+    cli: Cli, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{__name__}.blobs", lambda count, side: torch.randn(count, 4, side, side))
+    config = config_of(tmp_path, {**SECTION, "backbone": {**SECTION["backbone"], "in_channels": 4}})
+    config.write_text(f"{config.read_text()}model['data_preprocessor'].update(mean=[300] * 4, std=[90] * 4)\n")
+    weights = trained(config, tmp_path / "w.pth")
+    done = cli("run", "--config", config, "--checkpoint", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    assert load_card(tmp_path / "out" / "public" / "own" / "model.yml").input.shape == (1, 4, 64, 64)
+
+
 def test_changed_code_converts_again(cli: Cli, config: Path, package: Path, tmp_path: Path) -> None:
     weights = trained(config, tmp_path / "w.pth")
     own = ("--config", config, "--checkpoint", weights, "-o", tmp_path / "out")
