@@ -40,7 +40,8 @@ def convert(request: dict[str, Any], note: Callable[[], None]) -> None:
         nncf.Dataset(groups, lambda paths: form.tensor(pad_batch([shown(path) for path in paths], batch))),
         subset_size=len(groups),
         # A PSPNet's matrix products are its pyramid's: constant matrices, 1 % of the work. NNCF would quantize them by
-        # channel, which OpenVINO's CPU plugin sometimes fails on (`scale.size() == OC`).
+        # channel, which OpenVINO's CPU plugin sometimes fails on (`scale.size() == OC`). A transformer's own products
+        # stay as they are too.
         ignored_scope=nncf.IgnoredScope(types=["MatMul"], validate=False),
     )
     name_by_place(quantized)
