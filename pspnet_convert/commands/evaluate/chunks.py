@@ -54,8 +54,8 @@ class Chunk:
 class Tally:
     """What was counted. `confusions`: by name (counted_names). `skipped`: by image, the reason.
 
-    `unknown`: by image, the number of annotated pixels whose value is neither a class nor ignored. `masks`: the images
-    whose annotation may be a mask of 0 and 255 (Truth.is_mask).
+    `unknown`: by image, the number of annotated pixels of no class that are not ignored either. `masks`: images; the
+    annotation of each may be a mask of 0 and 255 (Truth.is_mask).
     """
 
     confusions: dict[str, Confusion] = field(default_factory=dict)

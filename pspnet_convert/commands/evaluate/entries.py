@@ -127,7 +127,7 @@ def _name(path: str, place: Place) -> str:
 
 
 def paired(place: Place, found: Sequence[Found]) -> tuple[list[Entry], list[Entry]]:
-    """Each image with its annotation; second, the entries whose image is there and whose annotation is not.
+    """All entries, and those of them that have an image but no annotation.
 
     All annotations have one suffix, the first of the place's that any has: a number then means one thing in all.
     """

@@ -27,6 +27,11 @@ def confusion(truth: NDArray[np.uint8], labels: NDArray[np.integer[Any]], classe
     return np.bincount(pairs, minlength=(classes + 2) * classes).reshape(classes + 2, classes)
 
 
+def ignored_share(matrix: Confusion) -> float:
+    """The part of all pixels that is IGNORED, 0..1."""
+    return float(matrix[-1].sum() / max(1, matrix.sum()))
+
+
 @dataclass(frozen=True)
 class Areas:
     """Pixels by class, int64 [classes], of what counts: as IoUMetric.intersect_and_union in mmsegmentation."""

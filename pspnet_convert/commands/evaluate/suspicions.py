@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet_convert.commands.evaluate.miou import Confusion, areas, mean_iou
+from pspnet_convert.commands.evaluate.miou import Confusion, areas, ignored_share, mean_iou
 
 _LOW_IOU = 10  # per cent
 _HIGH_SHARE = 0.5
@@ -17,7 +17,7 @@ _SHOWN = 6  # pairs of classes
 def suspicions(confusions: Mapping[str, Confusion], names: Sequence[str]) -> list[str]:
     """What is probably wrong with the annotations' meaning; empty if nothing looks so. `names`: of the classes."""
     first = next(iter(confusions.values()))
-    ignored = first[-1].sum() / max(1, first.sum())
+    ignored = ignored_share(first)
     found = []
     if ignored > _HIGH_SHARE:
         found.append(
