@@ -84,8 +84,8 @@ def test_one_number_is_for_all_channels() -> None:
         (1, [1, 2, 3], [4, 5, 6], "the config's mean has 3 values, the network takes 1 channel"),
         (2, [1, 2], [4, 5, 6], "the config's std has 3 values, the network takes 2 channels"),
         (3, [1, 2, 3, 4], 1, "the config's mean has 4 values, the network takes 3 channels"),
-        (1, [1], [0], "each value must be between 1e-6 and 1e6"),
-        (1, [1], [-2], "each value must be between 1e-6 and 1e6"),
+        (1, [1], [0], "each value must be between 1e-12 and 1e12"),
+        (1, [1], [-2], "each value must be between 1e-12 and 1e12"),
         (0, 1, 1, "model.backbone.in_channels is 0, not 1 to 512"),
         ("4", 1, 1, "model.backbone.in_channels is '4', not 1 to 512"),
     ],
@@ -172,7 +172,7 @@ def test_the_classes_are_those_of_mmsegmentations_dataset() -> None:
         (
             config_card.input_of,
             {"model": {"data_preprocessor": {"mean": 0, "std": [0, 1, 1]}}},
-            "each value must be between 1e-6 and 1e6",
+            "each value must be between 1e-12 and 1e12",
         ),
         (config_card.input_of, {"model": {"data_preprocessor": {"mean": [1, 2, 3]}}}, "None is not a number for each"),
         (

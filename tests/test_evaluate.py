@@ -48,7 +48,9 @@ MANY = 2 * CHUNK + 10
 def dataset(small: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Images of the model's size; PyTorch's own label maps are the annotations, so that it is never wrong."""
     folder = tmp_path_factory.mktemp("voc")
-    backend = TorchBackend(build_network(small, load_checkpoint(small.folder / small.checkpoint.name, small)), small)
+    backend = TorchBackend(
+        build_network(small, load_checkpoint(small.folder / small.checkpoint.name, small)), small.input
+    )
     for number in range(4):
         image = voc.drawing(72, 64, number)
         labels = next(backend.run([image[:, :, ::-1]])).labels.astype(np.uint8)

@@ -44,6 +44,8 @@ KINDS = {
     "four in a PNG": others.RGBA,
     "arrays": others.ARRAYS,
     "three of 16 bits": others.THREE_16,
+    "far from zero": others.FAR,
+    "minute values": others.MINUTE,
     "thirteen bands": others.THIRTEEN,
 }
 SHORT = ("grey of 16 bits", "four bands")
@@ -383,7 +385,7 @@ def test_bytes_cut_by_the_pipeline_are_reported(
         ({"model__data_preprocessor__std": [1, 2, 3]}, "the config's std has 3 values, the network takes 4 channels"),
         ({"model__backbone__in_channels": 1}, "the config's mean has 4 values, the network takes 1 channel"),
         ({"model__backbone__in_channels": 0}, "model.backbone.in_channels is 0, not 1 to 512"),
-        ({"model__data_preprocessor__std": [1, 2, -3, 4]}, "each value must be between 1e-6 and 1e6"),
+        ({"model__data_preprocessor__std": [1, 2, -3, 4]}, "each value must be between 1e-12 and 1e12"),
     ],
 )
 def test_a_config_that_does_not_fit_itself(cli: Cli, tmp_path: Path, changes: Any, words: str) -> None:

@@ -15,7 +15,7 @@ from test_every_network import NETWORKS, write_config
 
 from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.own_model import own_card
-from pspnet_convert.pytorch.own_psp_net import OwnPSPNet, build_own_network
+from pspnet_convert.pytorch.own_psp_net import build_own_network
 from pspnet_convert.pytorch.read_metadata import read_metadata
 
 PACKAGE = """
@@ -120,12 +120,7 @@ def trained(config: Path, path: Path) -> Path:
     gains = getattr(network.with_weights.backbone, "gain", None)
     if gains is not None:
         gains.data.uniform_(0.5, 1.5)
-    if isinstance(network, OwnPSPNet):
-        network.decode_head = network.segmentor.decode_head  # where `calibrate` looks for it
-        calibrate(network, blobs(2, 64))
-        del network.decode_head
-    else:
-        calibrate(network, blobs(2, 64))
+    calibrate(network, blobs(2, 64))
     torch.save({"state_dict": network.with_weights.state_dict(), "meta": {}}, path)
     return path
 

@@ -28,6 +28,7 @@ from pspnet_convert.commands.verify.compare import compare, margin
 from pspnet_convert.commands.verify.inputs import verification_inputs
 from pspnet_convert.commands.verify.reference import FINE_FAULTS, Expected, _pools_in_float64
 from pspnet_convert.commands.verify.result import Comparison, Verification
+from pspnet_convert.commands.verify.tolerances import Rounding
 from pspnet_convert.manifest_fields import UnexplainedPixel
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import build_network
@@ -281,7 +282,7 @@ def prediction(logits: Any) -> Prediction:
 def compared(expected: Prediction, found: Prediction, allowed: float = 0.1) -> Comparison:
     """The comparison at a precision that allows a relative error of `allowed`."""
     comparison = Comparison("test", "FP16")
-    compare(Expected(expected, {}, Error(allowed, allowed / 6)), found, "image", comparison)
+    compare(Expected(expected, {}, Rounding(Error(allowed, allowed / 6), Error(0, 0))), found, "image", comparison)
     return comparison
 
 

@@ -27,7 +27,8 @@ _TENSOR_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$"
 _MAX_FAULT = 500  # characters of an error
 Colour = tuple[int, int, int]
 AS_STORED = "as stored"
-_LARGEST_VALUE = 1e6  # of a channel, in any image
+_LARGEST_RATIO = 8  # of mean to scale: FP16's rounding of such a mean is 0.4 % of the scale
+_LARGEST_VALUE = 1e12  # of a mean or a scale; a scale's smallest is its reciprocal
 _LARGEST_BYTE = 255
 # Large enough for any PSPNet, and too small to ask for a network of many gigabytes in one line.
 _MAX_OVERRIDE, _MAX_OVERRIDES = 16384, 100
@@ -115,14 +116,14 @@ class Input(CardModel):
     @classmethod
     def _check_mean(cls, mean: tuple[float, ...]) -> tuple[float, ...]:
         if not all(abs(value) <= _LARGEST_VALUE for value in mean):
-            raise ValueError("each value must be between -1e6 and 1e6")
+            raise ValueError("each value must be between -1e12 and 1e12")
         return mean
 
     @field_validator("scale")
     @classmethod
     def _check_scale(cls, scale: tuple[float, ...]) -> tuple[float, ...]:
-        if not all(1e-6 < value < 1e6 for value in scale):
-            raise ValueError("each value must be between 1e-6 and 1e6")
+        if not all(1 / _LARGEST_VALUE <= value <= _LARGEST_VALUE for value in scale):
+            raise ValueError("each value must be between 1e-12 and 1e12")
         return scale
 
     @model_validator(mode="after")
@@ -152,6 +153,15 @@ class Input(CardModel):
         """Whether images are ordinary pictures: three colours of 0..255."""
         in_bytes = all(0 <= mean <= _LARGEST_BYTE and scale <= 256 for mean, scale in zip(self.mean, self.scale))
         return self.is_color and in_bytes
+
+    @property
+    def needs_float32(self) -> bool:
+        """Whether FP16 would round mean and scale too coarsely: it has 11 bits, and values of 6e-5 to 65504.
+
+        An IR subtracts the mean and divides, or multiplies by 1/scale and subtracts mean/scale.
+        """
+        ratio = max(abs(mean) / scale for mean, scale in zip(self.mean, self.scale))
+        return ratio > _LARGEST_RATIO or not all(1e-4 <= scale <= 1e4 for scale in self.scale)
 
     @property
     def height(self) -> int:

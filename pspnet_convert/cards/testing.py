@@ -26,7 +26,7 @@ STEPS = (
     "ResizeToMultiple",
 )
 PREPROCESSOR = "SegDataPreProcessor"
-_MAX_NUMBER, _MAX_VALUES = 1e6, 200
+_MAX_NUMBER, _MAX_VALUES = 1e12, 200
 
 
 class Testing(CardModel):
@@ -107,7 +107,7 @@ def check_plain(data: Any) -> None:
                 raise ValueError(f"{value[:100]!r} is no plain name")
         elif isinstance(value, (int, float)):
             if not abs(value) <= _MAX_NUMBER:  # NaN fails this too
-                raise ValueError(f"a number is larger than {_MAX_NUMBER:.0f}")
+                raise ValueError(f"a number is larger than {_MAX_NUMBER:g}")
         elif value is not None:
             raise ValueError(f"{type(value).__name__} is no plain value")
 

@@ -241,7 +241,7 @@ def load_weights(network: PSPNet, checkpoint: Checkpoint) -> FittedWeights:
 def _segmentor(card: ModelCard) -> EncoderDecoder:
     if card.network is not None:
         return build_inline(card.network)
-    assert card.config is not None  # a card has one of the two
+    assert card.config is not None  # a card has one of these, or needs its config
     return build_segmentor(card.config, card.config_overrides)
 
 

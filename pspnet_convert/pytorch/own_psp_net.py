@@ -13,6 +13,7 @@ from pspnet_convert.pytorch.network import PSPNet, build
 
 if TYPE_CHECKING:
     from mmseg.models import EncoderDecoder
+    from mmseg.models.decode_heads import PSPHead
 
 
 class OwnPSPNet(PSPNet):
@@ -24,6 +25,10 @@ class OwnPSPNet(PSPNet):
         nn.Module.__init__(self)
         self.segmentor = segmentor
         self._set_up(segmentor, channels)
+
+    @property
+    def decode_head(self) -> PSPHead:
+        return self.segmentor.decode_head
 
     @property
     def with_weights(self) -> nn.Module:

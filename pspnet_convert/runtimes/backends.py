@@ -74,9 +74,9 @@ def normalised(images: Sequence[Image], card_input: Input) -> NDArray[np.float32
 class TorchBackend:
     """The reference: a PyTorch module that gives logits. Runs one image at a time, of any size."""
 
-    def __init__(self, network: Any, card: ModelCard) -> None:
+    def __init__(self, network: Any, card_input: Input) -> None:
         self._network = network
-        self._input = card.input
+        self._input = card_input
 
     def run(self, images: Iterable[Image]) -> Iterator[Prediction]:
         import torch

@@ -57,7 +57,7 @@ class TorchLabeller:
 
         network = build_network(card, load_checkpoint(path, card))
         self.align_corners = network.align_corners
-        self._backend = TorchBackend(network, card)
+        self._backend = TorchBackend(network, card.input)
 
     def start(self, image: Image) -> Callable[[], Answer]:
         (prediction,) = self._backend.run([image])

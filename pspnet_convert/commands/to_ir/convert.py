@@ -33,6 +33,7 @@ def convert_to_ir(
         "onnx": str(onnx_path),
         "arguments": front_end.arguments(card),
         "form": asdict(form),
+        "keeps_float32_input": card.input.needs_float32,
         "model_info": model_api_settings(card),
         "targets": {precision: str(path) for precision, path in targets.items()},
     }

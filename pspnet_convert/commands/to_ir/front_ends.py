@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
+
+import numpy as np
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ConversionError, DependencyError
@@ -85,11 +87,16 @@ def model_optimizer_arguments(card: ModelCard) -> dict[str, Any]:
     return {
         "input": name,
         "layout": f"{name}({card.input.layout})",
-        "mean_values": f"{name}[{','.join(str(value) for value in card.input.mean)}]",
-        "scale_values": f"{name}[{','.join(str(value) for value in card.input.scale)}]",
+        "mean_values": f"{name}[{_written(card.input.mean)}]",
+        "scale_values": f"{name}[{_written(card.input.scale)}]",
         "reverse_input_channels": _reverses(card),
         "output": card.output.name,
     }
+
+
+def _written(values: Sequence[float]) -> str:
+    """Model Optimizer does not read exponents."""
+    return ",".join(np.format_float_positional(value, trim="0") for value in values)
 
 
 def _reverses(card: ModelCard) -> bool:

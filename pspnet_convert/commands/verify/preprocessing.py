@@ -135,10 +135,8 @@ def tensor_difference(ours: _Tensor, theirs: _Tensor) -> str | None:
 
 def _different_values(card: ModelCard, pipeline: _Steps, preprocessor: Mapping[str, Any]) -> str:
     """The values of the card's input that are not mmsegmentation's, and those."""
-    right, origin = (
-        normalisation(pipeline, preprocessor, card.input.channels),
-        "the config" if card.config else "its testing",
-    )
+    right = normalisation(pipeline, preprocessor, card.input.channels)
+    origin = "the config" if card.config else "its testing"
     words = []
     for name in ("color_order", "mean", "scale"):
         ours, theirs = getattr(card.input, name), getattr(right, name)

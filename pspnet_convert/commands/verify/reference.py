@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import Input, ModelCard
 from pspnet_convert.commands.verify.inputs import VerificationInput
+from pspnet_convert.commands.verify.tolerances import Rounding
 from pspnet_convert.runtimes.backends import Prediction, TorchBackend
 from pspnet_convert.runtimes.input_form import Image
 from pspnet_convert.runtimes.logit_error import Error, error_of, worst
@@ -51,13 +52,12 @@ class KeptPrediction:
 class Expected:
     """The reference's `prediction` on an input.
 
-    `sensitivity`: how far each small fault in the input moves the logits, by the fault's name. `rounding`: how far
-    rounding the weights to FP16 moves them: of all inputs of a verification, on the one where it moves them most.
+    `sensitivity`: how far each small fault in the input moves the logits, by the fault's name.
     """
 
     prediction: Prediction | KeptPrediction
     sensitivity: Mapping[str, Error]
-    rounding: Error
+    rounding: Rounding
 
 
 def expect(
@@ -65,7 +65,7 @@ def expect(
 ) -> list[Expected]:
     """Run the PyTorch reference on `inputs`; `note` is called after each. Logits are kept in `folder`; an OSError is
     that folder's."""
-    reference = TorchBackend(network, card)
+    reference = TorchBackend(network, card.input)
     predictions = []
     with _pools_in_float64(network):
         for number, prediction in enumerate(reference.run(entry.image for entry in inputs)):
@@ -73,7 +73,8 @@ def expect(
             note()
         images = _probes(reference, [entry.image for entry in inputs])
         sensitivity = [_sensitivity(reference, card.input, image) for image in images]
-    rounding = _rounding(network, card, images, folder)
+        of_input = _rounding_of_input(network, card.input, images)
+    rounding = Rounding(_rounding_of_weights(network, card.input, images, folder), of_input)
     return [Expected(*parts, rounding) for parts in zip(predictions, sensitivity)]
 
 
@@ -83,7 +84,24 @@ def _keep(prediction: Prediction, file: Path) -> KeptPrediction:
     return KeptPrediction(prediction.labels.astype(np.uint8), file, prediction.logits.shape)
 
 
-def _rounding(network: PSPNet, card: ModelCard, images: Sequence[Image], folder: Path) -> Error:
+def _rounding_of_input(network: PSPNet, card_input: Input, images: Sequence[Image]) -> Error:
+    """How far the logits move if value/scale - mean/scale is computed instead of (value - mean) / scale, in float32.
+
+    Without effect where mean and scale are of one size.
+    """
+    if not card_input.needs_float32:
+        return Error(0, 0)
+    in_order = slice(None, None, -1 if card_input.color_order == "RGB" else 1)
+    mean, scale = (np.array(values[in_order], np.float64) for values in (card_input.mean, card_input.scale))
+    factor, term = (1 / scale).astype(np.float32), (mean / scale).astype(np.float32)
+    plain = {"mean": (0.0,) * len(mean), "scale": (1.0,) * len(mean)}
+    other = TorchBackend(network, card_input.model_copy(update=plain))
+    found = other.run(image.astype(np.float32) * factor - term for image in images)
+    exact = TorchBackend(network, card_input).run(images)
+    return worst(*(error_of(one.logits, known.logits) for one, known in zip(found, exact)))
+
+
+def _rounding_of_weights(network: PSPNet, card_input: Input, images: Sequence[Image], folder: Path) -> Error:
     """How far rounding folded weights and the input's mean to FP16 moves the logits, on the image where it does most.
 
     An IR's weights are rounded after folding, which takes weights off FP16's grid if training has put them on it. The
@@ -92,17 +110,14 @@ def _rounding(network: PSPNet, card: ModelCard, images: Sequence[Image], folder:
     from pspnet_convert.pytorch.folded import folded_copy, round_to_fp16
 
     changed = folded_copy(network, (1, images[0].shape[2], *images[0].shape[:2]))
-    backend = TorchBackend(changed, card)
-    exact = [_keep(found, folder / f"folded-{number}.logits") for number, found in enumerate(backend.run(images))]
+    found = TorchBackend(changed, card_input).run(images)
+    exact = [_keep(one, folder / f"folded-{number}.logits") for number, one in enumerate(found)]
     round_to_fp16(changed)
-    mean = tuple(_in_fp16(value) for value in card.input.mean)
-    rounded = TorchBackend(changed, card.model_copy(update={"input": card.input.model_copy(update={"mean": mean})}))
-    return worst(*(error_of(found.logits, known.logits) for found, known in zip(rounded.run(images), exact)))
-
-
-def _in_fp16(value: float) -> float:
-    """Rounded; unchanged if it is beyond FP16's range: the tolerance is no excuse for a mean that was cut off."""
-    return float(np.float16(value)) if abs(value) <= np.finfo(np.float16).max else value
+    if not card_input.needs_float32:
+        mean = tuple(float(np.float16(value)) for value in card_input.mean)
+        card_input = card_input.model_copy(update={"mean": mean})
+    rounded = TorchBackend(changed, card_input).run(images)
+    return worst(*(error_of(one.logits, known.logits) for one, known in zip(rounded, exact)))
 
 
 def _probes(reference: TorchBackend, images: Sequence[Image]) -> Sequence[Image]:
@@ -117,7 +132,7 @@ def _probes(reference: TorchBackend, images: Sequence[Image]) -> Sequence[Image]
 
 @contextmanager
 def _pools_in_float64(network: PSPNet) -> Iterator[None]:
-    """In the block the pyramid's pools add up in float64.
+    """In the block, pools such as the pyramid's add up in float64.
 
     torch adds up a cell's values one by one in float32. On a map of 1024x1024 a cell of the bin 2 is off by 1.5e-5,
     more than a converted model may be.
@@ -128,7 +143,7 @@ def _pools_in_float64(network: PSPNet) -> Iterator[None]:
     def again(pool: Any, given: tuple[Tensor, ...], _: Tensor) -> Tensor:
         return adaptive_avg_pool2d(given[0].double(), pool.output_size).to(given[0].dtype)
 
-    pools = [module for module in network.decode_head.modules() if isinstance(module, AdaptiveAvgPool2d)]
+    pools = [module for module in network.modules() if isinstance(module, AdaptiveAvgPool2d)]
     hooks = [pool.register_forward_hook(again) for pool in pools]
     try:
         yield
