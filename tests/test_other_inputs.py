@@ -285,7 +285,6 @@ def test_the_sheet_has_each_channel_in_its_own_range(kind: Kind, form: InputForm
         ([-12.5], [4.25], PLAIN, (-21, -4)),
         ([0.5], [0.25], PLAIN, (0, 1)),
         ([100000], [10], PLAIN, (99980, 100020)),
-        ([3000], [1000], InputForm("u8"), (1000, 255)),
     ],
 )
 def test_values_are_within_two_deviations(
@@ -300,12 +299,25 @@ def test_values_are_within_two_deviations(
         ([128, 3000], [64, 100], "u8", "channel 1 has values of 2800 to 3200"),
         ([-12.5], [4.25], "u16", "whole numbers of 0 to 65535, and the model's channel 0 has values of -21 to -4"),
         ([0.5], [0.2], "u8", "channel 0 has values of 0.1 to 0.9"),
+        ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], "u8", "channel 0 has values of 0.027 to 0.943"),
+        ([1200], [500], "u8", "channel 0 has values of 200 to 2200"),
+        ([200], [300], "u8", "channel 0 has values of 0 to 800"),
+        ([40000], [20], "u8", "channel 0 has values of 39960 to 40040"),
     ],
 )
 def test_a_number_type_that_does_not_hold_the_values(mean: Any, scale: Any, type_: Any, words: str) -> None:
     with pytest.raises(OptionError, match=re.escape(words)):
         check_type(input_of(mean, scale), InputForm(type_))
     check_type(input_of(mean, scale), PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("mean", "scale", "type_"),
+    [([0], [255], "u8"), ([110.5], [50], "u8"), ([127.5], [127.5], "u8"), ([3, 2000], [3, 900], "u16"),
+     ([30000], [20000], "u16"), ([0], [65535], "u16"), ([0, 0], [1, 1], "u8"), ([127.5] * 3, [1] * 3, "u8")],
+)  # fmt: skip
+def test_a_number_type_that_holds_the_values(mean: Any, scale: Any, type_: Any) -> None:
+    check_type(input_of(mean, scale), InputForm(type_))
 
 
 def test_values_that_the_ir_does_not_hold_do_not_wrap_around() -> None:

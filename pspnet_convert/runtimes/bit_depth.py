@@ -41,7 +41,7 @@ def _bits_of(path: Path) -> int:
             return 8 * tiff.series[0].dtype.itemsize
     if head.startswith(_JPEG_2000):
         return (head[head.index(_SIZ) + _SIZ_BITS] & 0x7F) + 1
-    if head.startswith(b"P6"):  # the fourth word is the largest value
+    if head.startswith((b"P5", b"P6")):  # the fourth word is the largest value
         lines = (line.partition(b"#")[0] for line in head.split(b"\n"))
         return int(b" ".join(lines).split()[3]).bit_length()
     with Pillow.open(path) as picture:

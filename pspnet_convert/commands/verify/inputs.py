@@ -52,7 +52,7 @@ def verification_inputs(
     drawn = (
         sheet(height, width, card.input) if card.input.is_plain_color else own_sheet(height, width, card.input, form)
     )
-    images: dict[str, Image] = {"sheet": files.in_order_of_ir(drawn)}
+    images: dict[str, Image] = {"sheet": files.reversed_colours(drawn)}
     slots = sum(batch_sizes(batch))
     for slot in range(1, slots):
         images[f"sheet-{slot + 1}"] = np.roll(images["sheet"], (slot, slot * width // slots), axis=(0, 1))
