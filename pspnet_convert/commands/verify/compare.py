@@ -78,7 +78,7 @@ def _compare_all(
     try:
         backend = candidate.open()
         if not candidate.report_only:
-            check_argmax(backend, expected[0].prediction.logits.shape, comparison)
+            check_argmax(backend, (classes, *expected[0].prediction.labels.shape), comparison)
         for entry, answer, found in zip(inputs, expected, backend.run(entry.image for entry in inputs)):
             compare(answer, found, entry.name, comparison)
             check_labels(found, entry.name, classes, comparison)
