@@ -14,6 +14,7 @@ from pspnet_convert.commands.verify.kept_prediction import KeptPrediction, keep
 from pspnet_convert.commands.verify.rounding import rounding_of_input, rounding_of_weights
 from pspnet_convert.commands.verify.sensitivity import sensitivity
 from pspnet_convert.commands.verify.tolerances import Rounding
+from pspnet_convert.errors import ImageError
 from pspnet_convert.runtimes.backends import Prediction, TorchBackend
 from pspnet_convert.runtimes.input_form import Image
 from pspnet_convert.runtimes.logit_error import Error
@@ -62,7 +63,7 @@ def _probes(reference: TorchBackend, images: Sequence[Image]) -> Sequence[Image]
     thinned = [_thinned(image) for image in images]
     try:
         list(reference.run(thinned[:1]))
-    except Exception:  # the network's code raises errors of any kind
+    except ImageError:
         return images
     return thinned
 
