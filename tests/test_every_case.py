@@ -30,7 +30,7 @@ COUNT, SHORT = 20, 2
 NAMES = ["ground", "water", "trees"]
 AXES: Mapping[str, tuple[str, ...]] = {
     "head": ("three classes", "two classes in one channel", "its own threshold", "one class"),
-    "backbone": ("ResNetV1c", "UNet", "SwinTransformer", "STDCNet", "MSCAN"),
+    "backbone": ("ResNetV1c", "UNet", "SwinTransformer", "STDCNet", "HRNet"),
     "norm": ("BN", "SyncBN", "MMSyncBN", "GN"),
     "align_corners": ("False", "True"),
     "kind": ("grey", "grey of 16 bits", "radar", "four bands", "three of 16 bits", "far from zero"),
@@ -39,7 +39,7 @@ AXES: Mapping[str, tuple[str, ...]] = {
     "file": ("state_dict", "top level", "beside an average", "safetensors", "other objects"),
     "config": ("given", "inside"),
     "classes": ("inside", "option"),
-    "form": ("plain", "dynamic", "NHWC"),
+    "form": ("plain", "batch", "NHWC"),
 }
 KINDS = {
     "grey": others.GREY,
@@ -57,7 +57,7 @@ HEADS: Mapping[str, dict[str, Any]] = {
 }
 FORMS = {
     "plain": (),
-    "dynamic": ("--batch", "dynamic"),
+    "batch": ("--batch", "2"),
     "NHWC": ("--input-layout", "NHWC"),
 }
 
@@ -80,6 +80,10 @@ class Case:
     checkpoint: Path
     given: list[object]
     root: Path
+
+    @property
+    def images(self) -> list[object]:
+        return [word for path in sorted((self.root / "img_dir" / "val").iterdir()) for word in ("--images", path)]
 
 
 def made(folder: Path, chosen: Mapping[str, str]) -> Case:
@@ -185,7 +189,7 @@ def test_each_value_is_in_a_case() -> None:
 def test_the_whole_chain(cli: Cli, tmp_path: Path, number: int) -> None:
     chosen = CASES[number]
     case = made(tmp_path, chosen)
-    done = cli("run", *case.given, "-o", tmp_path / "out", *FORMS[chosen["form"]])
+    done = cli("run", *case.given, *case.images, "-o", tmp_path / "out", *FORMS[chosen["form"]])
     assert done.exit_code == 0, (chosen, done.stderr)
     found = read_manifest(tmp_path / "out" / "public" / "case")["stages"]["verify"]["result"]
     assert found["verdict"] == "pass"

@@ -33,7 +33,7 @@ from pspnet_convert.runtimes.images import picture_size
 from pspnet_convert.runtimes.input_form import PLAIN, InputForm
 from pspnet_convert.runtimes.model_images import ModelImages
 from pspnet_convert.runtimes.openvino_install import has_model_optimizer
-from pspnet_convert.runtimes.value_range import check_type, value_ranges
+from pspnet_convert.runtimes.value_range import check_type, ranges_of_ir, value_ranges
 
 FRONT_ENDS = [Ovc(), *([ModelOptimizer()] if has_model_optimizer() else [])]
 KINDS = {
@@ -265,7 +265,7 @@ def test_the_sheet_has_each_channel_in_its_own_range(kind: Kind, form: InputForm
     drawn = own_sheet(60, 80, card_input, form)
     assert drawn.dtype == form.dtype and drawn.shape == (60, 80, kind.channels)
     assert np.array_equal(drawn, own_sheet(60, 80, card_input, form))
-    ranges = value_ranges(card_input, form)
+    ranges = ranges_of_ir(card_input, form)
     for channel, (low, high) in enumerate(ranges):
         assert drawn[..., channel].min() >= np.floor(low) and drawn[..., channel].max() <= np.ceil(high)
     if form.type == "f32":

@@ -13,7 +13,7 @@ from pspnet_convert.cards.card import Input
 from pspnet_convert.runtimes.backends import TorchBackend
 from pspnet_convert.runtimes.input_form import Image
 from pspnet_convert.runtimes.logit_error import Error, error_of
-from pspnet_convert.runtimes.value_range import value_ranges
+from pspnet_convert.runtimes.value_range import ranges_of_ir
 
 _BLUE_OFF, _CHANNEL_OFF = "blue off by 1 of 255", "one channel off by a 255th of its range"
 FINE_FAULTS = {_BLUE_OFF, _CHANNEL_OFF}  # the size of the fault if the mean is off by 1 %
@@ -40,7 +40,7 @@ def _faults(card_input: Input, image: Image) -> Iterator[tuple[str, Iterator[Ima
     else:
         channels = range(card_input.channels)
         probed = channels[:: -(-len(channels) // _PROBED_CHANNELS)]
-        steps = [(high - low) / 255 for low, high in value_ranges(card_input)]
+        steps = [(high - low) / 255 for low, high in ranges_of_ir(card_input)]
         if len(channels) > 1:
             yield "two channels swapped", (_swapped(image, channel) for channel in probed)
         yield _CHANNEL_OFF, (_off(image, channel, steps[channel]) for channel in probed)
