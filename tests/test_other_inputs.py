@@ -165,6 +165,16 @@ def test_the_models_that_come_after(cli: Cli, four: tuple[Own, Path], tmp_path: 
     assert again.exit_code == 0, again.stderr
 
 
+def test_an_ir_of_16_bit_numbers_is_quantized(cli: Cli, own: Callable[[str], Own], tmp_path: Path) -> None:
+    model = own("grey of 16 bits")
+    assert cli("run", *model.given, "-o", tmp_path, "--input-type", "u16").exit_code == 0
+    data = ("--calibration", model.images[0].parent, "--min-agreement", 0.3)
+    quantized = cli("quantize", folder_of(tmp_path), "-o", tmp_path, *data)
+    assert quantized.exit_code == 0, quantized.stderr
+    image = openvino.Core().read_model(folder_of(tmp_path) / "INT8" / "bands.xml").input(0)
+    assert image.get_element_type() == openvino.Type.u16
+
+
 @pytest.mark.parametrize("name", kinds())
 def test_every_kind_runs_to_a_pass(cli: Cli, own: Callable[[str], Own], name: str, tmp_path: Path) -> None:
     model = own(name)
