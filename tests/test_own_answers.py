@@ -59,6 +59,17 @@ class OfPostprocess(EncoderDecoder):
 
 
 @MODELS.register_module(force=True)
+class Printing(EncoderDecoder):
+    def __init__(self, **named):
+        super().__init__(**named)
+        print("building")
+
+    def encode_decode(self, inputs, metas):
+        print("running")
+        return super().encode_decode(inputs, metas)
+
+
+@MODELS.register_module(force=True)
 class EqualPredict(EncoderDecoder):
     def predict(self, inputs, data_samples=None):
         return super().predict(inputs, data_samples)
@@ -165,6 +176,13 @@ def test_what_no_model_would_do_is_refused(
     done = cli("run", "--config", config, "--checkpoint", weights, "-o", tmp_path / "out")
     assert done.exit_code == 3, done.stderr
     assert words in done.error
+
+
+def test_what_own_code_prints_is_not_in_the_result(cli: Cli, package: None, tmp_path: Path) -> None:
+    config, weights = own(tmp_path, type="Printing")
+    done = cli("export-onnx", "--config", config, "--checkpoint", weights, "-o", tmp_path / "out", "--json")
+    assert done.exit_code == 0 and done.json()
+    assert "building" in done.stderr and "running" in done.stderr
 
 
 def test_an_own_preprocessor_in_a_checkpoints_config_is_refused(cli: Cli, package: None, tmp_path: Path) -> None:

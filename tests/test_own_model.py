@@ -205,6 +205,18 @@ def test_mmcvs_compiled_batchnorm_becomes_the_equal_one(weights: Path, write: Ca
     assert plain == compiled
 
 
+def test_a_config_may_import_modules_and_call_them(
+    cli: Cli, small: ModelCard, weights: Path, write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    text = new_config(small)
+    imports = "import os.path as osp\nimport numpy as np\nfrom datetime import datetime\n"
+    uses = (
+        "\nwork_dir = osp.join('a', 'b')\nvalues = np.arange(3).tolist()\nstarted = datetime(2026, 1, 2).isoformat()\n"
+    )
+    done = cli("export-onnx", "--config", write(imports + text + uses), "--checkpoint", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+
+
 def test_a_part_of_another_scope_is_refused(weights: Path, write: Callable[[str], Path]) -> None:
     with pytest.raises(CardError, match="'_scope_' is no key of a network"):
         card_of(write(OLD.replace("depth=18", "_scope_='mmdet', depth=18")), weights)

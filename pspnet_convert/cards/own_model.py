@@ -22,7 +22,7 @@ from pspnet_convert.cards.catalog import names
 from pspnet_convert.cards.config_annotations import annotations_of
 from pspnet_convert.cards.config_parts import named_steps, pipeline_of, preprocessor_of
 from pspnet_convert.cards.config_testing import testing_of
-from pspnet_convert.cards.inline_network import WEIGHTS, check_network
+from pspnet_convert.cards.inline_network import WEIGHTS, NotConvertedError, check_network
 from pspnet_convert.cards.metadata import Metadata
 from pspnet_convert.cards.own_labels import Labels, labels_of
 from pspnet_convert.cards.own_network import OwnNetwork, check_own_network, check_preprocessor, own_classes
@@ -147,6 +147,8 @@ def _network(
             check_network(network)
             return network, None, None
         check_own_network(network)
+    except NotConvertedError as error:
+        raise CardError(f"{path}: model.{error}", "Train the network with another part.") from error
     except ValueError as error:
         raise CardError(f"{path}: model.{error}", advice) from error
     names = ", ".join(sorted({str(getattr(kind, "__name__", kind)) for kind in classes.values()}))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.cards.config_card import read_config
 from pspnet_convert.cards.config_parts import input_channels, preprocessor_of, type_of
-from pspnet_convert.cards.inline_network import HEAD, SEGMENTOR, WHY_NOT
+from pspnet_convert.cards.inline_network import HEAD, SEGMENTOR, WHY_NOT, NotConvertedError
 from pspnet_convert.cards.normalisation import normalisation
 from pspnet_convert.cards.registry_names import OPENMMLAB, registered
 from pspnet_convert.cards.testing import PREPROCESSOR
@@ -72,7 +72,7 @@ def check_own_network(network: Mapping[str, Any]) -> None:
     types = dict(_types(network))
     for place, name in types.items():
         if name in WHY_NOT:
-            raise ValueError(f"{place}: {name} {WHY_NOT[name]}")
+            raise NotConvertedError(f"{place}: {name} {WHY_NOT[name]}")
     for place, needed, base in (("type", SEGMENTOR, EncoderDecoder), ("decode_head.type", HEAD, PSPHead)):
         kind = _class_of(types.get(place, ""))
         is_own = isinstance(kind, type) and issubclass(kind, base) and _package(kind) not in OPENMMLAB

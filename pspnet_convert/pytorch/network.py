@@ -6,7 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +73,8 @@ class PSPNet(nn.Module):
         """Raise CardError if mmsegmentation gives other labels than these logits."""
 
     def forward(self, image: Tensor) -> Tensor:
-        logits = self.logits(image)
+        with redirect_stdout(sys.stderr):  # stdout is for the command's result, and the user's code may print
+            logits = self.logits(image)
         if self.decision_score is None:
             return logits
         return torch.cat([torch.full_like(logits, self.decision_score), logits], dim=1)
@@ -83,7 +84,7 @@ def decision_score(threshold: float) -> float:
     """The largest float32 whose sigmoid is not above `threshold`, so that `score > decision_score` decides as
     `sigmoid(score) > threshold` does: mmsegmentation's BaseSegmentor.postprocess_result. CardError unless it is 0..1.
     """
-    if not 0 < threshold < 1:
+    if not isinstance(threshold, (int, float)) or not 0 < threshold < 1:
         raise CardError(f"decode_head.threshold is {threshold}; it must be between 0 and 1")
     low, high = (torch.tensor(value, dtype=torch.float32, device="cpu") for value in (-200.0, 200.0))
     while (middle := (low + high) / 2) not in (low, high):
@@ -149,7 +150,7 @@ def build(model: ConfigDict, named: str, advice: str, *, limit: bool = True) -> 
             f"{named} has decode_head.input_transform 'multiple_select', which gives a list of maps; PSPHead takes one",
             "Use None for one of the backbone's maps, or 'resize_concat' to combine several.",
         )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")  # as above
         provide_mmcv_ops()
         from mmengine.model import revert_sync_batchnorm
