@@ -174,11 +174,16 @@ def test_evaluate_counts_what_mmsegmentation_counts(vessels: Vessels) -> None:
     assert {name: [one[name] for one in score["pixels"]] for name in pixels} == pixels
 
 
-def test_quantize_report_and_bundle(vessels: Vessels, tmp_path: Path) -> None:
+def test_quantize_evaluate_report_and_bundle(vessels: Vessels, tmp_path: Path) -> None:
     done = call("quantize", vessels.folder, *vessels.out, "--calibration", vessels.images[0].parent, *LENIENT)
     assert done.exit_code == 0, done.stderr
     found = dict(answers(vessels))["ovc INT8"]
     assert (found.logits[0] == np.float32(vessels.threshold)).all()
+    given = ("--config", vessels.config, "--checkpoint", vessels.checkpoint, *vessels.out)
+    counted = call("evaluate", *given, "--dataset", vessels.root, "--protocol", "pad", "--json").json()["result"]
+    scores = {score["backend"]: score["mean_iou"] for score in counted["scores"]}
+    assert set(scores) == {"PyTorch", "ONNX", "IR FP32", "IR FP16", "IR INT8"}
+    assert [scores["ONNX"], scores["IR FP32"]] == pytest.approx([scores["PyTorch"]] * 2, abs=1e-3)
     (vessels.folder / "report.html").unlink()
     assert call("report", vessels.folder, *vessels.out).exit_code == 0
     assert "vessel" in (vessels.folder / "report.html").read_text()
