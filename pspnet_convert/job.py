@@ -283,6 +283,13 @@ def refuse_with_config(flag: str) -> NoReturn:
     raise OptionError(f"{flag} is not for --config: its checkpoint is the one given with --checkpoint")
 
 
+def refuse_with_model(asked: JobOptions, why: str) -> None:
+    """Raise OptionError for MODEL with an option that says which weights to export, where that is done."""
+    for name in ("checkpoint", "weights", "prefix"):
+        if asked.model is not None and getattr(asked, name) is not None:
+            raise OptionError(f"--{name} is for --config here: {why}")
+
+
 def _versions_of(stage: Stage) -> dict[str, str]:
     """The versions that the stage depends on. One without tools depends on none, this tool's included."""
     return versions(*stage.tools) if stage.tools else {}

@@ -58,8 +58,8 @@ FOUR = Kind(4, [1200, 900.5, 3000, 10], [500, 300, 1500, 4], "uint16", ".tif", {
 RGBA = Kind(4, [120, 110, 100, 90], [60, 55, 50, 45], "uint8", ".png", {"color_type": "unchanged"})
 ARRAYS = Kind(4, [0.2, 0.1, 0.3, 0.4], [0.1, 0.05, 0.2, 0.3], "float32", ".npy")
 THREE_16 = Kind(3, [3000, 2500, 2000], [900, 800, 700], "uint16", ".tif", {"imdecode_backend": "tifffile"})
-FAR = Kind(3, [70000, -30000, 5], [3, 300, 1], "float32", ".npy")
-MINUTE = Kind(2, [1e-4, 2e-9], [5e-5, 1e-9], "float32", ".npy")
+FAR = Kind(3, [70000, -30000, 5], [3, 300, 1], "float32", ".tif", {"imdecode_backend": "tifffile"})
+MINUTE = Kind(2, [1e-4, 2e-9], [5e-5, 1e-9], "float32", ".tif", {"imdecode_backend": "tifffile"})
 THIRTEEN = Kind(
     13,
     [100.0 * (band + 1) for band in range(13)],
@@ -104,13 +104,13 @@ def save_checkpoint(path: Path, channels: int) -> Path:
     return path
 
 
-def write_data(root: Path, kind: Kind, sizes: Sequence[tuple[int, int]] = theirs.SIZES) -> Path:
+def write_data(root: Path, kind: Kind, sizes: Sequence[tuple[int, int]] = theirs.SIZES, classes: int = CLASSES) -> Path:
     """Images with annotations, img_dir/val and ann_dir/val."""
     for number, (height, width) in enumerate(sizes):
         kind.save(root / "img_dir" / "val" / f"{number:03}{kind.suffix}", height, width, number)
         annotation = root / "ann_dir" / "val" / f"{number:03}.png"
         annotation.parent.mkdir(parents=True, exist_ok=True)
-        Pillow.fromarray(voc.blocks(height, width, CLASSES, number)).save(annotation)
+        Pillow.fromarray(voc.blocks(height, width, classes, number)).save(annotation)
     return root
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
 import pytest
 from mmengine.config import Config
+from mmsegmentation import quiet_import
 
 from pspnet_convert.cards import config_card, config_testing, in_words, testing
 from pspnet_convert.cards.config_annotations import annotations_of
@@ -117,7 +119,7 @@ def test_normalize_may_be_the_last_step_on_the_image() -> None:
         ([[LOAD, RESIZE]], {}, "does not begin with LoadImageFromFile and end with PackSegInputs"),
         ([[RESIZE, PACK]], {}, "does not begin with LoadImageFromFile and end with PackSegInputs"),
         ([[LOAD, NORMALIZE, RESIZE, PACK]], {}, "has steps on the image after Normalize"),
-        ([[LOAD, {**RESIZE, "scale": 1e9}, PACK]], {}, "cannot be held in a card (pipeline: Value error, a number is"),
+        ([[LOAD, {**RESIZE, "scale": 1e13}, PACK]], {}, "cannot be held in a card (pipeline: Value error, a number is"),
         ([], {"data_preprocessor": {"type": "ImgDataPreprocessor"}}, "its data_preprocessor is ImgDataPreprocessor,"),
         ([], {"data_preprocessor": None}, "its data_preprocessor is missing"),
         ([], {"test_cfg": {"mode": "slide"}}, "(test_cfg: Value error, mode slide needs crop_size and stride)"),
@@ -134,6 +136,23 @@ def test_what_a_card_cannot_hold_is_named_in_one_line(
     (record,) = caplog.records
     assert words in record.getMessage()
     assert record.getMessage().endswith("; evaluate has no protocol mmseg for this model")
+
+
+@pytest.mark.parametrize("steps", [[], [LOAD, FLIP, PACK]])
+def test_windows_are_kept_without_the_pipeline(steps: list[Any], caplog: pytest.LogCaptureFixture) -> None:
+    found = config_testing.testing_of(config(steps, test_cfg=SLIDE))
+    assert found is not None and caplog.records
+    assert (found.mode, found.crop_size, found.stride, found.pipeline) == ("slide", (32, 48), (21, 30), [])
+    assert in_words.testing_text(found) == "windows of 32x48 (height x width) every 21x30 pixels; mIoU"
+
+
+def test_grey_has_the_channels_that_mmsegmentation_gives_it() -> None:
+    RGB2Gray = quiet_import("mmseg.datasets.transforms").RGB2Gray
+    for step in ({}, {"out_channels": 1}, {"out_channels": 3}, {"weights": (0.5, 0.5)}):
+        image = np.zeros((4, 4, len(step.get("weights", "BGR"))), np.uint8)
+        given = RGB2Gray(**step)({"img": image, "img_shape": image.shape[:2]})["img"]
+        found = testing.Testing(pipeline=[LOAD, {"type": "RGB2Gray", **step}, PACK])
+        assert found.channels_loaded == given.shape[2]
 
 
 def test_mmsegmentations_config_of_the_built_in_card_is_as_the_card_says(built_in: Any) -> None:

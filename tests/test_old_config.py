@@ -171,7 +171,8 @@ def test_a_step_without_an_equal_is_not_held_but_the_input_is_right(
     read: Read, before: str, after: str, words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = read(OLD.replace(before, after))
-    assert config_testing.testing_of(config) is None
+    held = config_testing.testing_of(config)
+    assert held is not None and held.pipeline == []
     assert f"child.py: its test pipeline has the step {words}, which a card cannot hold" in caplog.text
     assert values(config) == ("RGB", (1, 2, 3), (4, 5, 6))
 

@@ -33,7 +33,7 @@ from pspnet_convert.runtimes.images import picture_size
 from pspnet_convert.runtimes.input_form import PLAIN, InputForm
 from pspnet_convert.runtimes.model_images import ModelImages
 from pspnet_convert.runtimes.openvino_install import has_model_optimizer
-from pspnet_convert.runtimes.value_range import check_type, value_ranges
+from pspnet_convert.runtimes.value_range import check_type, ranges_of_ir, value_ranges
 
 FRONT_ENDS = [Ovc(), *([ModelOptimizer()] if has_model_optimizer() else [])]
 KINDS = {
@@ -282,7 +282,7 @@ def test_a_wrong_channel_is_found(cli: Cli, four: tuple[Own, Path], tmp_path: Pa
 
 BYTES = ("grey", "four in a PNG")
 HELD = {
-    "u8": (*BYTES, "grey of 16 bits"),  # of its 200..3800, bytes hold a part
+    "u8": BYTES,
     "u16": (*BYTES, "grey of 16 bits", "four bands", "three of 16 bits", "thirteen bands"),
     "f32": tuple(KINDS),
 }
@@ -305,7 +305,7 @@ def test_the_sheet_has_each_channel_in_its_own_range(type_: Any, name: str) -> N
     drawn = own_sheet(60, 80, card_input, form)
     assert drawn.dtype == form.dtype and drawn.shape == (60, 80, kind.channels)
     assert np.array_equal(drawn, own_sheet(60, 80, card_input, form))
-    ranges = value_ranges(card_input, form)
+    ranges = ranges_of_ir(card_input, form)
     for channel, (low, high) in enumerate(ranges):
         assert drawn[..., channel].min() >= np.floor(low) and drawn[..., channel].max() <= np.ceil(high)
     if form.type == "f32":
@@ -325,7 +325,6 @@ def test_the_sheet_has_each_channel_in_its_own_range(type_: Any, name: str) -> N
         ([-12.5], [4.25], PLAIN, (-21, -4)),
         ([0.5], [0.25], PLAIN, (0, 1)),
         ([100000], [10], PLAIN, (99980, 100020)),
-        ([3000], [1000], InputForm("u8"), (1000, 255)),
     ],
 )
 def test_values_are_within_two_deviations(
@@ -340,12 +339,25 @@ def test_values_are_within_two_deviations(
         ([128, 3000], [64, 100], "u8", "channel 1 has values of 2800 to 3200"),
         ([-12.5], [4.25], "u16", "whole numbers of 0 to 65535, and the model's channel 0 has values of -21 to -4"),
         ([0.5], [0.2], "u8", "channel 0 has values of 0.1 to 0.9"),
+        ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], "u8", "channel 0 has values of 0.027 to 0.943"),
+        ([1200], [500], "u8", "channel 0 has values of 200 to 2200"),
+        ([200], [300], "u8", "channel 0 has values of 0 to 800"),
+        ([40000], [20], "u8", "channel 0 has values of 39960 to 40040"),
     ],
 )
 def test_a_number_type_that_does_not_hold_the_values(mean: Any, scale: Any, type_: Any, words: str) -> None:
     with pytest.raises(OptionError, match=re.escape(words)):
         check_type(input_of(mean, scale), InputForm(type_))
     check_type(input_of(mean, scale), PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("mean", "scale", "type_"),
+    [([0], [255], "u8"), ([110.5], [50], "u8"), ([127.5], [127.5], "u8"), ([3, 2000], [3, 900], "u16"),
+     ([30000], [20000], "u16"), ([0], [65535], "u16"), ([0, 0], [1, 1], "u8"), ([127.5] * 3, [1] * 3, "u8")],
+)  # fmt: skip
+def test_a_number_type_that_holds_the_values(mean: Any, scale: Any, type_: Any) -> None:
+    check_type(input_of(mean, scale), InputForm(type_))
 
 
 def test_values_that_the_ir_does_not_hold_do_not_wrap_around() -> None:

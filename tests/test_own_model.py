@@ -535,6 +535,8 @@ def test_a_missing_config_is_an_error(cli: Cli, weights: Path, tmp_path: Path) -
         (("export-onnx", "--config", "a.py"), "--checkpoint FILE"),
         (("to-ir", "demo", "--checkpoint", "b.pth"), "--checkpoint is for --config here"),
         (("quantize", "demo", "--checkpoint", "b.pth"), "--checkpoint is for --config here"),
+        (("to-ir", "demo", "--weights", "ema_state_dict"), "--weights is for --config here: the ONNX of MODEL"),
+        (("quantize", "demo", "--prefix", "student."), "--prefix is for --config here: the FP32 IR of MODEL"),
         (("run", *OWN, "--source", "mirror"), "--source is not for --config"),
         (("run", *OWN, "--allow-http-redirect"), "--allow-http-redirect is not for --config"),
         (("run", *OWN, "--allow-unknown-checkpoint"), "--allow-unknown-checkpoint is not for --config"),

@@ -27,7 +27,8 @@ _TENSOR_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$"
 _MAX_FAULT = 500  # characters of an error
 Colour = tuple[int, int, int]
 AS_STORED = "as stored"
-_LARGEST_RATIO = 8  # of mean to scale: FP16's rounding of such a mean is 0.4 % of the scale
+_LARGEST_RATIO = 2.5  # of mean to scale: of ImageNet's it is 2.1, and FP16 rounds 1/scale by 0.05 % of it
+_DARKEST = 8  # of 0..255; a picture has brighter pixels
 _LARGEST_VALUE = 1e12  # of a mean or a scale; a scale's smallest is its reciprocal
 _LARGEST_BYTE = 255
 # Large enough for any PSPNet, and too small to ask for a network of many gigabytes in one line.
@@ -151,8 +152,12 @@ class Input(CardModel):
     @property
     def is_plain_color(self) -> bool:
         """Whether images are ordinary pictures: three colours of 0..255."""
-        in_bytes = all(0 <= mean <= _LARGEST_BYTE and scale <= 256 for mean, scale in zip(self.mean, self.scale))
-        return self.is_color and in_bytes
+        values = list(zip(self.mean, self.scale))
+        is_unchanged = set(values) == {(0, 1)}
+        in_bytes = all(0 <= mean <= _LARGEST_BYTE and scale <= 256 for mean, scale in values)
+        # Two deviations above the mean are less than 2 for images of 0..1.
+        is_bright = max(mean + 2 * scale for mean, scale in values) > _DARKEST
+        return self.is_color and in_bytes and (is_unchanged or is_bright)
 
     @property
     def needs_float32(self) -> bool:
@@ -298,6 +303,11 @@ class ModelCard(CardModel):
         if len(set(names)) != len(names):
             raise ValueError("two classes have the same name")
         return self
+
+    @property
+    def mmseg_test(self) -> Testing | None:
+        """`testing`, if it says how images are prepared."""
+        return self.testing if self.testing is not None and self.testing.pipeline else None
 
     @property
     def path(self) -> Path:

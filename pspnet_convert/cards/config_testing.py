@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -33,16 +34,20 @@ class _NotHeldError(Exception):
 
 
 def testing_of(config: Config) -> Testing | None:
-    """mmsegmentation's test of the model; None, with a line in the log, if a card cannot hold it."""
+    """mmsegmentation's test of the model. With a line in the log if a card cannot hold it: then only its windows, if it
+    has any, or None."""
     try:
         return _testing(config)
     except _NotHeldError as error:
         log.warning("%s: %s; evaluate has no protocol mmseg for this model", name_of(config), error)
-        return None
+    with suppress(ValidationError):  # the line above has said so
+        windows = Testing(**_windows(config))
+        return windows if windows.mode == "slide" else None
+    return None
 
 
 def _testing(config: Config) -> Testing:
-    metric, mode = metric_of(config), _test_mode(config)
+    metric = metric_of(config)
     if metric is None and pipeline_of(config):
         log.warning("%s: has no IoUMetric to test with; evaluate takes mIoU", name_of(config))
     metric = metric or {}
@@ -53,9 +58,7 @@ def _testing(config: Config) -> Testing:
         testing = Testing(
             pipeline=_steps(pipeline_of(config)),
             preprocessor=_preprocessor(preprocessor_of(config)),
-            mode=mode.get("mode", "whole"),
-            crop_size=_pair(mode.get("crop_size")),
-            stride=_pair(mode.get("stride")),
+            **_windows(config),
             metrics=[metrics] if isinstance(metrics, str) else metrics,
             beta=metric.get("beta", 1),
             nan_to_num=metric.get("nan_to_num"),
@@ -67,16 +70,19 @@ def _testing(config: Config) -> Testing:
     loaded, taken = testing.channels_loaded, input_channels(config)
     if loaded not in (None, taken) and (loaded, taken) != (1, 3):  # one channel is normalised as each of three colours
         raise _NotHeldError(f"its test pipeline loads images of {loaded} channels, and the network takes {taken}")
-    if taken not in (1, 3, 4) and testing.pipeline[0].get("imdecode_backend") != "tifffile":
+    if taken not in (1, 3, 4) and not testing.loads_by_tifffile:
         raise _NotHeldError(
             f"its test pipeline does not load images of {taken} channels (imdecode_backend='tifffile' does)"
         )
     return testing
 
 
-def _test_mode(config: Config) -> Part:
-    mode = config.get("model", {}).get("test_cfg")
-    return mode if isinstance(mode, Mapping) else {}
+def _windows(config: Config) -> dict[str, Any]:
+    """What `test_cfg` says, as fields of Testing."""
+    found = config.get("model", {}).get("test_cfg")
+    found = found if isinstance(found, Mapping) else {}
+    sizes = {name: _pair(found.get(name)) for name in ("crop_size", "stride")}
+    return {"mode": found.get("mode", "whole"), **sizes}
 
 
 def _steps(pipeline: list[Part]) -> list[dict[str, Any]]:

@@ -57,15 +57,14 @@ def normalisation(
 
 
 def _of_channels(name: str, value: Any, channels: int) -> list[float]:
-    """A number for each channel. One number is for all of them, also in a list where they are colours."""
-    numbers = list(value) if isinstance(value, (list, tuple)) else [value]
+    """A number for each channel; one number that is not in a list is for all of them."""
+    numbers = list(value) if isinstance(value, (list, tuple)) else [value] * channels
     if not all(isinstance(number, (int, float)) for number in numbers):
         raise ValueError(f"{name} {value!r} is not a number for each of {channels} channels")
-    is_for_all = len(numbers) == 1 and (channels == 3 or not isinstance(value, (list, tuple)))
-    if len(numbers) != channels and not is_for_all:
+    if len(numbers) != channels:
         has = f"{len(numbers)} value{'' if len(numbers) == 1 else 's'}"
         raise CardError(
             f"the config's {name} has {has}, the network takes {channels} channel{'' if channels == 1 else 's'}",
             "Give a value for each channel, or correct the backbone's in_channels.",
         )
-    return numbers * channels if is_for_all else numbers
+    return numbers

@@ -33,12 +33,12 @@ class Testing(CardModel):
     """mmsegmentation's evaluation of a model, as plain data from its config.
 
     `pipeline`: the steps of the test pipeline (mmseg and mmcv.transforms), in order, from LoadImageFromFile to
-    PackSegInputs. `preprocessor`: the arguments of SegDataPreProcessor. In `mode` slide, windows of `crop_size` are
-    taken every `stride` pixels (both height and width), and their logits averaged. `metrics`, `beta` and `nan_to_num`
-    are IoUMetric's.
+    PackSegInputs; empty where it is not known. `preprocessor`: the arguments of SegDataPreProcessor. In `mode` slide,
+    windows of `crop_size` are taken every `stride` pixels (both height and width), and their logits averaged.
+    `metrics`, `beta` and `nan_to_num` are IoUMetric's.
     """
 
-    pipeline: list[dict[str, Any]] = Field(min_length=1, max_length=20)
+    pipeline: list[dict[str, Any]] = Field([], max_length=20)
     preprocessor: dict[str, Any] = Field({})
     mode: Literal["whole", "slide"] = "whole"
     crop_size: tuple[int, int] | None = None
@@ -48,27 +48,30 @@ class Testing(CardModel):
     nan_to_num: float | None = Field(default=None, ge=-100, le=100)
 
     @property
+    def loads_by_tifffile(self) -> bool:
+        """Whether images are loaded as TIFF, with all their channels and bits."""
+        return self.pipeline[0].get("imdecode_backend") == "tifffile"
+
+    @property
     def loads_plain_pictures(self) -> bool:
         """Whether images are loaded as three colours in bytes, which is the default of LoadImageFromFile."""
-        loader = self.pipeline[0]
-        return loader.get("color_type", "color") == "color" and loader.get("imdecode_backend", "cv2") != "tifffile"
+        return self.loads_bytes and self.pipeline[0].get("color_type", "color") == "color"
 
     @property
     def loads_bytes(self) -> bool:
         """Whether values of more than 8 bits are cut to 8 when they are loaded."""
-        is_unchanged = self.pipeline[0].get("color_type") == "unchanged"
-        return not is_unchanged and self.pipeline[0].get("imdecode_backend", "cv2") != "tifffile"
+        return not self.loads_by_tifffile and self.pipeline[0].get("color_type") != "unchanged"
 
     @property
     def channels_loaded(self) -> int | None:
         """The channels of the pipeline's images; None where it depends on the file."""
         gray = next((step for step in self.pipeline if step["type"] == "RGB2Gray"), None)
         if gray is not None:
-            return int(gray.get("out_channels") or 1)
+            return int(gray.get("out_channels") or len(gray.get("weights", "BGR")))
         if self.loads_plain_pictures:
             return 3
         is_gray = str(self.pipeline[0].get("color_type")).startswith("grayscale")
-        return 1 if is_gray and self.pipeline[0].get("imdecode_backend", "cv2") != "tifffile" else None
+        return 1 if is_gray and not self.loads_by_tifffile else None
 
     @field_validator("pipeline")
     @classmethod

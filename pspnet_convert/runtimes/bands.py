@@ -5,6 +5,8 @@ Values and the order of channels stay as they are stored.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from PIL import Image as Pillow
 from pspnet_convert.errors import ImageError, first_line
 from pspnet_convert.image_shape import MAX_CHANNELS
 from pspnet_convert.runtimes.bit_depth import NUMPY, bits_of, is_tiff, warn_of_cut
-from pspnet_convert.runtimes.images import RGB, open_picture
+from pspnet_convert.runtimes.images import RGB, cut_to_bytes, grey_values, open_picture
 from pspnet_convert.runtimes.input_form import Image
 
 _KEPT = ("uint8", "uint16", "int16", "float32")
@@ -63,6 +65,7 @@ def _read_tiff(path: Path) -> NDArray[Any]:
             several = [place for place in others if shape[place] > 1]
             if len(several) > 1:
                 raise ImageError(f"{path}: has {list(shape)} values ({axes}), not [height, width, channels]")
+            _check_channels(path, [shape[rows], shape[columns], *(shape[place] for place in several)])
             array = series.asarray().transpose(rows, columns, *others)
             return array.reshape(shape[rows], shape[columns], -1)
     except ImageError:
@@ -84,10 +87,7 @@ def _read_picture(path: Path) -> NDArray[Any]:
         return _by_opencv(path)
     if picture.mode in ("P", "PA", "YCbCr", "LAB", "HSV", "RGBX", "RGBa", "La"):
         picture = picture.convert("RGBA" if "transparency" in picture.info or picture.mode == "PA" else "RGB")
-    array = np.asarray(picture)
-    if picture.mode == "I" and array.size and array.min() >= 0 and array.max() <= np.iinfo(np.uint16).max:
-        return array.astype(np.uint16)  # Pillow has no other mode for 16 bits in some formats
-    return array
+    return grey_values(picture) if picture.mode.startswith("I") else np.asarray(picture)
 
 
 def _by_opencv(path: Path) -> NDArray[Any]:
@@ -102,8 +102,9 @@ def _by_opencv(path: Path) -> NDArray[Any]:
 def _checked(path: Path, array: NDArray[Any]) -> Image:
     if array.ndim == 2:
         array = array[:, :, None]
-    if array.ndim != 3 or not array.size or array.shape[2] > MAX_CHANNELS:
+    if array.ndim != 3 or not array.size:
         raise ImageError(f"{path}: has values of shape {list(array.shape)}, not [height, width, channels]")
+    _check_channels(path, array.shape)
     _check_pixels(path, *array.shape[:2])
     if array.dtype.kind == "b":
         array = array.astype(np.uint8) * np.uint8(255)
@@ -128,19 +129,22 @@ def as_known_type(array: NDArray[Any]) -> Image:
 
 
 def as_bytes(path: Path, image: Image) -> Image:
-    """`image`, read from `path`, for a model of bytes: the upper 8 of 16 bits, others rounded; with a warning."""
+    """`image`, read from `path`, for a model of bytes; with a warning if it is cut (cut_to_bytes)."""
     if image.dtype == np.uint8:
         return image
     warn_of_cut(path)
-    if image.dtype == np.uint16:
-        return (image // 256).astype(np.uint8)
-    return np.rint(image).clip(0, 255).astype(np.uint8)
+    return cut_to_bytes(image)
 
 
 def _check_pixels(path: Path, rows: int, columns: int) -> None:
     most = Pillow.MAX_IMAGE_PIXELS
     if most is not None and rows * columns > most:
         raise ImageError(f"{path}: has too many pixels", "Scale it down first.")
+
+
+def _check_channels(path: Path, shape: Sequence[int]) -> None:
+    if math.prod(shape[2:]) > MAX_CHANNELS:
+        raise ImageError(f"{path}: has values of shape {list(shape)}, more than {MAX_CHANNELS} channels")
 
 
 def viewable(image: Image) -> RGB:

@@ -53,9 +53,23 @@ def read_image(path: Path) -> RGB:
     """
     picture = open_picture(path)
     warn_of_cut(path)
-    if picture.mode.startswith("I;16"):  # Pillow would clip it at 255
-        picture = Pillow.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if picture.mode.startswith(("I", "F")):  # Pillow would clip 16 bits at 255
+        picture = Pillow.fromarray(cut_to_bytes(grey_values(picture)))
     return np.asarray(picture.convert("RGB"))
+
+
+def grey_values(picture: Pillow.Image) -> NDArray[Any]:
+    """The values of a picture in grey [H, W]. Pillow has 16 bits of some formats in 32."""
+    values = np.asarray(picture)
+    is_wide = picture.mode == "I" and values.size and values.min() >= 0 and values.max() <= np.iinfo(np.uint16).max
+    return values.astype(np.uint16) if is_wide or picture.mode.startswith("I;16") else values
+
+
+def cut_to_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """The upper 8 of 16 bits; other numbers rounded, and within 0..255."""
+    if values.dtype == np.uint16:
+        return (values // 256).astype(np.uint8)
+    return np.rint(values).clip(0, 255).astype(np.uint8)
 
 
 def read_bgr(path: Path) -> NDArray[np.uint8]:

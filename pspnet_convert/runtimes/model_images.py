@@ -27,7 +27,7 @@ class ModelImages:
 
     @classmethod
     def of(cls, card: ModelCard) -> ModelImages:
-        return cls(card.input, card.testing)
+        return cls(card.input, card.mmseg_test)
 
     def is_picture(self, path: Path) -> bool:
         """Whether a file is read as an ordinary picture: three colours in bytes."""
@@ -37,7 +37,7 @@ class ModelImages:
         if self.is_picture(path):
             return read_image(path)
         if self._pipeline is not None:
-            return self.in_order_of_ir(self._pipeline.load(path))  # the pipeline loads colours as BGR
+            return self.reversed_colours(self._pipeline.load(path))  # the pipeline loads colours as BGR
         image = with_channels(read_bands(path), self._input, str(path))
         return as_bytes(path, image) if self._are_pictures else image
 
@@ -54,10 +54,10 @@ class ModelImages:
 
     def fitted(self, path: Path, height: int, width: int) -> Image:
         """The image in a file, fitted to height x width, in the order that the IR takes."""
-        return self.in_order_of_ir(fit(self.read(path), height, width, self._input).image)
+        return self.reversed_colours(fit(self.read(path), height, width, self._input).image)
 
-    def in_order_of_ir(self, image: Image) -> Image:
-        """Colours reversed; others as they are."""
+    def reversed_colours(self, image: Image) -> Image:
+        """RGB as BGR and BGR as RGB: the IR takes colours as BGR. Other channels stay as they are."""
         return to_bgr(image) if self._input.is_color else np.ascontiguousarray(image)
 
     @property

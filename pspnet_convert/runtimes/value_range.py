@@ -8,13 +8,14 @@ from pspnet_convert.runtimes.input_form import PLAIN, InputForm
 
 _BYTE, _WORD = 255, 65535
 _WHOLE = 8  # a deviation from which on the values are probably whole numbers
+_FEWEST = 8  # numbers, between which rounding would lose the image
 _DEVIATIONS = 2  # to both sides of the mean: where 19 of 20 values are
 
 Range = tuple[float, float]
 
 
 def value_ranges(card_input: Input, form: InputForm = PLAIN) -> list[Range]:
-    """By channel, where most values are, among those that `form` holds: two deviations around the mean.
+    """By channel of the card, where most values are, among those that `form` holds: two deviations around the mean.
 
     Values that look like bytes or 16-bit numbers are not negative and not larger than those. Without normalisation
     they are bytes.
@@ -28,6 +29,12 @@ def value_ranges(card_input: Input, form: InputForm = PLAIN) -> list[Range]:
     return [(max(low, least), min(high, most)) for low, high in ranges]
 
 
+def ranges_of_ir(card_input: Input, form: InputForm = PLAIN) -> list[Range]:
+    """value_ranges in the order in which an IR takes the channels: colours as BGR."""
+    ranges = value_ranges(card_input, form)
+    return ranges[::-1] if card_input.color_order == "RGB" else ranges
+
+
 def _range(mean: float, scale: float) -> Range:
     low, high = mean - _DEVIATIONS * scale, mean + _DEVIATIONS * scale
     if mean < 0 or scale < _WHOLE:
@@ -37,15 +44,19 @@ def _range(mean: float, scale: float) -> Range:
 
 
 def check_type(card_input: Input, form: InputForm) -> None:
-    """Raise OptionError if the number type of `form` does not hold the model's values."""
+    """Raise OptionError if the number type of `form` does not hold the model's values, or has too few numbers for them.
+
+    How far values reach below their mean is not known: few images have a normal distribution.
+    """
     if form.limits is None or card_input.is_plain_color:
         return
-    wanted = value_ranges(card_input)
-    for channel, (low, high) in enumerate(value_ranges(card_input, form)):
-        if high - low < 1:
-            text = "values of {:g} to {:g}, by its mean and scale".format(*wanted[channel])
+    least, most = form.limits
+    for channel, (low, high) in enumerate(value_ranges(card_input)):
+        mean, scale = card_input.mean[channel], card_input.scale[channel]
+        is_outside = mean < least or min(mean + scale, high) > most + 1
+        if is_outside or high - low < _FEWEST:
             raise OptionError(
-                f"--input-type {form.type} holds whole numbers of {form.limits[0]} to {form.limits[1]}, and the "
-                f"model's channel {channel} has {text}",
+                f"--input-type {form.type} holds whole numbers of {least} to {most}, and the model's channel {channel} "
+                f"has values of {low:g} to {high:g}, by its mean and scale",
                 "Use another --input-type: f32 takes all values.",
             )

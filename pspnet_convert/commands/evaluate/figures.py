@@ -126,7 +126,7 @@ def _areas(protocol: str, matrix: Confusion) -> Areas:
 def _score(settings: ChunkSettings, name: str, matrix: Confusion, reference: float | None) -> Score:
     is_mmseg = settings.protocol == "mmseg"
     found, names = _areas(settings.protocol, matrix), settings.card.class_names
-    testing = settings.card.testing
+    testing = settings.card.mmseg_test
     by_name = {"IoU": ious(found)}
     if is_mmseg and testing is not None:
         by_name = class_metrics(found, testing.metrics, testing.beta, testing.nan_to_num)

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 def find_protocol(options: EvaluateOptions, card: ModelCard) -> Protocol:
     """The user's protocol; else that of the card's first figure; else `mmseg` if the card says how, else `crop`."""
     stated = next((figure.protocol for figure in card.accuracy), None)
-    return cast(Protocol, options.protocol or stated or ("mmseg" if card.testing else "crop"))
+    return cast(Protocol, options.protocol or stated or ("mmseg" if card.mmseg_test else "crop"))
 
 
 def image_digests(entries: Sequence[Entry], digest: Callable[[Path], str]) -> dict[str, list[str | None]]:

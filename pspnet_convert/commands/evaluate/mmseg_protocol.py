@@ -19,12 +19,12 @@ from pspnet_convert.runtimes.test_pipeline import MmsegPipeline, Prepared, windo
 
 def require_testing(card: ModelCard) -> Testing:
     """The card's `testing`; CardError if it has none."""
-    if card.testing is None:
+    if card.mmseg_test is None:
         raise CardError(
             f"{card.name}: its card does not say how mmsegmentation tests it (`testing`)",
             "Use --protocol crop or pad.",
         )
-    return card.testing
+    return card.mmseg_test
 
 
 def open_mmseg(card: ModelCard) -> Callable[[Path], Loaded]:

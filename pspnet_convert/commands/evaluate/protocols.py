@@ -34,7 +34,7 @@ def open_protocol(protocol: str, card: ModelCard, size: Size) -> Load:
     prepare, files = {"crop": crop, "pad": pad}[protocol], ModelImages.of(card)
 
     def load(path: Path) -> Loaded:
-        image = read_bgr(path) if files.is_picture(path) else files.in_order_of_ir(files.read(path))
+        image = read_bgr(path) if files.is_picture(path) else files.reversed_colours(files.read(path))
         return Loaded(_size(image), lambda truth: prepare(image, truth, size, card.input))
 
     return load

@@ -96,7 +96,7 @@ def write_int8(
     request = {
         "model": str(ir),
         "input": card.input.model_dump(mode="json"),
-        "testing": card.testing.model_dump(mode="json") if card.testing else None,
+        "testing": card.mmseg_test.model_dump(mode="json") if card.mmseg_test else None,
         "shape": list(shape),
         "form": asdict(form),
         "images": [str(path) for path in images],

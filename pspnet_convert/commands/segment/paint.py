@@ -72,7 +72,7 @@ def paint_images(
     else it is fitted into that size, and a warning says so. ImageError for a file that is no picture.
     """
     size = shape[2:]
-    pipeline, files = MmsegPipeline(card.testing, card.input) if card.testing else None, ModelImages.of(card)
+    pipeline, files = MmsegPipeline(card.mmseg_test, card.input) if card.mmseg_test else None, ModelImages.of(card)
     taken: set[str] = set()
     waiting: deque[tuple[Path, _Given]] = deque()
 
@@ -107,9 +107,9 @@ def _given(path: Path, card: ModelCard, size: Size, pipeline: MmsegPipeline | No
     picture = viewable(image)
     whole = picture.shape[0], picture.shape[1]
     wanted: Size | None = None
-    if pipeline is not None and card.testing is not None:
+    if pipeline is not None and card.mmseg_test is not None:
         prepared = _prepared(path, image, pipeline, files)
-        places = windows(prepared.size, card.testing)
+        places = windows(prepared.size, card.mmseg_test)
         parts = [prepared.image[place] for place in places]
         if all(part.shape[:2] == size for part in parts):
             merge = Windows(places, prepared, whole, len(card.classes), align=False)
@@ -117,7 +117,7 @@ def _given(path: Path, card: ModelCard, size: Size, pipeline: MmsegPipeline | No
         wanted = parts[0].shape[0], parts[0].shape[1]
     fitted = fit(image, *size, card.input)
     return _Given(
-        picture, [files.in_order_of_ir(fitted.image)], OneLabelMap((fitted.height, fitted.width), whole), wanted
+        picture, [files.reversed_colours(fitted.image)], OneLabelMap((fitted.height, fitted.width), whole), wanted
     )
 
 
@@ -128,7 +128,7 @@ def _prepared(path: Path, image: Image, pipeline: MmsegPipeline, files: ModelIma
         if not files.is_picture(path):
             raise
         return pipeline.prepare_decoded(
-            files.in_order_of_ir(image), str(path)
+            files.reversed_colours(image), str(path)
         )  # mmsegmentation may not read its format
 
 

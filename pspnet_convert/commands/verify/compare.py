@@ -80,7 +80,7 @@ def _compare_all(
     try:
         backend = candidate.open()
         if not candidate.report_only:
-            check_argmax(backend, expected[0].prediction.logits.shape, comparison, threshold)
+            check_argmax(backend, (classes, *expected[0].prediction.labels.shape), comparison, threshold)
         for entry, answer, found in zip(inputs, expected, backend.run(entry.image for entry in inputs)):
             if threshold is not None and not candidate.report_only:
                 check_threshold(found, entry.name, threshold, comparison)

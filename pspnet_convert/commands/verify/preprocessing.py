@@ -44,11 +44,11 @@ def check_preprocessing(card: ModelCard) -> Check | None:
 
     The pipeline is the card's. The data preprocessor is that of the card's config, if it names one.
     """
-    if card.testing is None:
+    if card.mmseg_test is None:
         return None
-    preprocessor = _preprocessor_of_config(card) if card.config else card.testing.preprocessor
-    with _shown_image(card.input, card.testing) as path:
-        fault = preprocessing_fault(card, card.testing.pipeline, preprocessor, path)
+    preprocessor = _preprocessor_of_config(card) if card.config else card.mmseg_test.preprocessor
+    with _shown_image(card.input, card.mmseg_test) as path:
+        fault = preprocessing_fault(card, card.mmseg_test.pipeline, preprocessor, path)
     what = WHAT.format("a photograph" if path == PHOTOGRAPH else "a drawn image")
     return Check(name=PREPROCESSING, what=what, passed=fault is None, faults=[fault] if fault else [])
 
@@ -60,7 +60,7 @@ def _shown_image(card_input: Input, testing: Testing) -> Iterator[Path]:
         yield PHOTOGRAPH
         return
     with TemporaryDirectory() as folder:
-        yield _write_drawn(card_input, Path(folder), is_tiff=testing.pipeline[0].get("imdecode_backend") == "tifffile")
+        yield _write_drawn(card_input, Path(folder), is_tiff=testing.loads_by_tifffile)
 
 
 def _write_drawn(card_input: Input, folder: Path, *, is_tiff: bool) -> Path:
@@ -85,9 +85,9 @@ def preprocessing_fault(
     card: ModelCard, pipeline: _Steps, preprocessor: Mapping[str, Any], path: Path = PHOTOGRAPH
 ) -> str | None:
     """How this tool's tensor differs from mmsegmentation's, of `pipeline` and `preprocessor`; None if it does not."""
-    assert card.testing is not None
+    assert card.mmseg_test is not None
     try:
-        prepared = MmsegPipeline(card.testing, card.input).prepare(path)
+        prepared = MmsegPipeline(card.mmseg_test, card.input).prepare(path)
     except ConvertError as error:
         return error.what
     ours = normalised([prepared.image], card.input)[0]

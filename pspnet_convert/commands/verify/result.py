@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.commands.verify.inputs import VerificationInput
-from pspnet_convert.commands.verify.reference import FINE_FAULTS
+from pspnet_convert.commands.verify.sensitivity import FINE_FAULTS
 from pspnet_convert.manifest_fields import Check, UnexplainedPixel, Verdict
 from pspnet_convert.runtimes.logit_error import NO_ERROR, Error, Precision
 
