@@ -254,7 +254,7 @@ def _find_card(asked: JobOptions) -> tuple[ModelCard, bool]:
         return _own_card(asked, alone), True
     for name in OF_OWN_CARD:
         if getattr(asked, name) is not None:
-            raise OptionError(f"--{name} is for --config: the card of {card.name} has its own")
+            raise OptionError(f"--{name} is for your own model: the card of {card.name} has its own")
     return card.choosing(asked.weights, asked.prefix), False
 
 

@@ -175,6 +175,32 @@ def test_an_ir_of_16_bit_numbers_is_quantized(cli: Cli, own: Callable[[str], Own
     assert image.get_element_type() == openvino.Type.u16
 
 
+@pytest.mark.parametrize("name", ["grey", slow("four in a PNG")])
+def test_an_ir_of_bytes_labels_as_mmsegmentation_does(
+    cli: Cli, own: Callable[[str], Own], name: str, tmp_path: Path
+) -> None:
+    model = own(name)
+    given = (*model.given, "-o", tmp_path, "--input-type", "u8", "--input-layout", "NHWC")
+    done = cli("run", *given, *(word for path in model.images for word in ("--images", path)))
+    assert done.exit_code == 0, done.stderr
+    folder = folder_of(tmp_path)
+    ir = openvino.Core().read_model(str(folder / "FP32" / "bands.xml"))
+    assert ir.inputs[0].get_element_type() == openvino.Type.u8
+    assert list(ir.inputs[0].shape) == [1, 48, 64, model.kind.channels]
+    image = next(path for path in model.images if path.stem == "002")  # of the model's size
+    assert cli("segment", image, "--model", folder, "-o", tmp_path).exit_code == 0
+    (expected,) = theirs.labels_of(model.config, model.checkpoint, [image])
+    with Pillow.open(folder / "segmented" / "002.labels.png") as picture:
+        assert np.array_equal(np.asarray(picture), expected)
+    for command in (
+        ("quantize", folder, "--calibration", model.images[0].parent, "--min-agreement", 0.3),
+        ("evaluate", *model.given, "--dataset", model.root, "--protocol", "pad"),
+        ("report", folder),
+    ):
+        done = cli(*command, "-o", tmp_path)
+        assert done.exit_code == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", kinds())
 def test_every_kind_runs_to_a_pass(cli: Cli, own: Callable[[str], Own], name: str, tmp_path: Path) -> None:
     model = own(name)
@@ -264,14 +290,28 @@ def test_a_wrong_channel_is_found(cli: Cli, four: tuple[Own, Path], tmp_path: Pa
 # Drawn images
 
 
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-@pytest.mark.parametrize("form", [PLAIN, InputForm("u8"), InputForm("u16")])
-def test_the_sheet_has_each_channel_in_its_own_range(kind: Kind, form: InputForm) -> None:
+BYTES = ("grey", "four in a PNG")
+HELD = {
+    "u8": BYTES,
+    "u16": (*BYTES, "grey of 16 bits", "four bands", "three of 16 bits", "thirteen bands"),
+    "f32": tuple(KINDS),
+}
+
+
+@pytest.mark.parametrize(("type_", "name"), [(type_, name) for type_ in ("u8", "u16") for name in KINDS])
+def test_a_number_type_is_refused_where_it_does_not_hold_a_kind(type_: Any, name: str) -> None:
+    card_input = input_of(KINDS[name].mean, KINDS[name].std)
+    if name in HELD[type_]:
+        check_type(card_input, InputForm(type_))
+    else:
+        with pytest.raises(OptionError):
+            check_type(card_input, InputForm(type_))
+
+
+@pytest.mark.parametrize(("type_", "name"), [(type_, name) for type_, names in HELD.items() for name in names])
+def test_the_sheet_has_each_channel_in_its_own_range(type_: Any, name: str) -> None:
+    kind, form = KINDS[name], InputForm(type_)
     card_input = input_of(kind.mean, kind.std)
-    try:
-        check_type(card_input, form)
-    except OptionError:
-        return
     drawn = own_sheet(60, 80, card_input, form)
     assert drawn.dtype == form.dtype and drawn.shape == (60, 80, kind.channels)
     assert np.array_equal(drawn, own_sheet(60, 80, card_input, form))

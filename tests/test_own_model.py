@@ -541,8 +541,8 @@ def test_a_missing_config_is_an_error(cli: Cli, weights: Path, tmp_path: Path) -
     ("arguments", "words"),
     [
         (("run", "demo", "--config", "a.py", "--checkpoint", "b.pth"), "Give one of them"),
-        (("run", "demo", "--name", "mine"), "--name is for --config: the card of demo has its own"),
-        (("run", "--classes", "a,b"), "--classes is for --config: the card of pspnet-pytorch has its own"),
+        (("run", "demo", "--name", "mine"), "--name is for your own model: the card of demo has its own"),
+        (("run", "--classes", "a,b"), "--classes is for your own model: the card of pspnet-pytorch has its own"),
         (("to-ir", "demo", "--palette", "none.txt"), "'none.txt' is neither a file nor a list of colours"),
         (("export-onnx", "--config", "a.py"), "--checkpoint FILE"),
         (("to-ir", "demo", "--checkpoint", "b.pth"), "--checkpoint is for --config here"),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 from torch.nn.modules.module import register_module_module_registration_hook
 from torch.overrides import TorchFunctionMode
 
@@ -38,8 +38,9 @@ class PSPNet(nn.Module):
     Input: float32 [N, C, H, W], normalised, channels as in the card's color_order. Output: logits, float32
     [N, classes, H, W].
 
-    A binary head gives one score and mmsegmentation a threshold for its sigmoid. Here it has two logits: the score that
-    is decisive (decision_score), and its own. Class 1 is the larger one where the sigmoid is above the threshold.
+    A binary head gives one score, and mmsegmentation has a threshold for the score's sigmoid. This network gives two
+    logits: the threshold as a score (decision_score), and the head's score. Class 1 has the larger one where the
+    sigmoid is above the threshold.
     """
 
     is_as_written = False  # whether rewrites must leave it alone
@@ -77,7 +78,8 @@ class PSPNet(nn.Module):
             logits = self.logits(image)
         if self.decision_score is None:
             return logits
-        return torch.cat([torch.full_like(logits, self.decision_score), logits], dim=1)
+        # A padding: ONNX and IR then have the threshold as one number, not as a map.
+        return pad(logits, (0, 0, 0, 0, 1, 0), value=self.decision_score)
 
 
 def decision_score(threshold: float) -> float:

@@ -148,6 +148,15 @@ def drawn_logits(classes: int, height: int, width: int) -> NDArray[np.float32]:
     return logits
 
 
+def drawn_scores(threshold: float, height: int, width: int) -> NDArray[np.float32]:
+    """Logits [2, height, width] of a binary head: `threshold`, and scores at it, next to it and far from it."""
+    at = np.float32(threshold)
+    above, below = np.nextafter(at, np.float32(np.inf)), np.nextafter(at, np.float32(-np.inf))
+    scores = np.array([at, above, below, at + 1, at - 1], np.float32)
+    pixel = np.arange(height * width).reshape(height, width)
+    return np.stack([np.full((height, width), at), scores[pixel % len(scores)]])
+
+
 def _patches(height: int, width: int) -> RGB:
     """Saturated colours: show faults in channel order, mean and scale."""
     rows, columns = np.mgrid[0:height, 0:width]
