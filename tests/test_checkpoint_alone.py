@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Cli
+from conftest import Cli, slow
 from test_own_model import OF_TEST, OLD, changed, new_config, weights, write
 
 from pspnet_convert.cards import catalog
@@ -132,20 +132,71 @@ def test_a_class_of_the_users_own_is_not_imported(
 MARK = "import pathlib; pathlib.Path({!r}).touch()"
 
 
+@pytest.fixture
+def hostile_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that exists once `own_module` or a module in it has been imported."""
+    canary = tmp_path / "was-run"
+    (tmp_path / "own_module").mkdir()
+    (tmp_path / "own_module" / "__init__.py").write_text(MARK.format(str(canary)))
+    monkeypatch.syspath_prepend(tmp_path)
+    return canary
+
+
 @pytest.mark.parametrize("kind", ["own_module", "own_module.Data", "mmdet.Data", "antigravity"])
 def test_no_module_is_imported_for_the_name_of_a_data_set(
-    cli: Cli, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    cli: Cli, weights: Path, tmp_path: Path, hostile_module: Path, kind: str
 ) -> None:
-    canary = tmp_path / "was-run"
-    (tmp_path / "own_module.py").write_text(MARK.format(str(canary)))
-    monkeypatch.syspath_prepend(tmp_path)
     data = f"data = dict(test=dict(type={kind!r}, data_root='d', img_dir='im', ann_dir='an', pipeline=[]))\n"
     imports = "custom_imports = dict(imports=['own_module'], allow_failed_imports=False)\n"
     changed(weights, config=OLD + data + imports)
     done = cli("export-onnx", "--checkpoint", weights, "-o", tmp_path)
     assert done.exit_code == 0, done.stderr
     assert f"the data set {kind} cannot be made (there is no such class)" in done.stderr
-    assert not canary.exists()
+    assert not hostile_module.exists()
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "dict(type='LoadImageFromFile', _scope_='own_module')",
+        slow("dict(type='own_module.LoadImageFromFile')"),
+        slow("dict(type='LoadImageFromFile'), dict(type='own_module.Resize', scale=64)"),
+        slow("dict(type='LoadImageFromFile'), dict(type='Resize', scale=[dict(_scope_='own_module')])"),
+    ],
+)
+@pytest.mark.parametrize("release", ["0.x", slow("1.x")])
+def test_no_module_is_imported_for_a_step_of_the_test_pipeline(
+    cli: Cli, weights: Path, hostile_module: Path, tmp_path: Path, release: str, steps: str
+) -> None:
+    data = f"dict(type='A', data_root='d', pipeline=[{steps}, dict(type='PackSegInputs')])"
+    place = f"data = dict(test={data})" if release == "0.x" else f"test_dataloader = dict(dataset={data})"
+    changed(weights, config=f"{OLD}{place}\n")
+    done = cli("run", "--checkpoint", weights, "-o", tmp_path)
+    assert done.exit_code == 0, done.stderr
+    assert "; evaluate has no protocol mmseg for this model" in done.stderr
+    assert not hostile_module.exists()
+
+
+def test_no_module_is_imported_for_the_data_preprocessor(
+    cli: Cli, weights: Path, small: ModelCard, hostile_module: Path, tmp_path: Path
+) -> None:
+    text = pretty(new_config(small)).replace(
+        "type='SegDataPreProcessor'", "type='SegDataPreProcessor', _scope_='own_module'"
+    )
+    assert "own_module" in text
+    changed(weights, config=text)
+    done = cli("run", "--checkpoint", weights, "-o", tmp_path)
+    assert done.exit_code == 0, done.stderr
+    assert "the key '_scope_' is not allowed" in done.stderr
+    assert not hostile_module.exists()
+
+
+def test_mmsegmentations_own_scope_is_left_out(weights: Path, small: ModelCard) -> None:
+    """mmengine puts it into what comes from a base `mmseg::...`."""
+    text = pretty(new_config(small))
+    scoped = text.replace("type='LoadImageFromFile'", "type='LoadImageFromFile', _scope_='mmseg'")
+    plain, ours = (own_card(None, weights, lambda _, text=text: Metadata(config=text)) for text in (text, scoped))
+    assert text != scoped and plain.testing is not None and plain == ours
 
 
 def test_no_file_or_url_is_read_for_class_names(

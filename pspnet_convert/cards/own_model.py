@@ -26,7 +26,7 @@ from pspnet_convert.cards.inline_network import WEIGHTS, check_network
 from pspnet_convert.cards.metadata import Metadata
 from pspnet_convert.cards.own_labels import Labels, labels_of
 from pspnet_convert.cards.own_network import OwnNetwork, check_own_network, own_classes
-from pspnet_convert.cards.registry_names import registered
+from pspnet_convert.cards.registry_names import registered, without_own_scope
 from pspnet_convert.errors import CardError, CheckpointError, ConvertError, OptionError, first_line
 from pspnet_convert.files import sha256_of, write_text
 
@@ -181,9 +181,7 @@ def keep_card(card: ModelCard, folder: Path) -> None:
 def _plain(value: Any) -> Any:
     """A copy of the section as plain lists and dictionaries, without what a card's network does not need."""
     if isinstance(value, Mapping):
-        kept = {key: _plain(inner) for key, inner in value.items() if key not in _NOT_NEEDED}
-        if kept.get("_scope_") == "mmseg":  # set by mmengine for a base `mmseg::`; a card needs no scope
-            del kept["_scope_"]
+        kept = {key: _plain(inner) for key, inner in without_own_scope(value).items() if key not in _NOT_NEEDED}
         return {**kept, "type": registered(kept["type"])} if isinstance(kept.get("type"), str) else kept
     return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
