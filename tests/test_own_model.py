@@ -569,6 +569,18 @@ def test_a_checkpoint_of_another_network_is_refused(cli: Cli, weights: Path, wri
     done = cli("run", "--config", config, "--checkpoint", weights, "-o", weights.parent / "out")
     assert done.exit_code == 6
     assert "not of this card's network" in done.error
+    assert (
+        "Give the checkpoint that was trained with the model's config, or choose its keys with --prefix" in done.error
+    )
+
+
+def test_advice_for_an_unreadable_checkpoint_speaks_of_no_download(
+    cli: Cli, weights: Path, write: Callable[[str], Path]
+) -> None:
+    weights.write_bytes(weights.read_bytes()[:-100])
+    done = cli("run", "--config", write(OLD), "--checkpoint", weights, "-o", weights.parent / "out")
+    assert done.exit_code == 6
+    assert "Give the whole file that the training saved" in done.error and "download" not in done.error
 
 
 # Hostile cards

@@ -61,7 +61,11 @@ class Given:
 
 
 def own_card(
-    config_path: Path | None, checkpoint: Path, read_metadata: Callable[[Path], Metadata], given: Given = Given()
+    config_path: Path | None,
+    checkpoint: Path,
+    read_metadata: Callable[[Path], Metadata],
+    given: Given = Given(),
+    digest_of: Callable[[Path], str] = sha256_of,
 ) -> ModelCard:
     """The card of a model from its config (of mmsegmentation 0.x or 1.x; it is run) and its checkpoint's metadata.
 
@@ -78,12 +82,13 @@ def own_card(
     if config_path is not None:
         described = f"a user's config, {_printable(config_path.name)}"
         named = replace(given, name=_name(given.name, config_path.stem))
-        return _card_of(config_card.read_config(config_path), config_path, checkpoint, metadata, named, described)
+        config = config_card.read_config(config_path)
+        return _card_of(config, config_path, checkpoint, metadata, named, described, digest_of)
     config = config_card.config_of_text(metadata.config, checkpoint)
     described = f"the config in {_printable(checkpoint.name)}"
     named = replace(given, name=_name(given.name, metadata.experiment or checkpoint.stem))
     try:
-        return _card_of(config, checkpoint, checkpoint, metadata, named, described, only_known=True)
+        return _card_of(config, checkpoint, checkpoint, metadata, named, described, digest_of, only_known=True)
     except ConvertError:
         raise
     except Exception as error:  # the text may have anything anywhere
@@ -100,6 +105,7 @@ def _card_of(
     metadata: Metadata,
     given: Given,
     described: str,
+    digest_of: Callable[[Path], str],
     *,
     only_known: bool = False,
 ) -> ModelCard:
@@ -115,7 +121,7 @@ def _card_of(
             description=f"PSPNet from {described}.",
             task_type="semantic_segmentation",
             framework="pytorch",
-            files=[_checkpoint_file(checkpoint, given)],
+            files=[_checkpoint_file(checkpoint, digest_of(checkpoint), given)],
             network=network,
             needs_config=needs_config,
             input=card_input,
@@ -198,11 +204,10 @@ def _complete(config: Config, path: Path) -> None:
         config.crop_size = (_DEFAULT_SIDE, _DEFAULT_SIDE)
 
 
-def _checkpoint_file(checkpoint: Path, given: Given) -> CheckpointFile:
+def _checkpoint_file(checkpoint: Path, digest: str, given: Given) -> CheckpointFile:
     name = re.sub(r"[^A-Za-z0-9_.+-]+", "_", checkpoint.name).lstrip(".+-")[-200:] or "checkpoint.pth"
-    digest, size = sha256_of(checkpoint), checkpoint.stat().st_size
     chosen = {"weights": given.weights, "prefix": given.prefix}
-    return CheckpointFile(name=name, size=size, sha256=digest, sources=[name], **chosen)
+    return CheckpointFile(name=name, size=checkpoint.stat().st_size, sha256=digest, sources=[name], **chosen)
 
 
 def _name(given: str | None, stated: str) -> str:
