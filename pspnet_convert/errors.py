@@ -32,6 +32,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
+def count(number: int, noun: str, nouns: str | None = None) -> str:
+    """`number` with its noun; `nouns` is the plural, if it is not made by an s."""
+    return f"{number} {noun if number == 1 else nouns or f'{noun}s'}"
+
+
 class OptionError(ConvertError, ValueError):
     """An option that is wrong, or does not go with the others."""
 

@@ -15,7 +15,7 @@ from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import DEFAULT_MODEL
 from pspnet_convert.cards.lock_file import pinned, write_pin
 from pspnet_convert.errors import ArtifactError, OptionError
-from pspnet_convert.files import Digests, move_into_place, sha256_of, temporary_folder, writing
+from pspnet_convert.files import Digests, move_into_place, temporary_folder, writing
 from pspnet_convert.image_shape import ImageShape
 from pspnet_convert.job_options import OF_OWN_CARD, JobOptions
 from pspnet_convert.manifest import Manifest
@@ -33,13 +33,13 @@ log = logging.getLogger(__name__)
 class Job:
     """One model in its workspace. What several stages need (digests, the network) is read once."""
 
-    def __init__(self, card: ModelCard, asked: JobOptions, progress: Progress) -> None:
+    def __init__(self, card: ModelCard, asked: JobOptions, progress: Progress, digests: Digests) -> None:
         self.card = card
         self.workspace = Workspace(asked.output_dir, card.name)
         self.progress = progress
         self.force = asked.force
         self.manifest = Manifest(self.workspace.manifest, card)
-        self.digests = Digests()
+        self.digests = digests
         checkpoint = asked.checkpoint or self.workspace.checkpoint(card.checkpoint.name)
         self.source = SourceCheckpoint(card, checkpoint, self.digests, allow_unknown=asked.allow_unknown_checkpoint)
         self._page_is_old = False
@@ -221,9 +221,11 @@ def open_job(asked: JobOptions, progress: Progress | None = None) -> Iterator[Jo
     Without `progress`: the kind that `asked.progress` names; a bar goes to stderr. Raises CardError where there is no
     such model, OptionError where --config does not go with the rest, and the errors of lock_file.pinned.
     """
-    card, is_own = _find_card(asked)
+    digests = Digests()
+    card, is_own = _find_card(asked, digests)
     with Workspace(asked.output_dir, card.name).locked():
-        job = Job(pinned(card, asked.output_dir), asked, progress or make_progress(asked.progress, sys.stderr))
+        progress = progress or make_progress(asked.progress, sys.stderr)
+        job = Job(pinned(card, asked.output_dir), asked, progress, digests)
         if is_own:
             from pspnet_convert.cards.own_model import keep_card
 
@@ -236,35 +238,35 @@ def open_job(asked: JobOptions, progress: Progress | None = None) -> Iterator[Jo
 
 def card_of(asked: JobOptions) -> ModelCard:
     """The card of the model that a user asked for; CardError where there is none."""
-    card, _ = _find_card(asked)
+    card, _ = _find_card(asked, Digests())
     return card
 
 
-def _find_card(asked: JobOptions) -> tuple[ModelCard, bool]:
+def _find_card(asked: JobOptions, digests: Digests) -> tuple[ModelCard, bool]:
     """The card of the model that a user asked for, and whether that is a model of the user's own."""
     from pspnet_convert.cards import catalog
 
     if asked.config is not None:
-        return _own_card(asked, _checkpoint_of_config(asked)), True
+        return _own_card(asked, _checkpoint_of_config(asked), digests), True
     model = DEFAULT_MODEL if asked.model is None else asked.model
     card = model if isinstance(model, ModelCard) else catalog.find_card(model)
     alone = asked.checkpoint if asked.model is None and not asked.allow_unknown_checkpoint else None
     # A missing file is the default model's, and reported when it is read.
-    if alone is not None and alone.is_file() and not card.checkpoint.accepts(sha256_of(alone)):
-        return _own_card(asked, alone), True
+    if alone is not None and alone.is_file() and not card.checkpoint.accepts(digests.of(alone)):
+        return _own_card(asked, alone, digests), True
     for name in OF_OWN_CARD:
         if getattr(asked, name) is not None:
             raise OptionError(f"--{name} is for your own model: the card of {card.name} has its own")
     return card.choosing(asked.weights, asked.prefix), False
 
 
-def _own_card(asked: JobOptions, checkpoint: Path) -> ModelCard:
+def _own_card(asked: JobOptions, checkpoint: Path, digests: Digests) -> ModelCard:
     from pspnet_convert.cards.own_labels import Labels
     from pspnet_convert.cards.own_model import Given, own_card, with_kept_texts
     from pspnet_convert.pytorch.read_metadata import read_metadata
 
     given = Given(asked.name, Labels(asked.classes, asked.palette), asked.weights, asked.prefix)
-    card = own_card(asked.config, checkpoint, read_metadata, given)
+    card = own_card(asked.config, checkpoint, read_metadata, given, digests.of)
     return with_kept_texts(card, Workspace(asked.output_dir, card.name).folder)
 
 

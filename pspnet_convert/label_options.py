@@ -17,7 +17,7 @@ Colour = tuple[int, int, int]
 
 
 class ClassNames(click.ParamType):
-    """Names with commas between them, or a file with one name a line; from Python also a list."""
+    """Names with commas between them, one name, or a file with one name a line; from Python also a list."""
 
     name = "names"
 
@@ -36,7 +36,8 @@ class ClassNames(click.ParamType):
         return names
 
     def _read(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        if "," in str(value) and not _is_file(value):
+        is_one = isinstance(value, str) and re.fullmatch(r"[^./\\]+", value)  # else it looks like a file's name
+        if ("," in str(value) or is_one) and not _is_file(value):
             return tuple(name.strip() for name in str(value).split(","))
         lines = _lines(self, value, "names with commas between them", param, ctx)
         return tuple(line.strip() for line in lines if line.strip())

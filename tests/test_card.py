@@ -293,6 +293,14 @@ def test_the_card_without_a_fault_is_accepted(cli: Cli, data: dict[str, Any], tm
         ("dataset", "../voc", "dataset: String should match pattern"),
         ("dataset", "/voc", "dataset: String should match pattern"),
         ("license/file", "../../etc/passwd", "license.file: String should match pattern"),
+        ("testing/pipeline/0/_scope_", "evilpkg", "testing.pipeline: Value error, the key '_scope_' is not allowed"),
+        ("testing/pipeline/1/scale", {"a": [{"_scope_": "evilpkg"}]}, "the key '_scope_' is not allowed"),
+        ("testing/pipeline/0/_delete_", True, "the key '_delete_' is not allowed"),
+        ("testing/pipeline/0/type", "evilpkg.LoadImageFromFile", "'evilpkg.LoadImageFromFile' is not one of"),
+        ("testing/pipeline/0/backend_args", {"sys_path": "evilpkg"}, "the key 'backend_args' is not allowed"),
+        ("testing/pipeline/0/file_client_args", {}, "the key 'file_client_args' is not allowed"),
+        ("testing/preprocessor/_scope_", "evilpkg", "testing.preprocessor: Value error, the key '_scope_' is not"),
+        ("testing/preprocessor/type", "evilpkg.A", "'evilpkg.A' is no plain name"),
     ],
 )
 def test_each_fault_is_named_with_its_place(

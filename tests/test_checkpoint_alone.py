@@ -5,15 +5,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from copy import deepcopy
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import Cli
+from conftest import Cli, slow
 from test_own_model import OF_TEST, OLD, changed, new_config, weights, write
 
-from pspnet_convert.cards import catalog
+from pspnet_convert import files, job
+from pspnet_convert.cards import catalog, own_model
 from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.config_data import NotDataError, parse_config
 from pspnet_convert.cards.metadata import Metadata
@@ -56,6 +58,22 @@ def test_it_goes_on_as_with_the_config(
     assert cli("to-ir", "--checkpoint", weights, "-o", tmp_path / "alone").exit_code == 0
 
 
+def test_the_file_is_read_once_for_its_digest(
+    cli: Cli, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+
+    def counted(path: Path) -> str:
+        read.append(path)
+        return sha256(path.read_bytes()).hexdigest()
+
+    for module in (files, job, own_model):
+        monkeypatch.setattr(module, "sha256_of", counted, raising=False)
+    changed(weights, config=pretty(OLD))
+    assert cli("export-onnx", "--checkpoint", weights, "-o", tmp_path).exit_code == 0
+    assert read.count(weights) == 1
+
+
 def test_the_default_models_own_file_is_still_the_default_model(
     cli: Cli, small: ModelCard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -92,6 +110,8 @@ def test_a_missing_file_is_an_error(cli: Cli, tmp_path: Path) -> None:
         ("_base_ = 'x.py'\n" + OLD, "cannot be read as data: it has _base_, another file"),
         ("import os\n" + OLD, "cannot be read as data: line 1 is no assignment to a name"),
         (OLD + "x = open('a')", "has something other than plain values: open('a')"),
+        (OLD + "x = 1" + "+1" * 600, "has something other than plain values: 1+1+1+1"),
+        (OLD + "x = -0x" + "f" * 5000, "line 20 has a number of more than 64 bits"),
         ("model = dict(", "line 1 is no Python that can be read as data"),
         ("filename = 1", "the text in its metadata is no config"),
     ],
@@ -132,20 +152,71 @@ def test_a_class_of_the_users_own_is_not_imported(
 MARK = "import pathlib; pathlib.Path({!r}).touch()"
 
 
+@pytest.fixture
+def hostile_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that exists once `own_module` or a module in it has been imported."""
+    canary = tmp_path / "was-run"
+    (tmp_path / "own_module").mkdir()
+    (tmp_path / "own_module" / "__init__.py").write_text(MARK.format(str(canary)))
+    monkeypatch.syspath_prepend(tmp_path)
+    return canary
+
+
 @pytest.mark.parametrize("kind", ["own_module", "own_module.Data", "mmdet.Data", "antigravity"])
 def test_no_module_is_imported_for_the_name_of_a_data_set(
-    cli: Cli, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    cli: Cli, weights: Path, tmp_path: Path, hostile_module: Path, kind: str
 ) -> None:
-    canary = tmp_path / "was-run"
-    (tmp_path / "own_module.py").write_text(MARK.format(str(canary)))
-    monkeypatch.syspath_prepend(tmp_path)
     data = f"data = dict(test=dict(type={kind!r}, data_root='d', img_dir='im', ann_dir='an', pipeline=[]))\n"
     imports = "custom_imports = dict(imports=['own_module'], allow_failed_imports=False)\n"
     changed(weights, config=OLD + data + imports)
     done = cli("export-onnx", "--checkpoint", weights, "-o", tmp_path)
     assert done.exit_code == 0, done.stderr
     assert f"the data set {kind} cannot be made (there is no such class)" in done.stderr
-    assert not canary.exists()
+    assert not hostile_module.exists()
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "dict(type='LoadImageFromFile', _scope_='own_module')",
+        slow("dict(type='own_module.LoadImageFromFile')"),
+        slow("dict(type='LoadImageFromFile'), dict(type='own_module.Resize', scale=64)"),
+        slow("dict(type='LoadImageFromFile'), dict(type='Resize', scale=[dict(_scope_='own_module')])"),
+    ],
+)
+@pytest.mark.parametrize("release", ["0.x", slow("1.x")])
+def test_no_module_is_imported_for_a_step_of_the_test_pipeline(
+    cli: Cli, weights: Path, hostile_module: Path, tmp_path: Path, release: str, steps: str
+) -> None:
+    data = f"dict(type='A', data_root='d', pipeline=[{steps}, dict(type='PackSegInputs')])"
+    place = f"data = dict(test={data})" if release == "0.x" else f"test_dataloader = dict(dataset={data})"
+    changed(weights, config=f"{OLD}{place}\n")
+    done = cli("run", "--checkpoint", weights, "-o", tmp_path)
+    assert done.exit_code == 0, done.stderr
+    assert "; evaluate has no protocol mmseg for this model" in done.stderr
+    assert not hostile_module.exists()
+
+
+def test_no_module_is_imported_for_the_data_preprocessor(
+    cli: Cli, weights: Path, small: ModelCard, hostile_module: Path, tmp_path: Path
+) -> None:
+    text = pretty(new_config(small)).replace(
+        "type='SegDataPreProcessor'", "type='SegDataPreProcessor', _scope_='own_module'"
+    )
+    assert "own_module" in text
+    changed(weights, config=text)
+    done = cli("run", "--checkpoint", weights, "-o", tmp_path)
+    assert done.exit_code == 0, done.stderr
+    assert "the key '_scope_' is not allowed" in done.stderr
+    assert not hostile_module.exists()
+
+
+def test_mmsegmentations_own_scope_is_left_out(weights: Path, small: ModelCard) -> None:
+    """mmengine puts it into what comes from a base `mmseg::...`."""
+    text = pretty(new_config(small))
+    scoped = text.replace("type='LoadImageFromFile'", "type='LoadImageFromFile', _scope_='mmseg'")
+    plain, ours = (own_card(None, weights, lambda _, text=text: Metadata(config=text)) for text in (text, scoped))
+    assert text != scoped and plain.testing is not None and plain == ours
 
 
 def test_no_file_or_url_is_read_for_class_names(
@@ -162,8 +233,10 @@ def test_no_file_or_url_is_read_for_class_names(
         changed(weights, config=f"{OLD}test_dataloader = dict(dataset={data})\n")
         done = cli("export-onnx", "--checkpoint", weights, "-o", tmp_path)
         assert done.exit_code == 0, done.stderr
-    card = load_card(tmp_path / "public" / "my-weights" / "model.yml")
-    assert card.annotations.dataset == "ADE20KDataset" and card.annotations.reduce_zero_label
+        (path,) = tmp_path.rglob("model.yml")
+        annotations = load_card(path).annotations
+        assert annotations.dataset == "ADE20KDataset" and annotations.reduce_zero_label
+        path.unlink()
 
 
 @pytest.mark.parametrize(
@@ -195,6 +268,7 @@ def test_a_name_stands_for_a_copy() -> None:
         ("a = dict(**b)", "line 1 has a dict with **"),
         ("a = {**b}", "line 1 has a key that is no text or number"),
         ("a = dict([(1, 2)])", "something other than plain values"),
+        (f"a = {{0x{'f' * 5000}: 1}}", "line 1 has a number of more than 64 bits"),
         ("a = 1 + 1", "something other than plain values"),
         ("a = f'{b}'", "something other than plain values"),
         ("a = [b for b in c]", "something other than plain values"),
@@ -211,7 +285,7 @@ def test_a_name_stands_for_a_copy() -> None:
         ("a = " + "-" * 100_000 + "1", ""),
         ("a0 = [1]\n" + "\n".join(f"a{n + 1} = [a{n}, a{n}]" for n in range(60)), "more than 100000 values"),
     ],
-    ids=range(20),
+    ids=range(21),
 )
 def test_anything_else_is_no_data(text: str, words: str) -> None:
     with pytest.raises(NotDataError) as caught:
@@ -228,6 +302,17 @@ def test_the_text_of_a_safetensors_file_serves_too(cli: Cli, weights: Path, tmp_
     done = cli("export-onnx", "--checkpoint", path, "-o", tmp_path)
     assert done.exit_code == 0, done.stderr
     assert (tmp_path / "public" / "mine" / "mine.onnx").is_file()
+
+
+@pytest.mark.parametrize("with_config", [False, True])
+def test_numbers_too_long_to_print_are_no_colours(
+    cli: Cli, weights: Path, write: Callable[..., Path], tmp_path: Path, with_config: bool
+) -> None:
+    changed(weights, config=pretty(OLD), PALETTE=[[10**5000, 1, 2]] * 5)
+    config = ("--config", write(OLD)) if with_config else ()
+    done = cli("export-onnx", *config, "--checkpoint", weights, "-o", tmp_path)
+    assert done.exit_code == 0, done.stderr
+    assert "has no palette for its 5 classes" in done.stderr
 
 
 ODD = [None, 7, -1.5, "x", [], {}, [[]], {"type": 7}, [None], {"mean": [1]}, "a" * 5000]

@@ -54,6 +54,15 @@ def of(dataset: Any, **changes: Any) -> Annotations:
     return annotations_of(config(dataset, **changes), ["a", "b"])
 
 
+def test_a_data_set_of_a_base_of_mmsegmentations_is_made(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """mmengine puts `_scope_` into it, which is no argument of its class."""
+    path = tmp_path / "config.py"
+    path.write_text("_base_ = 'mmseg::pspnet/pspnet_r50-d8_4xb4-80k_ade20k-512x512.py'")
+    found = annotations_of(read_config(path), [])
+    assert (found.dataset, found.reduce_zero_label) == ("ADE20KDataset", True)
+    assert caplog.text == ""
+
+
 def test_the_defaults_of_a_class_are_read() -> None:
     found = of({"type": "ADE20KDataset", "data_prefix": {"img_path": "images", "seg_map_path": "annotations"}})
     assert (found.dataset, found.reduce_zero_label, found.ignore_index) == ("ADE20KDataset", True, 255)

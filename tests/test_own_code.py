@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -216,6 +217,60 @@ def test_changed_code_converts_again(cli: Cli, config: Path, package: Path, tmp_
     sys.modules.pop("own_models")
     done = cli("export-onnx", *own)
     assert "export-onnx: done" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "changes"),
+    [
+        ("decode_head.loss_decode", {"type": "DiceLoss"}, False),
+        ("train_cfg", {1: 2, "a": 3}, False),
+        ("backbone.init_cfg", {1: 2, "a": 3, None: (4,)}, True),  # keys that have no order
+        ("test_cfg", {"mode": "slide"}, True),
+        ("decode_head.channels", 24, True),
+    ],
+)
+def test_what_makes_it_another_network(config: Path, tmp_path: Path, place: str, value: object, changes: bool) -> None:
+    weights = tmp_path / "w.pth"
+    torch.save({"state_dict": {}, "meta": {}}, weights)
+    before = card_of(config, weights).needs_config
+    part = "".join(f"[{key!r}]" for key in place.split("."))
+    config.write_text(f"{config.read_text()}model{part} = {value!r}\n")
+    assert (card_of(config, weights).needs_config != before) == changes
+
+
+def test_another_loss_does_not_convert_again(cli: Cli, config: Path, tmp_path: Path) -> None:
+    weights = trained(config, tmp_path / "w.pth")
+    own = ("--config", config, "--checkpoint", weights, "-o", tmp_path / "out")
+    assert cli("export-onnx", *own).exit_code == 0
+    config.write_text(f"{config.read_text()}model['decode_head']['loss_decode'] = dict(type='DiceLoss')\n")
+    done = cli("export-onnx", *own)
+    assert "export-onnx: unchanged" in done.stderr, done.stderr
+
+
+def test_a_class_in_a_zip_is_an_error_that_says_so(cli: Cli, config: Path, package: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "code.egg"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(package, package.name)
+    package.unlink()
+    sys.path.insert(0, str(archive))
+    torch.save({"state_dict": {}, "meta": {}}, tmp_path / "w.pth")
+    done = cli("export-onnx", "--config", config, "--checkpoint", tmp_path / "w.pth", "-o", tmp_path / "out")
+    sys.path.remove(str(archive))
+    assert done.exit_code == 3, done.stderr
+    assert f"{archive / package.name}: the code of the config's classes cannot be read: Not a directory" in done.error
+    assert "not in a zip or egg" in done.error
+
+
+def test_classes_overrides_those_of_the_checkpoint(cli: Cli, config: Path, tmp_path: Path) -> None:
+    weights = trained(config, tmp_path / "w.pth")
+    content = torch.load(weights, weights_only=True)
+    torch.save({**content, "meta": {"CLASSES": ["a", "b"]}}, weights)
+    own = ("--config", config, "--checkpoint", weights, "-o", tmp_path / "out")
+    refused = cli("export-onnx", *own)
+    assert refused.exit_code == 6 and "was trained for 2 classes, the config has 5" in refused.error
+    done = cli("export-onnx", *own, "--classes", "sky,wall,tree,car,sea")
+    assert done.exit_code == 0, done.stderr
+    assert "w.pth: was trained for 2 classes, the card has 5" in done.stderr
 
 
 @pytest.mark.slow

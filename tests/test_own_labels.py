@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 import pytest
+import torch
 from conftest import Cli
 from test_own_model import OF_TEST, OLD, changed, weights, write
 
@@ -58,11 +59,60 @@ def test_another_number_of_classes_in_the_checkpoint_is_an_error_that_says_how_t
     assert (tuple(found.class_names), found.palette) == (FIVE, voc_palette(5))
 
 
+@pytest.fixture
+def binary(weights: Path) -> str:
+    """A config whose head has one class, and its checkpoint, which does not name it."""
+    content = torch.load(weights, weights_only=True)
+    state = content["state_dict"]
+    for name in ("decode_head.conv_seg.weight", "decode_head.conv_seg.bias"):
+        state[name] = state[name][:1].clone()
+    torch.save({"state_dict": state}, weights)
+    return OLD.replace("num_classes=5", "num_classes=1")
+
+
+@pytest.mark.parametrize(
+    ("names", "colours", "found"),
+    [
+        ("vessel", ["1,2,3"], ["background", "vessel"]),
+        ("vessel", ["0,0,0", "1,2,3"], ["background", "vessel"]),
+        ("rest,vessel", ["1,2,3"], ["rest", "vessel"]),
+        (None, ["1,2,3"], ["class 0", "class 1"]),
+    ],
+)
+def test_one_name_or_colour_for_one_class_leaves_the_rest_to_the_background(
+    card: Card, binary: str, tmp_path: Path, names: str | None, colours: list[str], found: list[str]
+) -> None:
+    path = tmp_path / "colours.txt"
+    path.write_text("\n".join(colours))
+    made = card(binary, *(("--classes", names) if names else ()), "--palette", path)
+    assert made.class_names == found
+    assert made.palette == [(0, 0, 0), (1, 2, 3)]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        (("--classes", "a,b,c"), "--classes names 3 classes, the network has 2"),
+        (("--classes", "a", "--palette", "{}"), "--palette has 3 colours, the network has 2 classes"),
+        (("--classes", "background"), "--classes: has two classes named 'background'"),
+    ],
+)
+def test_another_number_for_one_class_is_refused_with_the_number_that_was_given(
+    card: Card, binary: str, tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    path = tmp_path / "palette.txt"
+    path.write_text("1,2,3\n4,5,6\n7,8,9")
+    refused = card(binary, *(option.format(path) for option in options))
+    assert refused.exit_code == 2, refused.stderr
+    assert words in refused.error
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--classes", "a"), "--classes names 1 class, the network has 5."),
         (("--classes", "a,b"), "--classes names 2 classes, the network has 5. Name the 5 classes with --classes A,B"),
-        (("--palette", "{}"), "--palette has 1 colours, the network has 5 classes"),
+        (("--palette", "{}"), "--palette has 1 colour, the network has 5 classes"),
     ],
 )
 def test_another_number_than_the_networks_is_refused(
@@ -118,12 +168,29 @@ def test_names_of_the_config_that_do_not_fit(card: Card, weights: Path, classes:
         assert words in found.error and "--classes" in found.error
 
 
+@pytest.mark.parametrize(
+    ("classes", "palette", "words"),
+    [
+        ("aabcd", None, "config: metainfo: has two classes named 'a'"),
+        ((*"abcd", "e" * 101), None, "config: metainfo: a class's name is 'eee"),
+        ("abcde", [[0, 0, 256]] * 5, "config: metainfo: a class's color is (0, 0, 256)"),
+    ],
+)
+def test_unusable_classes_of_the_config_are_an_error_of_the_config(
+    card: Card, weights: Path, classes: Any, palette: Any, words: str
+) -> None:
+    changed(weights, CLASSES=None, PALETTE=None)
+    refused = card(OLD + METAINFO.format(repr(tuple(classes)), palette))
+    assert refused.exit_code == 3, refused.stderr
+    assert words in refused.error and "--classes" in refused.error
+
+
 # The options' own forms
 
 
 @pytest.mark.parametrize(
     ("value", "names"),
-    [("a,b", ("a", "b")), (" a , b ", ("a", "b")), (["a", "b,c"], ("a", "b,c")), (("a",), ("a",))],
+    [("a,b", ("a", "b")), (" a , b ", ("a", "b")), (["a", "b,c"], ("a", "b,c")), (("a",), ("a",)), ("a b", ("a b",))],
 )
 def test_names(value: Any, names: tuple[str, ...]) -> None:
     assert ClassNames().convert(value, None, None) == names
@@ -132,7 +199,9 @@ def test_names(value: Any, names: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ("a", "'a' is neither a file nor names with commas between them"),
+        ("names.txt", "'names.txt' is neither a file nor names with commas between them"),
+        ("./a", "'./a' is neither a file nor"),
+        ("", "'' is neither a file nor"),
         ("a,,b", "'' is no name of a class"),
         ("a,b,a", "the name 'a' occurs twice"),
         ("a,\x1b[2J", "is no name of a class"),

@@ -583,6 +583,18 @@ def test_a_checkpoint_of_another_network_is_refused(cli: Cli, weights: Path, wri
     done = cli("run", "--config", config, "--checkpoint", weights, "-o", weights.parent / "out")
     assert done.exit_code == 6
     assert "not of this card's network" in done.error
+    assert (
+        "Give the checkpoint that was trained with the model's config, or choose its keys with --prefix" in done.error
+    )
+
+
+def test_advice_for_an_unreadable_checkpoint_speaks_of_no_download(
+    cli: Cli, weights: Path, write: Callable[[str], Path]
+) -> None:
+    weights.write_bytes(weights.read_bytes()[:-100])
+    done = cli("run", "--config", write(OLD), "--checkpoint", weights, "-o", weights.parent / "out")
+    assert done.exit_code == 6
+    assert "Give the whole file that the training saved" in done.error and "download" not in done.error
 
 
 # Hostile cards
@@ -633,6 +645,7 @@ def deep(levels: int) -> Any:
         ("backbone.pretrained", "x", "pretrained is not allowed"),
         ("backbone.checkpoint_path", "x", "checkpoint_path is not allowed"),
         ("backbone._scope_", "mmdet", "is no key of a network"),
+        ("decode_head.sampler", {"type": "Clip"}, "sampler is not allowed: it is for training alone"),
         ("_delete_", True, "is no key of a network"),
         ("backbone.a-b", 1, "is no key of a network"),
         ("backbone.style", "../../etc/passwd", "is no plain name"),
@@ -724,6 +737,31 @@ def test_a_hostile_network_of_a_manifest_is_refused(cli: Cli, workspace: Path, s
     done = cli("rebuild", "--check", folder / "manifest.json")
     assert done.exit_code == 11
     assert "is no plain name" in done.error
+
+
+SCOPED = {"type": "LoadImageFromFile", "_scope_": "evilpkg"}
+# mmengine adds sys_path to Python's and imports `mc`.
+MEMCACHED = {"backend": "memcached", "server_list_cfg": "a", "client_cfg": "b", "sys_path": "evilpkg"}
+
+
+@pytest.mark.parametrize("loader", [SCOPED, {"type": "LoadImageFromFile", "backend_args": MEMCACHED}])
+def test_no_module_is_imported_for_a_cards_test_pipeline(
+    cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loader: Any
+) -> None:
+    canary, hostile = tmp_path / "was-run", tmp_path / "evilpkg"
+    hostile.mkdir()
+    for name in ("registry.py", "mc.py"):
+        (hostile / name).write_text(f"import pathlib; pathlib.Path({str(canary)!r}).touch()")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    path = shutil.copytree(small.folder, tmp_path / "card") / "model.yml"
+    data = yaml.safe_load(path.read_text())
+    data["testing"]["pipeline"][0] = loader
+    path.write_text(yaml.safe_dump(data))
+    done = cli("verify", path, "-o", workspace)
+    assert done.exit_code == 3, done.stderr
+    assert "testing.pipeline: Value error, the key" in done.error and "is not allowed" in done.error
+    assert not canary.exists()
 
 
 def test_every_allowed_name_is_in_the_registry() -> None:

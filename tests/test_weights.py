@@ -135,15 +135,30 @@ def test_keys_of_no_use_are_left_out_with_one_warning(
     assert found["dropped_keys"][-3:] == ["extra.weight", "extra.text", "extra.code"]
 
 
-@pytest.mark.parametrize(("options", "under_words"), [((), " under the prefix 'student.'"), (("--prefix", "x"), "x.")])
+@pytest.mark.parametrize(
+    ("options", "prefix", "missing"),
+    [((), "student.", BIAS), (("--prefix", "x"), "x.", "backbone.stem.0.weight, ")],
+)
 def test_a_missing_key_is_an_error_under_the_best_prefix(
-    export: Callable[..., Result], state: Content, options: tuple[str, ...], under_words: str
+    export: Callable[..., Result], state: Content, options: tuple[str, ...], prefix: str, missing: str
 ) -> None:
     del state[BIAS]
     result = export(under("student.", state), *options)
     assert result.exit_code == 6
-    assert "not of this card's network" in result.error and under_words in result.error
-    assert f"missing: {BIAS}." in result.error or options
+    assert f"not of this card's network under the prefix {prefix!r}: missing: {missing}" in result.error
+    assert "`pspnet-convert download` gets the right one" in result.error
+
+
+@pytest.mark.parametrize("asked", ["module.model.", "model.", "module"])
+def test_a_prefix_may_be_written_as_it_is_in_the_file(fit: Callable[..., Any], state: State, asked: str) -> None:
+    inner = "" if asked == "module" else "model."
+    fitted, bias = fit({"state_dict": under(f"module.{inner}", state)}, prefix=asked if inner else "module.")
+    assert (fitted.prefix, bias) == (inner, state[BIAS].tolist())
+
+
+def test_module_of_a_prefix_counts_where_it_is_in_the_keys(fit: Callable[..., Any], state: State) -> None:
+    content = {"state_dict": {**state, **under("module.", other(state, 7))}}  # not removed, as keys would collide
+    assert fit(content, prefix="module.")[1] == [7] * 5
 
 
 def test_a_prefix_that_is_none_is_refused(export: Callable[..., Result], state: State) -> None:
@@ -183,7 +198,7 @@ def test_state_dict_is_taken_before_others_and_weights_chooses(
 
     done = export(content, "--weights", "ema_state_dict")
     assert done.exit_code == 0, done.stderr
-    assert "1 keys are not the network's and are left out; the first is steps" in done.stderr
+    assert "1 key is not the network's and is left out: steps" in done.stderr
     chosen = manifests.read(folder)["stages"]["export-onnx"]
     assert chosen["inputs"]["checkpoint"]["weights"] == chosen["result"]["checkpoint"]["weights"] == "ema_state_dict"
     assert chosen["outputs"][0]["sha256"] != plain["outputs"][0]["sha256"]
@@ -211,6 +226,30 @@ def test_where_there_is_no_such_set_the_error_lists_them(
     assert words in result.error
 
 
+@pytest.mark.parametrize("name", ["state_dict", "model", "weights"])
+def test_a_stray_tensor_next_to_a_set_of_weights_is_no_set(fit: Callable[..., Any], state: State, name: str) -> None:
+    fitted, bias = fit({name: state, "rng_state": torch.get_rng_state()})
+    assert bias == state[BIAS].tolist() and fitted.warnings == ()
+
+
+def test_the_top_level_is_taken_where_no_set_has_more_tensors(fit: Callable[..., Any], state: State) -> None:
+    for more in ({"queue": {"a": torch.zeros(1)}}, {"ema": other(state, 7)}):
+        assert fit({**state, **more})[1] == state[BIAS].tolist()
+
+
+def test_the_other_sets_are_named_where_the_weights_do_not_fit(export: Callable[..., Result], state: State) -> None:
+    content = {"state_dict": {"x": torch.zeros(1)}, "ema": state, "\x1b[31m": state}
+    result = export(content)
+    assert result.exit_code == 6
+    assert "The file also has the weights ema, \\x1b[31m: choose with --weights NAME." in result.error
+    assert "--weights" not in export({"state_dict": {"x": torch.zeros(1)}}).error
+
+
+def test_an_empty_dictionary_needs_no_code(export: Callable[..., Result]) -> None:
+    for content in (OrderedDict(), {"state_dict": OrderedDict()}, {"model": {}}, {"a": 1}, [1]):
+        assert "holds no state dict of tensors" in export(content).error
+
+
 def test_the_choice_is_the_apis_too(small: ModelCard, state: State, tmp_path: Path) -> None:
     import pspnet_convert as pc
 
@@ -230,7 +269,7 @@ def test_the_choice_holds_for_every_stage(cli: Cli, small: ModelCard, state: Sta
     done = cli("run", *own)
     assert done.exit_code == 0, done.stderr
     assert "verify: unchanged" in cli("run", *own).stderr
-    assert "verify: unchanged" not in cli("verify", *own[:-2]).stderr
+    assert cli("verify", *own[:-2]).exit_code == 9  # the IR is of other weights than state_dict's
     assert cli("benchmark", *own, "--rounds", 1).exit_code == 0
 
 
@@ -319,10 +358,6 @@ def harmless() -> Content:
         "message_hub": hub.state_dict(),
         "sparse": torch.ones(3).to_sparse(),
     }
-
-
-class Unimportable(Exception):
-    pass
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])

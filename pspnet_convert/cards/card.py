@@ -14,7 +14,7 @@ from pspnet_convert.cards.card_model import FILE_NAME, CardModel, Label, Text
 from pspnet_convert.cards.card_yaml import read_yaml
 from pspnet_convert.cards.inline_network import check_network
 from pspnet_convert.cards.testing import Testing
-from pspnet_convert.errors import CardError
+from pspnet_convert.errors import CardError, count
 from pspnet_convert.image_shape import MAX_CHANNELS, MAX_SIDE
 
 if TYPE_CHECKING:
@@ -131,13 +131,13 @@ class Input(CardModel):
     def _check_channels(self) -> Input:
         for name, values in (("mean", self.mean), ("scale", self.scale)):
             if len(values) != self.channels:
-                raise ValueError(f"{name} has {_count(len(values), 'value')}, shape {_count(self.channels, 'channel')}")
+                raise ValueError(f"{name} has {count(len(values), 'value')}, shape {count(self.channels, 'channel')}")
         for name, order in (("color_order", self.color_order), ("converted_color_order", self.converted_color_order)):
             if (order == AS_STORED) != (self.channels != 3):
                 expected = (
                     "RGB or BGR for three channels" if self.channels == 3 else f"{AS_STORED!r} unless there are 3"
                 )
-                raise ValueError(f"{name} is {order!r} with {_count(self.channels, 'channel')}; it must be {expected}")
+                raise ValueError(f"{name} is {order!r} with {count(self.channels, 'channel')}; it must be {expected}")
         return self
 
     @property
@@ -175,10 +175,6 @@ class Input(CardModel):
     @property
     def width(self) -> int:
         return self.shape[3]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 class Output(CardModel):

@@ -25,6 +25,7 @@ from pspnet_convert.cards.config_parts import (
     tested_datasets,
     type_of,
 )
+from pspnet_convert.cards.registry_names import without_own_scope
 from pspnet_convert.errors import first_line
 from pspnet_convert.mmcv_ops import provide_mmcv_ops
 
@@ -72,7 +73,7 @@ def annotations_of(config: Config, class_names: Sequence[str], *, only_known: bo
 def _values_of(dataset: Part, name: str, *, only_known: bool) -> dict[str, Any]:
     """The fields of Annotations that the class of `dataset` determines."""
     kind = type_of(dataset)
-    arguments = {key: value for key, value in dataset.items() if key not in _NOT_NEEDED}
+    arguments = {key: value for key, value in without_own_scope(dataset).items() if key not in _NOT_NEEDED}
     if "pipeline" in dataset:
         arguments["pipeline"] = []
     if only_known:

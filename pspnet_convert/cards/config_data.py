@@ -8,6 +8,7 @@ from typing import Any
 
 _MAX_VALUES = 100_000  # a config has a few hundred
 _MAX_DEPTH = 60
+_MAX_BITS = 64  # of a whole number; Python does not print very long ones
 
 
 class NotDataError(ValueError):
@@ -25,7 +26,7 @@ def parse_config(text: str) -> dict[str, Any]:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = f"line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else "it"
         raise NotDataError(f"{line} is no Python that can be read as data") from error
-    reader = _Reader()
+    reader = _Reader(text)
     for statement in statements:
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
@@ -40,17 +41,20 @@ def parse_config(text: str) -> dict[str, Any]:
 class _Reader:
     """Turns expressions into values, and counts them: names that stand for lists of names grow without bound."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
+        self._text = text
         self.assigned: dict[str, Any] = {}
         self._count = 0
 
     def value(self, node: ast.expr, depth: int = 0) -> Any:
         self._add(depth, f"line {node.lineno}")
         match node:
+            case ast.Constant(value=int() as value) if value.bit_length() > _MAX_BITS:
+                raise NotDataError(f"line {node.lineno} has a number of more than {_MAX_BITS} bits")
             case ast.Constant(value=str() | int() | float() | None as value):
                 return value
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
-                return -value
+            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float()) as number):
+                return -self.value(number, depth + 1)
             case ast.List(elts=elements):
                 return [self.value(one, depth + 1) for one in elements]
             case ast.Tuple(elts=elements):
@@ -63,18 +67,18 @@ class _Reader:
                 return self._copy(self.assigned[name], depth)
             case ast.Name(id=name):
                 raise NotDataError(f"line {node.lineno} uses the name {name[:50]}, which is not assigned before")
-        raise NotDataError(f"line {node.lineno} has something other than plain values: {ast.unparse(node)[:50]}")
+        source = ast.get_source_segment(self._text, node) or ""
+        raise NotDataError(f"line {node.lineno} has something other than plain values: {source[:50]}")
 
     def _add(self, depth: int, where: str) -> None:
         self._count += 1
         if self._count > _MAX_VALUES or depth > _MAX_DEPTH:
             raise NotDataError(f"{where}: more than {_MAX_VALUES} values, or deeper than {_MAX_DEPTH}")
 
-    @staticmethod
-    def _key(key: ast.expr | None, node: ast.expr) -> Any:
+    def _key(self, key: ast.expr | None, node: ast.expr) -> Any:
         match key:
-            case ast.Constant(value=str() | int() as value):
-                return value
+            case ast.Constant(value=str() | int()):
+                return self.value(key)
         raise NotDataError(f"line {node.lineno} has a key that is no text or number")
 
     @staticmethod

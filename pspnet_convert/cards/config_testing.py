@@ -19,12 +19,12 @@ from pspnet_convert.cards.config_parts import (
     preprocessor_of,
     type_of,
 )
-from pspnet_convert.cards.testing import PREPROCESSOR, STEPS, Testing
+from pspnet_convert.cards.registry_names import without_own_scope
+from pspnet_convert.cards.testing import OF_FILES, PREPROCESSOR, STEPS, Testing
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-_OF_FILES = ("backend_args", "file_client_args")  # the tool reads files itself
 _AFTER_NORMALIZE = ("LoadAnnotations", "Normalize", "PackSegInputs")
 log = logging.getLogger(__name__)
 
@@ -101,8 +101,8 @@ def _steps(pipeline: list[Part]) -> list[dict[str, Any]]:
 
 
 def _step(step: Part) -> dict[str, Any]:
-    kept = {key: _plain(value) for key, value in step.items() if value is not None and key not in _OF_FILES}
-    return {**kept, "type": type_of(step)}
+    kept = {key: value for key, value in step.items() if value is not None and key not in OF_FILES}
+    return {**_plain(kept), "type": type_of(step)}
 
 
 def _does_nothing(step: dict[str, Any]) -> bool:
@@ -113,12 +113,13 @@ def _preprocessor(section: Part) -> dict[str, Any]:
     kind = type_of({"type": PREPROCESSOR, **section}) if section else "missing"
     if kind != PREPROCESSOR:
         raise _NotHeldError(f"its data_preprocessor is {kind}, not {PREPROCESSOR}")
-    return {key: _plain(value) for key, value in section.items() if key not in ("type", "batch_augments")}
+    kept = {key: value for key, value in section.items() if key not in ("type", "batch_augments")}
+    return _plain(kept)  # type: ignore[no-any-return]
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: _plain(inner) for key, inner in without_own_scope(value).items()}
     return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 

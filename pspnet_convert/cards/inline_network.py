@@ -77,6 +77,8 @@ _KINDS: Mapping[str, Collection[str]] = {
 }
 # Keys that load weights from files or URLs. (Keys with a leading underscore, which mmengine obeys, are refused too.)
 WEIGHTS = ("checkpoint", "checkpoint_path", "init_cfg", "pretrained")
+# Built from another registry, which has none of the above names: mmengine would import a module of that name.
+_SAMPLER = "sampler"
 _MAX_DEPTH, _MAX_ITEMS, _MAX_VALUES, _MAX_NUMBER = 8, 100, 2000, 16384
 
 
@@ -117,6 +119,8 @@ def _check_key(place: str, key: Any, value: Any) -> None:
         raise ValueError(f"{place}: {str(key)[:100]!r} is no key of a network")
     if key in WEIGHTS:
         raise ValueError(f"{place}: {key} is not allowed: weights come from the checkpoint")
+    if key == _SAMPLER:
+        raise ValueError(f"{place}: {key} is not allowed: it is for training alone")
     if key == "type" and not isinstance(value, str):
         raise ValueError(f"{place}: type is no name")
 

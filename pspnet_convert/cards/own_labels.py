@@ -12,7 +12,7 @@ from pspnet_convert.cards import config_card
 from pspnet_convert.cards.card import ClassLabel
 from pspnet_convert.cards.config_parts import datasets, tested_datasets
 from pspnet_convert.cards.metadata import Metadata
-from pspnet_convert.errors import CardError, CheckpointError, OptionError
+from pspnet_convert.errors import CardError, CheckpointError, ConvertError, OptionError, count
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -37,29 +37,44 @@ def labels_of(config: Config, metadata: Metadata, given: Labels, number: int, ch
     `checkpoint` is the file, for messages. Raises OptionError if the user names another number, CheckpointError if the
     checkpoint does, CardError if the config does, or if what is found does not fit a card.
     """
-    stated = stated_labels(config)
+    known, stated = Labels(metadata.classes, metadata.palette), stated_labels(config)
     if number == 2:
-        given, stated = _with_background(given), _with_background(stated)
-        known = _with_background(Labels(metadata.classes, metadata.palette))
-    else:
-        known = Labels(metadata.classes, metadata.palette)
-    names = _names(known, given, stated, number, checkpoint)
-    palette = _palette(known, given, stated, number, checkpoint)
+        given, known, stated = map(_with_background, (given, known, stated))
+    names, named_in = _names(known, given, stated, number, checkpoint)
+    palette, coloured_in = _palette(known, given, stated, number, checkpoint)
     repeated = next((name for name, times in Counter(names).items() if times > 1), None)
     if repeated is not None:
-        raise CheckpointError(f"{checkpoint}: has two classes named {repeated!r}", _ADVICE)
+        raise named_in.error(f"{named_in.place}: has two classes named {repeated!r}", _ADVICE)
+    _fitting(names, voc_palette(number), named_in)
+    return _fitting(names, palette, coloured_in)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where names or colours are from, and the error if they do not fit a card."""
+
+    place: str
+    error: type[ConvertError]
+
+
+_OF_CONFIG = _Source("config: metainfo", CardError)
+
+
+def _fitting(names: Names, palette: Palette, source: _Source) -> list[ClassLabel]:
+    """The labels; the error of `source` if they do not fit a card."""
     try:
-        return config_card.class_labels(names, palette, number)
+        return config_card.class_labels(names, palette, len(names))
     except CardError as error:
-        raise CheckpointError(f"{checkpoint}: {error.what}", _ADVICE) from error
+        raise source.error(f"{source.place}: {error.what}", _ADVICE) from error
 
 
 def _with_background(labels: Labels) -> Labels:
     """Of a head of one class: 0 is all that is not this class, in a colour of its own."""
-    if labels.classes is None or len(labels.classes) != 1:
-        return labels
-    palette = [[0, 0, 0], *([*colour] for colour in labels.palette)] if labels.palette else None
-    return Labels(["background", *labels.classes], palette)
+    names, palette = labels.classes, labels.palette
+    return Labels(
+        ["background", *names] if names and len(names) == 1 else names,
+        [[0, 0, 0], *palette] if palette and len(palette) == 1 else palette,
+    )
 
 
 def stated_labels(config: Config) -> Labels:
@@ -86,37 +101,42 @@ def _metainfo(dataset: Mapping[str, Any]) -> Labels:
     return Labels(list(names), [list(colour) for colour in palette] if is_palette and palette else None)
 
 
-def _names(known: Labels, given: Labels, stated: Labels, number: int, checkpoint: str) -> Names:
+def _names(known: Labels, given: Labels, stated: Labels, number: int, checkpoint: str) -> tuple[Names, _Source]:
+    of_checkpoint = _Source(checkpoint, CheckpointError)
     advice = f"Name the {number} classes with --classes A,B,..., or with a file that has one a line."
     if given.classes is not None:
         if len(given.classes) != number:
-            raise OptionError(f"--classes names {len(given.classes)} classes, the network has {number}", advice)
-        return given.classes
+            named = count(len(given.classes), "class", "classes")
+            raise OptionError(f"--classes names {named}, the network has {number}", advice)
+        return given.classes, _Source("--classes", OptionError)
     if known.classes:
         if len(known.classes) != number:
             raise CheckpointError(
-                f"{checkpoint}: was trained for {len(known.classes)} classes, the config has {number}",
+                f"{checkpoint}: was trained for {count(len(known.classes), 'class', 'classes')}, "
+                f"the config has {number}",
                 f"Give the checkpoint that was trained with this config. Or, if its metadata are wrong: {advice}",
             )
-        return known.classes
+        return known.classes, of_checkpoint
     if stated.classes:
         if len(stated.classes) != number:
-            raise CardError(f"config: metainfo names {len(stated.classes)} classes, the network has {number}", advice)
-        return stated.classes
+            named = count(len(stated.classes), "class", "classes")
+            raise CardError(f"config: metainfo names {named}, the network has {number}", advice)
+        return stated.classes, _OF_CONFIG
     log.warning("%s: does not name its classes; numbering them. --classes names them", checkpoint)
-    return [f"class {one}" for one in range(number)]
+    return [f"class {one}" for one in range(number)], of_checkpoint
 
 
-def _palette(known: Labels, given: Labels, stated: Labels, number: int, checkpoint: str) -> Palette:
+def _palette(known: Labels, given: Labels, stated: Labels, number: int, checkpoint: str) -> tuple[Palette, _Source]:
+    of_checkpoint = _Source(checkpoint, CheckpointError)
     if given.palette is not None:
         if len(given.palette) != number:
-            raise OptionError(f"--palette has {len(given.palette)} colours, the network has {number} classes")
-        return given.palette
-    for palette in (known.palette, stated.palette):
+            raise OptionError(f"--palette has {count(len(given.palette), 'colour')}, the network has {number} classes")
+        return given.palette, _Source("--palette", OptionError)
+    for palette, source in ((known.palette, of_checkpoint), (stated.palette, _OF_CONFIG)):
         if palette and len(palette) == number:
-            return palette
+            return palette, source
     log.warning("%s: has no palette for its %d classes; using Pascal VOC's", checkpoint, number)
-    return voc_palette(number)
+    return voc_palette(number), of_checkpoint
 
 
 def voc_palette(classes: int) -> list[tuple[int, int, int]]:

@@ -26,7 +26,7 @@ from pspnet_convert.cards.inline_network import WEIGHTS, NotConvertedError, chec
 from pspnet_convert.cards.metadata import Metadata
 from pspnet_convert.cards.own_labels import Labels, labels_of
 from pspnet_convert.cards.own_network import OwnNetwork, check_own_network, check_preprocessor, own_classes
-from pspnet_convert.cards.registry_names import registered
+from pspnet_convert.cards.registry_names import registered, without_own_scope
 from pspnet_convert.errors import CardError, CheckpointError, ConvertError, OptionError, first_line
 from pspnet_convert.files import sha256_of, write_text
 
@@ -61,7 +61,11 @@ class Given:
 
 
 def own_card(
-    config_path: Path | None, checkpoint: Path, read_metadata: Callable[[Path], Metadata], given: Given = Given()
+    config_path: Path | None,
+    checkpoint: Path,
+    read_metadata: Callable[[Path], Metadata],
+    given: Given = Given(),
+    digest_of: Callable[[Path], str] = sha256_of,
 ) -> ModelCard:
     """The card of a model from its config (of mmsegmentation 0.x or 1.x; it is run) and its checkpoint's metadata.
 
@@ -78,12 +82,13 @@ def own_card(
     if config_path is not None:
         described = f"a user's config, {_printable(config_path.name)}"
         named = replace(given, name=_name(given.name, config_path.stem))
-        return _card_of(config_card.read_config(config_path), config_path, checkpoint, metadata, named, described)
+        config = config_card.read_config(config_path)
+        return _card_of(config, config_path, checkpoint, metadata, named, described, digest_of)
     config = config_card.config_of_text(metadata.config, checkpoint)
     described = f"the config in {_printable(checkpoint.name)}"
     named = replace(given, name=_name(given.name, metadata.experiment or checkpoint.stem))
     try:
-        return _card_of(config, checkpoint, checkpoint, metadata, named, described, only_known=True)
+        return _card_of(config, checkpoint, checkpoint, metadata, named, described, digest_of, only_known=True)
     except ConvertError:
         raise
     except Exception as error:  # the text may have anything anywhere
@@ -100,6 +105,7 @@ def _card_of(
     metadata: Metadata,
     given: Given,
     described: str,
+    digest_of: Callable[[Path], str],
     *,
     only_known: bool = False,
 ) -> ModelCard:
@@ -115,7 +121,7 @@ def _card_of(
             description=f"PSPNet from {described}.",
             task_type="semantic_segmentation",
             framework="pytorch",
-            files=[_checkpoint_file(checkpoint, given)],
+            files=[_checkpoint_file(checkpoint, digest_of(checkpoint), given)],
             network=network,
             needs_config=needs_config,
             input=card_input,
@@ -184,9 +190,7 @@ def keep_card(card: ModelCard, folder: Path) -> None:
 def _plain(value: Any) -> Any:
     """A copy of the section as plain lists and dictionaries, without what a card's network does not need."""
     if isinstance(value, Mapping):
-        kept = {key: _plain(inner) for key, inner in value.items() if key not in _NOT_NEEDED}
-        if kept.get("_scope_") == "mmseg":  # set by mmengine for a base `mmseg::`; a card needs no scope
-            del kept["_scope_"]
+        kept = {key: _plain(inner) for key, inner in without_own_scope(value).items() if key not in _NOT_NEEDED}
         return {**kept, "type": registered(kept["type"])} if isinstance(kept.get("type"), str) else kept
     return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
@@ -203,11 +207,10 @@ def _complete(config: Config, path: Path) -> None:
         config.crop_size = (_DEFAULT_SIDE, _DEFAULT_SIDE)
 
 
-def _checkpoint_file(checkpoint: Path, given: Given) -> CheckpointFile:
+def _checkpoint_file(checkpoint: Path, digest: str, given: Given) -> CheckpointFile:
     name = re.sub(r"[^A-Za-z0-9_.+-]+", "_", checkpoint.name).lstrip(".+-")[-200:] or "checkpoint.pth"
-    digest, size = sha256_of(checkpoint), checkpoint.stat().st_size
     chosen = {"weights": given.weights, "prefix": given.prefix}
-    return CheckpointFile(name=name, size=size, sha256=digest, sources=[name], **chosen)
+    return CheckpointFile(name=name, size=checkpoint.stat().st_size, sha256=digest, sources=[name], **chosen)
 
 
 def _name(given: str | None, stated: str) -> str:

@@ -22,14 +22,15 @@ from pspnet_convert.cards.inline_network import HEAD, SEGMENTOR, WHY_NOT, NotCon
 from pspnet_convert.cards.normalisation import normalisation
 from pspnet_convert.cards.registry_names import OPENMMLAB, registered
 from pspnet_convert.cards.testing import PREPROCESSOR
-from pspnet_convert.errors import first_line
+from pspnet_convert.errors import CardError, first_line
 from pspnet_convert.mmcv_ops import provide_mmcv_ops
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-# The loss and the test's way through an image are not the network's.
 _NOT_BUILT = ("auxiliary_head", "data_preprocessor", "pretrained")
+# Built, but of no effect on what is converted. (test_cfg has one: a segmentor's own code may read it.)
+_FOR_TRAINING = ("loss_decode", "train_cfg")
 
 
 class OwnNetwork:
@@ -44,10 +45,20 @@ class OwnNetwork:
         return _read, (self.path,)
 
     def digest(self, classes: Mapping[str, Any]) -> str:
-        """The SHA-256 of the section, and of the files with the user's `classes`."""
-        found = sha256(json.dumps(self.section, sort_keys=True, default=lambda value: type(value).__name__).encode())
+        """The SHA-256 of the section without its losses, and of the files with the user's `classes`.
+
+        CardError for a class whose file cannot be read.
+        """
+        section = json.dumps(_for_digest(self.section), sort_keys=True, default=lambda value: type(value).__name__)
+        found = sha256(section.encode())
         for file in sorted({_file_of(kind, self.path) for kind in classes.values()}):
-            found.update(file.read_bytes())
+            try:
+                found.update(file.read_bytes())
+            except OSError as error:
+                raise CardError(
+                    f"{file}: the code of the config's classes cannot be read: {error.strerror or error}",
+                    "Install it as files in a folder, not in a zip or egg.",
+                ) from error
         return found.hexdigest()
 
 
@@ -113,6 +124,13 @@ def check_preprocessor(config: Config, *, only_known: bool) -> None:
         raise ValueError(
             f"data_preprocessor: {name} does not only subtract a mean and divide by a std, and an IR would do no more"
         )
+
+
+def _for_digest(value: Any) -> Any:
+    """The section as JSON can hold it in order: its keys, which may be of any kind, become texts."""
+    if isinstance(value, Mapping):
+        return {repr(key): _for_digest(inner) for key, inner in value.items() if key not in _FOR_TRAINING}
+    return [_for_digest(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def _read(path: Path) -> OwnNetwork:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 OPENMMLAB = ("mmcv", "mmengine", "mmseg", "torch")
 # Classes that have another name in mmcv's registry.
 _REGISTERED = {
@@ -34,3 +37,8 @@ def registered(kind: str) -> str:
     if "." in kind and package in OPENMMLAB:
         return _REGISTERED.get(name, name)
     return _EQUAL.get(kind, kind)
+
+
+def without_own_scope(section: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The section without `_scope_` if that is mmsegmentation: mmengine puts it there for a base `mmseg::...`."""
+    return {key: value for key, value in section.items() if (key, value) != ("_scope_", "mmseg")}

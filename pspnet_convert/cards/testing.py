@@ -26,6 +26,8 @@ STEPS = (
     "ResizeToMultiple",
 )
 PREPROCESSOR = "SegDataPreProcessor"
+# How a step reads files. The tool reads them itself; one of mmengine's ways imports from a folder that it is given.
+OF_FILES = ("backend_args", "file_client_args")
 _MAX_NUMBER, _MAX_VALUES = 1e12, 200
 
 
@@ -106,7 +108,10 @@ class Testing(CardModel):
 
 
 def check_plain(data: Any) -> None:
-    """Raise ValueError unless `data` is None, truth values, numbers, names, and lists and dictionaries of these."""
+    """Raise ValueError unless `data` is None, truth values, numbers, names, and lists and dictionaries of these.
+
+    Keys with a leading underscore, which mmengine obeys, are refused: for `_scope_: name` it imports `name.registry`.
+    """
     for number, value in enumerate(_values(data)):
         if number >= _MAX_VALUES:
             raise ValueError(f"more than {_MAX_VALUES} values are too many")
@@ -125,6 +130,9 @@ def _values(data: Any, depth: int = 0) -> Iterator[Any]:
     if depth > 6:
         raise ValueError("nested too deeply")
     if isinstance(data, Mapping):
+        for key, value in data.items():
+            if str(key).startswith("_") or (key in OF_FILES and value is not None):
+                raise ValueError(f"the key {str(key)[:100]!r} is not allowed")
         yield from data
         data = data.values()
     elif not isinstance(data, (list, tuple)):

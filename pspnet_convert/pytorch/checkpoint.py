@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from pspnet_convert.cards.card import CheckpointFile, ModelCard
 from pspnet_convert.cards.metadata import Metadata
-from pspnet_convert.errors import CheckpointError, DigestError, first_line
+from pspnet_convert.errors import CheckpointError, DigestError, count, first_line
 from pspnet_convert.pytorch.checkpoint_file import ADVICE, Content, damaged, open_checkpoint
-from pspnet_convert.pytorch.read_metadata import is_name, metadata_of, quoted
+from pspnet_convert.pytorch.read_metadata import metadata_of
 from pspnet_convert.pytorch.stored_tensor import NotPlainError, StoredTensor, stored_tensor
 from pspnet_convert.pytorch.weights import WeightSet, choose_weights, find_prefix
 
@@ -23,6 +23,8 @@ AUXILIARY_HEAD = "auxiliary_head."
 _LISTED = 3
 _BATCH_COUNT = ".num_batches_tracked"
 _ADVICE_MISSING = "Run `pspnet-convert download` first, or give the file with --checkpoint."
+_ADVICE_CARD = "Give a PyTorch checkpoint of this card's network; `pspnet-convert download` gets the right one."
+_ADVICE_OWN = "Give the checkpoint that was trained with the model's config, or choose its keys with --prefix PREFIX."
 _ADVICE_PLAIN = "Save the state_dict() of a model on the CPU, of dense tensors of floats and integers."
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,8 @@ log = logging.getLogger(__name__)
 class Checkpoint:
     """A set of weights of a checkpoint, which are read when a network needs them, and the file's metadata.
 
-    `prefix`: what its keys begin with before the network's own, if the card says it.
+    `prefix`: what its keys begin with before the network's own, if the card says it. `advice`: what to do if the
+    weights are not the network's.
     """
 
     path: Path
@@ -40,6 +43,7 @@ class Checkpoint:
     metadata: Metadata
     warnings: tuple[str, ...]
     content: Content
+    advice: str
 
     def tensor(self, key: str) -> StoredTensor:
         """The tensor of a key; CheckpointError if it is no plain tensor, or is not all in the file."""
@@ -96,14 +100,14 @@ def load_checkpoint(path: Path, card: ModelCard) -> Checkpoint:
     weights = choose_weights(content.values, path, asked.weights)
     if weights.name not in (None, "state_dict", asked.weights):
         log.info("%s: taking its weights %s", path.name, weights.name)
-    for key in weights.values:
-        if not is_name(key):
-            raise CheckpointError(f"{path}: has a tensor named {quoted(key)}, which is no valid name", ADVICE)
     metadata = metadata_of(content.values)
     warnings = _compare(path, metadata, card)
     for warning in warnings:
         log.warning("%s", warning)
-    return Checkpoint(path, weights, asked.prefix, metadata, tuple(warnings), content)
+    advice = _ADVICE_OWN if card.config is None else _ADVICE_CARD
+    if weights.others:
+        advice += f" The file also has the weights {_first_of(weights.others)}: choose with --weights NAME."
+    return Checkpoint(path, weights, asked.prefix, metadata, tuple(warnings), content, advice)
 
 
 def fit_weights(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> FittedWeights:
@@ -118,7 +122,7 @@ def fit_weights(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> Fitte
     prefix = find_prefix(checkpoint.path, keys, set(required), checkpoint.prefix)
     there = {name: prefix + name for name in expected if prefix + name in keys}
     used = set(there.values())
-    left_out = tuple(key for key in keys if key not in used)
+    left_out = (*(key for key in keys if key not in used), *checkpoint.weights.odd_keys)
     _check_keys(checkpoint, expected, there, [name for name in required if name not in there], left_out, prefix)
     state = {**_zero_batch_counts(expected), **{name: checkpoint.load(key) for name, key in there.items()}}
     converted = {name: _in_dtype_of(state[name], tensor) for name, tensor in expected.items()}
@@ -139,7 +143,10 @@ def _report(checkpoint: Checkpoint, prefix: str, left_out: Sequence[str]) -> tup
     others = [key for key in left_out if not key.startswith(prefix + AUXILIARY_HEAD)]
     if not others:
         return ()
-    warning = f"{name}: {len(others)} keys are not the network's and are left out; the first is {others[0]}"
+    words = "1 key is not the network's and is left out:"
+    if len(others) > 1:
+        words = f"{len(others)} keys are not the network's and are left out; the first is"
+    warning = f"{name}: {words} {others[0]}"
     log.warning("%s", warning)
     return (warning,)
 
@@ -171,7 +178,7 @@ def _check_keys(
     if any(faults.values()):
         listed = "; ".join(f"{kind}: {_first_of(names)}" for kind, names in faults.items() if names)
         under = f" under the prefix {prefix!r}" if prefix else ""
-        raise CheckpointError(f"{checkpoint.path}: not of this card's network{under}: {listed}", ADVICE)
+        raise CheckpointError(f"{checkpoint.path}: not of this card's network{under}: {listed}", checkpoint.advice)
     # A stride of 0 makes a tensor of any size from one number, and tensors can share a storage: copies need the memory.
     claimed, size = sum(tensor.size for tensor in found.values()), checkpoint.path.stat().st_size
     if claimed > size:
@@ -200,8 +207,8 @@ def _compare(path: Path, metadata: Metadata, card: ModelCard) -> list[str]:
         ours, palette = ours[1:], palette[1:]
     warnings = []
     if len(theirs) != len(ours):
-        what = f"was trained for {len(theirs)} classes, the card has {len(ours)}"
-        if card.network is None:  # a user's own card has the classes that its user has confirmed
+        what = f"was trained for {count(len(theirs), 'class', 'classes')}, the card has {len(ours)}"
+        if card.config is not None:  # a user's own card has the classes that its user has confirmed
             raise CheckpointError(
                 f"{path}: {what}", "If its metadata are wrong, give its config with --config, and --classes."
             )

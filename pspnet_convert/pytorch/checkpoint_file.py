@@ -19,7 +19,7 @@ from pspnet_convert.pytorch.stored_tensor import Storage, StoredTensor
 if TYPE_CHECKING:
     from torch import Tensor
 
-ADVICE = "Give a PyTorch checkpoint of this card's network; `pspnet-convert download` gets the right one."
+ADVICE = "Give the whole file that the training saved: .pth, .pt or .safetensors."
 _ZIP_MAGIC = b"PK\x03\x04"
 _PICKLE_MAGIC = b"\x80"
 _LEGACY_MAGIC, _LEGACY_VERSION = 0x1950A86A20F9469CFC6C, 1001
@@ -150,9 +150,10 @@ class _PersistentIds:
                 whole = Storage(text.rpartition(".")[2], key, count)
                 self.storages.setdefault(key, whole)
                 match view:
-                    case [(_, int() as start, int() as part)]:  # torch before 0.4 saved views of storages
-                        return Storage(whole.kind, key, part, start)
-                return whole
+                    case [] | [None]:
+                        return whole
+                    case [(_, int() as start, int() as part)] if start >= 0 and part >= 0:
+                        return Storage(whole.kind, key, part, start)  # torch before 0.4 saved views of storages
         raise ValueError(f"its pickle has a persistent id that is {described(identifier)}, not a storage")
 
 
@@ -169,6 +170,8 @@ def _open_zip(path: Path) -> Content:
         persistent = _PersistentIds()
         values = unpickle(BytesIO(archive.read(pickles[0])), persistent)
         order = archive.read(entries[f"{folder}byteorder"]) if f"{folder}byteorder" in entries else b"little"
+        if order not in (b"little", b"big"):
+            raise CheckpointError(f"{path}: its byteorder is {order[:20]!r}, neither little nor big", ADVICE)
     named = {key: entries.get(f"{folder}data/{key}") for key in persistent.storages}
     with path.open("rb") as file:
         places = {key: _place_of(file, entry) for key, entry in named.items() if entry is not None}

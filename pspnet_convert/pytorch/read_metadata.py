@@ -13,6 +13,7 @@ from pspnet_convert.pytorch.checkpoint_file import open_checkpoint
 from pspnet_convert.pytorch.safe_unpickle import described, entries_of
 
 _MAX_NAME = 500  # characters of a tensor's or class's name
+_MAX_CLASSES = 1000  # a card has at most 255; a small file can name one class millions of times
 _MAX_TEXT = 2**20  # characters of the config in the metadata
 _TIME = re.compile(r"_\d{8}_\d{6}$")  # mmengine puts it after the config's name
 
@@ -46,13 +47,16 @@ def is_name(value: Any) -> bool:
 
 
 def quoted(value: Any) -> str:
-    """A value that is no name, for a message."""
-    return f"{value[:_MAX_NAME]!r}" if isinstance(value, str) else described(value)
+    """A dictionary's key that is no name, for a message."""
+    if isinstance(value, str):
+        return repr(value[:_MAX_NAME])
+    return repr(value) if value is None or isinstance(value, (int, float)) else described(value)
 
 
 def _class_names(classes: Any) -> list[str] | None:
-    """The names, made printable, or `class <number>` where nothing is printable; None if they are not all texts."""
-    if not isinstance(classes, (list, tuple)) or not all(isinstance(name, str) for name in classes):
+    """The names, made printable, or `class <number>` where nothing is printable; None if they are not all texts, or too
+    many."""
+    if not _is_short_list(classes) or not all(isinstance(name, str) for name in classes):
         return None
     return [
         name if is_name(name) else printable(name[:_MAX_NAME]) or f"class {number}"
@@ -61,13 +65,21 @@ def _class_names(classes: Any) -> list[str] | None:
 
 
 def _palette(palette: Any) -> list[list[int]] | None:
-    if not isinstance(palette, (list, tuple)):
-        return None
-    is_palette = all(
-        isinstance(colour, (list, tuple)) and len(colour) == 3 and all(type(value) is int for value in colour)
+    """The colours; None if they are not all three whole numbers, or too many."""
+    is_palette = _is_short_list(palette) and all(
+        isinstance(colour, (list, tuple)) and len(colour) == 3 and all(map(_is_short_number, colour))
         for colour in palette
     )
     return [list(colour) for colour in palette] if is_palette else None
+
+
+def _is_short_list(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) <= _MAX_CLASSES
+
+
+def _is_short_number(value: Any) -> bool:
+    """Whether it is a whole number that can be printed; Python refuses those of more than 4300 digits."""
+    return type(value) is int and value.bit_length() < 64
 
 
 def _text(value: Any) -> str | None:

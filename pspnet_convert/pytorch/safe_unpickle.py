@@ -12,6 +12,9 @@ from typing import IO, Any
 
 _MAX_STEPS = 2_000_000  # a checkpoint with its optimizer takes about ten thousand
 _MAX_SHOWN = 100  # characters of a name
+# Of a key. Its hash is computed each time that it is set, so that a long one makes a small file slow; and whole numbers
+# up to this size have different hashes.
+_MAX_KEY_PARTS, _MAX_KEY_LENGTH, _MAX_KEY_BITS = 16, 10_000, 60
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -57,6 +60,11 @@ def entries_of(value: Any) -> dict[Any, Any]:
     return parts[0] if len(parts) == 1 else {key: one for part in parts for key, one in part.items()}
 
 
+def is_dictionary(value: Any) -> bool:
+    """Whether `entries_of` has its entries. An empty object has none that would show it: OrderedDict is known."""
+    return bool(parts_of(value)) or (isinstance(value, Made) and _name_of(value.by) == "collections.OrderedDict")
+
+
 def parts_of(value: Any) -> list[dict[Any, Any]]:
     """The dictionaries that make up the entries of `value`; later ones replace earlier ones."""
     if isinstance(value, dict):
@@ -73,7 +81,7 @@ def described(value: Any) -> str:
         return f"an object made by {_name_of(value.by)}"
     if isinstance(value, LeftOut):
         return value.what
-    return f"the name {value.text[:_MAX_SHOWN]}" if isinstance(value, Name) else f"a {type(value).__name__}"
+    return f"the name {value.text[:_MAX_SHOWN]}" if isinstance(value, Name) else _kind_of(value)
 
 
 def _name_of(maker: Any) -> str:
@@ -81,19 +89,18 @@ def _name_of(maker: Any) -> str:
         if not isinstance(maker, Made):
             break
         maker = maker.by
-    return maker.text[:_MAX_SHOWN] if isinstance(maker, Name) else f"a {type(maker).__name__}"
+    return maker.text[:_MAX_SHOWN] if isinstance(maker, Name) else _kind_of(maker)
 
 
-_CONSTANTS: Mapping[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-_EMPTY: Mapping[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_SET": list}
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-_IGNORED = ("PROTO", "FRAME")
-_LITERALS = frozenset(
-    {
-        *("BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4", "BINFLOAT", "FLOAT"),
-        *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "BINSTRING", "SHORT_BINSTRING"),
-        *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
-    }
+def _kind_of(value: Any) -> str:
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
+_LITERALS = (
+    *("BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4", "BINFLOAT", "FLOAT"),
+    *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "BINSTRING", "SHORT_BINSTRING"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 )
 
 
@@ -101,104 +108,59 @@ class _Machine:
     """The stack machine that a pickle is a program for."""
 
     def __init__(self, persistent: Callable[[Any], Any]) -> None:
-        self._persistent = persistent
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
+        stack, push, pop, marked = self._stack, self._stack.append, self._pop, self._pop_marked
+        # What each step does, given its argument in the pickle.
+        self._steps: Mapping[str, Callable[[Any], object]] = {
+            **dict.fromkeys(("PROTO", "FRAME"), lambda _: None),
+            **dict.fromkeys(_LITERALS, push),
+            "NONE": lambda _: push(None),
+            "NEWTRUE": lambda _: push(True),
+            "NEWFALSE": lambda _: push(False),
+            **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), self._remember),
+            "MEMOIZE": lambda _: self._remember(len(self._memo)),
+            **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda number: push(self._memo[number])),
+            "EMPTY_TUPLE": lambda _: push(()),
+            "TUPLE1": lambda _: push(tuple(pop(1))),
+            "TUPLE2": lambda _: push(tuple(pop(2))),
+            "TUPLE3": lambda _: push(tuple(pop(3))),
+            "TUPLE": lambda _: push(tuple(marked())),
+            **dict.fromkeys(("EMPTY_LIST", "EMPTY_SET"), lambda _: push([])),
+            **dict.fromkeys(("LIST", "FROZENSET"), lambda _: push(marked())),
+            "APPEND": lambda _: self._add_elements(pop(1)),
+            **dict.fromkeys(("APPENDS", "ADDITEMS"), lambda _: self._add_elements(marked())),
+            "EMPTY_DICT": lambda _: push({}),
+            "DICT": lambda _: self._push_dictionary(marked()),
+            "SETITEM": lambda _: self._set_entries(pop(2)),
+            "SETITEMS": lambda _: self._set_entries(marked()),
+            "MARK": lambda _: self._marks.append(len(stack)),
+            "POP_MARK": lambda _: marked(),
+            "POP": lambda _: self._drop(),
+            "DUP": lambda _: push(stack[-1]),
+            "PERSID": lambda identifier: push(persistent(identifier)),
+            "BINPERSID": lambda _: push(persistent(stack.pop())),
+            "GLOBAL": lambda text: push(_named(*text.split(" ", 1))),
+            "STACK_GLOBAL": lambda _: push(_named(*pop(2))),
+            **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda _: self._call(*pop(2))),
+            # With arguments and named ones. They may be those of many objects, and are not copied into each.
+            "NEWOBJ_EX": lambda _: self._make(*pop(3)),
+            "INST": lambda text: self._make(_named(*text.split(" ", 1)), *marked()),
+            "OBJ": lambda _: self._make(*marked()),
+            "BUILD": lambda _: self._set_state(stack.pop()),
+        }
 
     def run(self, file: IO[bytes]) -> Any:
-        stack = self._stack
-        argument: Any
-        for steps, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-            if steps >= _MAX_STEPS:
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+            if count >= _MAX_STEPS:
                 raise ValueError(f"its pickle takes more than {_MAX_STEPS} steps")
-            step = opcode.name
-            if step in _LITERALS:
-                stack.append(argument)
-            elif step in ("BINPUT", "LONG_BINPUT", "PUT"):
-                self._memo[argument] = stack[-1]
-            elif step == "MEMOIZE":
-                self._memo[len(self._memo)] = stack[-1]
-            elif step in ("BINGET", "LONG_BINGET", "GET"):
-                stack.append(self._memo[argument])
-            elif step in _CONSTANTS:
-                stack.append(_CONSTANTS[step])
-            elif step in _EMPTY:
-                stack.append(_EMPTY[step]())
-            elif step in _TUPLES:
-                stack.append(tuple(self._pop(_TUPLES[step])))
-            elif step == "STOP":
-                return stack.pop()
-            elif step not in _IGNORED:
-                self._step(step, argument)
+            if opcode.name == "STOP":
+                return self._stack.pop()
+            if opcode.name not in self._steps:
+                raise ValueError(f"its pickle has the step {opcode.name}")
+            self._steps[opcode.name](argument)
         raise ValueError("its pickle has no end")
-
-    def _step(self, step: str, argument: Any) -> None:
-        """One of the steps that change what is on the stack, or ask for a name or a call."""
-        stack = self._stack
-        match step:
-            case "MARK":
-                self._marks.append(len(stack))
-            case "TUPLE":
-                items = self._pop_marked()
-                stack.append(tuple(items))
-            case "LIST" | "FROZENSET":
-                items = self._pop_marked()
-                stack.append(items)
-            case "DICT":
-                items = self._pop_marked()
-                stack.append({})
-                self._set_entries(items)
-            case "APPEND":
-                self._add_elements(self._pop(1))
-            case "APPENDS" | "ADDITEMS":
-                self._add_elements(self._pop_marked())
-            case "SETITEM":
-                self._set_entries(self._pop(2))
-            case "SETITEMS":
-                self._set_entries(self._pop_marked())
-            case "POP":
-                if self._marks and self._marks[-1] == len(stack):
-                    self._marks.pop()
-                else:
-                    stack.pop()
-            case "POP_MARK":
-                self._pop_marked()
-            case "DUP":
-                stack.append(stack[-1])
-            case "PERSID":
-                stack.append(self._persistent(argument))
-            case "BINPERSID":
-                stack.append(self._persistent(stack.pop()))
-            case _:
-                self._ask(step, argument)
-
-    def _ask(self, step: str, argument: Any) -> None:
-        """A step that asks for a name, or for an object."""
-        stack = self._stack
-        match step:
-            case "GLOBAL":
-                stack.append(_named(*str(argument).split(" ", 1)))
-            case "STACK_GLOBAL":
-                stack.append(_named(*self._pop(2)))
-            case "REDUCE" | "NEWOBJ":
-                by, arguments = self._pop(2)
-                stack.append(Made(by, _as_arguments(arguments)))
-            case "NEWOBJ_EX":
-                by, arguments, named = self._pop(3)
-                stack.append(Made(by, (*_as_arguments(arguments), named)))
-            case "INST":
-                arguments = self._pop_marked()
-                stack.append(Made(_named(*str(argument).split(" ", 1)), tuple(arguments)))
-            case "OBJ":
-                by, *arguments = self._pop_marked()
-                stack.append(Made(by, tuple(arguments)))
-            case "BUILD":
-                (state,) = self._pop(1)
-                if isinstance(stack[-1], Made):
-                    stack[-1].state = state
-            case _:
-                raise ValueError(f"its pickle has the step {step}")
 
     def _pop(self, count: int) -> list[Any]:
         items = self._stack[-count:]
@@ -212,6 +174,32 @@ class _Machine:
         items = self._stack[start:]
         del self._stack[start:]
         return items
+
+    def _drop(self) -> None:
+        """Drop the uppermost value, or the mark above it."""
+        if self._marks and self._marks[-1] == len(self._stack):
+            self._marks.pop()
+        else:
+            self._stack.pop()
+
+    def _remember(self, number: int) -> None:
+        if number > _MAX_STEPS:  # torch counts from 0
+            raise ValueError("its pickle remembers a value under too large a number")
+        self._memo[number] = self._stack[-1]
+
+    def _call(self, by: Any, arguments: Any) -> None:
+        self._stack.append(Made(by, arguments if isinstance(arguments, tuple) else (arguments,)))
+
+    def _make(self, by: Any, *arguments: Any) -> None:
+        self._stack.append(Made(by, arguments))
+
+    def _set_state(self, state: Any) -> None:
+        if isinstance(self._stack[-1], Made):
+            self._stack[-1].state = state
+
+    def _push_dictionary(self, items: list[Any]) -> None:
+        self._stack.append({})
+        self._set_entries(items)
 
     def _add_elements(self, items: list[Any]) -> None:
         target = self._stack[-1]
@@ -239,13 +227,15 @@ def _named(module: Any, name: Any) -> Name:
     return Name(f"{'builtins' if module == '__builtin__' else module}.{name}")
 
 
-def _as_arguments(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (value,)
-
-
 def _as_key(key: Any) -> Any:
-    """A key that can be hashed: a tuple nested deeply would overflow the processor's stack."""
-    is_flat = isinstance(key, tuple) and not any(isinstance(one, (tuple, list, dict, bytearray)) for one in key)
-    if is_flat or not isinstance(key, (tuple, list, dict, bytearray)):
-        return key
-    return LeftOut(f"a {type(key).__name__}")
+    """The key, if it can be hashed in little time; else a LeftOut. A deeply nested one would overflow the stack."""
+    parts = key if isinstance(key, tuple) and len(key) <= _MAX_KEY_PARTS else (key,)
+    return key if all(map(_is_simple, parts)) else LeftOut(_kind_of(key))
+
+
+def _is_simple(key: Any) -> bool:
+    if isinstance(key, (str, bytes)):
+        return len(key) <= _MAX_KEY_LENGTH
+    if isinstance(key, int):
+        return key.bit_length() <= _MAX_KEY_BITS
+    return not isinstance(key, (tuple, list, dict, bytearray))

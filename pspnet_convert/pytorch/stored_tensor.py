@@ -36,6 +36,7 @@ _OTHERS = {
     "QUInt2x4Storage": 1,
     "UntypedStorage": 1,
 }
+_MAX_SIDE, _MAX_SIDES = 2**63, 64  # torch's own limits
 _REBUILD, _PARAMETERS = "torch._utils._rebuild", ("_parameter", "_parameter_with_state")
 _FROM_TYPE = "torch._tensor._rebuild_from_type_v2"
 _PLAIN_TYPES = ("torch.Tensor", "torch.nn.parameter.Parameter")
@@ -132,8 +133,10 @@ def _unwrapped(value: Any) -> Any:
 
 def _check_bounds(storage: Storage, offset: Any, shape: Any, stride: Any) -> None:
     for numbers in (shape, stride, (offset,)):
-        if not isinstance(numbers, tuple) or not all(type(one) is int and one >= 0 for one in numbers):
+        if not isinstance(numbers, tuple) or not all(type(one) is int and 0 <= one < _MAX_SIDE for one in numbers):
             raise ValueError("a tensor whose shape, stride or offset is no number from 0 on")
+        if len(numbers) > _MAX_SIDES:
+            raise ValueError(f"a tensor of {len(numbers)} dimensions")
     if len(shape) != len(stride):
         raise ValueError("a tensor whose shape and stride are of different lengths")
     last = offset + sum((side - 1) * step for side, step in zip(shape, stride))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from pspnet_convert.errors import CheckpointError, printable
-from pspnet_convert.pytorch.safe_unpickle import Made, Name, described, entries_of, parts_of
+from pspnet_convert.pytorch.read_metadata import is_name, quoted
+from pspnet_convert.pytorch.safe_unpickle import Made, Name, described, entries_of, is_dictionary, parts_of
 from pspnet_convert.pytorch.stored_tensor import looks_like_tensor
 
 # The names that training scripts give to their model's weights, best first.
@@ -16,85 +18,102 @@ _USUAL = ("state_dict", "model", "model_state_dict", "net")
 _PARALLEL = "module."
 # mmrazor saves both; training with a teacher, too.
 _STUDENTS, _TEACHER = ("student", "architecture"), "teacher"
-_LISTED, _MAX_SHOWN = 10, 60
+_LISTED, _MAX_SHOWN = 10, 100
 _MAX_DEPTH = 8  # names in a prefix, and one
 _ADVICE = "Save the model's state_dict() with torch.save, or with safetensors."
+_CHOOSE = "Choose with --weights NAME."
 
 
 @dataclass(frozen=True)
 class WeightSet:
-    """One set of weights: its name in the file (None for the file's top level), and values by key."""
+    """One set of weights: its name in the file (None for the file's top level), and values by key.
+
+    `odd_keys` describes the keys that are no names, whose values are left out. `others` are the names of the file's
+    other sets.
+    """
 
     name: str | None
-    values: Mapping[Any, Any]
-
-    def without_module(self) -> WeightSet:
-        """mmengine's loader removes `module.` (of data parallel training) from each key. Kept if keys would collide."""
-        shorter = {key.removeprefix(_PARALLEL) if isinstance(key, str) else key: key for key in self.values}
-        if len(shorter) < len(self.values):
-            return self
-        return WeightSet(self.name, {key: self.values[old] for key, old in shorter.items()})
+    values: Mapping[str, Any]
+    odd_keys: tuple[str, ...]
+    others: tuple[str, ...]
 
 
 def choose_weights(values: Any, path: Any, wanted: str | None) -> WeightSet:
-    """The set of weights named `wanted`; without a name, state_dict, or one that is usual, or the only one.
+    """The set of weights named `wanted`. Without a name: state_dict; or else the file's top level, if no set in it has
+    more tensors; or else a set with a usual name, or the only set.
 
     Raises CheckpointError where there is no such set, or several and none of them is usual.
     """
-    top = entries_of(values)
-    if isinstance(values, Made) and not top:
+    if _needs_code(values):
         raise CheckpointError(f"{path}: is {described(values)}, which only code could read", _ADVICE)
-    sets = _names_of_sets(top)
-    chosen = wanted or ("state_dict" if "state_dict" in top else next((name for name in _USUAL if name in sets), None))
-    if chosen is None and any(looks_like_tensor(value) for value in top.values()):
-        return WeightSet(None, top).without_module()
-    if chosen is None and len(sets) == 1:
-        (chosen,) = sets
+    top = entries_of(values)
+    sets = _sets(top)
+    at_top = sum(map(looks_like_tensor, top.values()))
+    chosen = wanted or ("state_dict" if "state_dict" in top else None)
+    if chosen is None and at_top and at_top >= max(sets.values(), default=0):
+        return _set_of(None, top, sets)
+    if chosen is None:
+        usual = [name for name in _USUAL if name in sets]
+        if len(sets) > 1 and not usual:
+            raise CheckpointError(f"{path}: has several sets of weights: {_listed(sets)}", _CHOOSE)
+        chosen = next(iter([*usual, *sets, *(name for name in _USUAL if name in top)]), None)
     if chosen in sets:
-        return WeightSet(chosen, entries_of(top[chosen])).without_module()
-    raise _no_such_weights(path, top, sets, chosen)
+        return _set_of(chosen, entries_of(top[chosen]), sets)
+    advice = _CHOOSE if sets else _ADVICE
+    if chosen is not None and _needs_code(top.get(chosen)):
+        what = f"its {_shown(chosen)} is {described(top[chosen])}, which only code could read"
+        raise CheckpointError(f"{path}: {what}", advice)
+    if chosen is None or (chosen in top and not sets):
+        raise CheckpointError(f"{path}: holds no state dict of tensors", advice)
+    raise CheckpointError(f"{path}: has no weights named {_shown(chosen)}: {_listed(sets)}", advice)
 
 
-def _no_such_weights(path: Any, top: Mapping[Any, Any], names: Sequence[str], chosen: str | None) -> CheckpointError:
-    has = f"it has {', '.join(_shown(name) for name in names[:_LISTED])}" if names else "it has no other"
-    advice = "Choose with --weights NAME." if names else _ADVICE
-    if chosen is None and not names:
-        chosen = next((name for name in _USUAL if name in top), None)
-    value = top.get(chosen)
-    if chosen is None and names:
-        return CheckpointError(f"{path}: has several sets of weights: {has}", advice)
-    if isinstance(value, (Made, Name)) and not entries_of(value) and not described(value).endswith("Dict"):
-        what = f"its {_shown(str(chosen))} is {described(value)}, which only code could read"
-        return CheckpointError(f"{path}: {what}", advice)
-    if chosen is None or (chosen in top and not names):
-        return CheckpointError(f"{path}: holds no state dict of tensors", advice)
-    return CheckpointError(f"{path}: has no weights named {_shown(chosen)}: {has}", advice)
+def _needs_code(value: Any) -> bool:
+    return isinstance(value, Name) or (isinstance(value, Made) and not is_dictionary(value))
 
 
-def _names_of_sets(top: Mapping[Any, Any]) -> list[str]:
-    """The names of the entries that are dictionaries with tensors."""
-    known: dict[int, bool] = {}  # a hostile file has one large dictionary in many places
+def _listed(names: Collection[str]) -> str:
+    listed = ", ".join(map(_shown, islice(names, _LISTED)))
+    return f"it has {listed}" if names else "it has no other"
 
-    def has_tensors(part: dict[Any, Any]) -> bool:
+
+def _sets(top: Mapping[Any, Any]) -> dict[str, int]:
+    """How many tensors the entries have that are dictionaries with tensors, by name."""
+    known: dict[int, int] = {}  # a hostile file has one large dictionary in many places
+
+    def tensors(part: dict[Any, Any]) -> int:
         if id(part) not in known:
-            known[id(part)] = any(looks_like_tensor(one) for one in part.values())
+            known[id(part)] = sum(map(looks_like_tensor, part.values()))
         return known[id(part)]
 
-    return [key for key, value in top.items() if isinstance(key, str) and any(map(has_tensors, parts_of(value)))]
+    counts = {key: sum(map(tensors, parts_of(value))) for key, value in top.items() if isinstance(key, str)}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _set_of(name: str | None, entries: Mapping[Any, Any], sets: Collection[str]) -> WeightSet:
+    """The set with these entries. Their `module.`, of data parallel training, is removed as mmengine's loader does it,
+    unless keys would collide."""
+    named = {key: value for key, value in entries.items() if is_name(key)}
+    odd_keys = tuple(quoted(key) for key in entries if not is_name(key))
+    shorter = {key.removeprefix(_PARALLEL) or key: value for key, value in named.items()}
+    others = tuple(_shown(other) for other in sets if other != name)
+    shown = None if name is None else _shown(name)
+    return WeightSet(shown, named if len(shorter) < len(named) else shorter, odd_keys, others)
 
 
 def _shown(name: str) -> str:
     return printable(name[:_MAX_SHOWN]) or "''"
 
 
-def find_prefix(path: Any, keys: Collection[Any], required: Collection[str], asked: str | None) -> str:
+def find_prefix(path: Any, keys: Collection[str], required: Collection[str], asked: str | None) -> str:
     """What the network's keys begin with among `keys`; where none fits, the prefix that most of them have.
 
-    `asked` is what the user asked for. CheckpointError where several prefixes fit, and it is not clear which is meant.
+    `asked` is what the user asked for; its `module.` may have been removed from the keys. CheckpointError where several
+    prefixes fit, and it is not clear which is meant.
     """
     if asked is not None:
-        return asked
-    counts = Counter(prefix for key in keys if isinstance(key, str) for prefix in _prefixes(key, required))
+        return asked if any(key.startswith(asked) for key in keys) else asked.removeprefix(_PARALLEL)
+    counts = Counter(prefix for key in keys for prefix in _prefixes(key, required))
     fitting = sorted(prefix for prefix, count in counts.items() if count == len(required))
     if not fitting:
         return min(counts, key=lambda prefix: (-counts[prefix], prefix), default="")
