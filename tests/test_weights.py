@@ -86,6 +86,13 @@ def test_one_prefix_is_taken_and_reported(export: Callable[..., Result], state: 
     assert "left out" not in done.stderr
 
 
+@pytest.mark.parametrize("number", [torch.tensor(7.0), torch.tensor([7]), torch.tensor(7, dtype=torch.float16)])
+def test_counts_of_batches_may_be_of_any_kind(fit: Callable[..., Any], state: Content, number: torch.Tensor) -> None:
+    counts = {key: number for key in state if key.endswith("num_batches_tracked")}
+    fitted, _ = fit({"state_dict": {**state, **counts}})
+    assert counts and not fitted.left_out and not fitted.warnings
+
+
 @pytest.mark.parametrize("prefix", ["module.", "module.model."])
 def test_module_is_stripped_as_mmengine_does(fit: Callable[..., Any], state: State, prefix: str) -> None:
     fitted, bias = fit({"state_dict": {**under(prefix, state), "module.steps": torch.tensor(1)}})

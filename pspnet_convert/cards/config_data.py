@@ -11,6 +11,9 @@ _MAX_DEPTH = 60
 _MAX_BITS = 64  # of a whole number; Python does not print very long ones
 
 
+_NUMBERS = {"inf": float("inf"), "nan": float("nan")}  # as Python writes them
+
+
 class NotDataError(ValueError):
     """The text has something that is no plain value; the message says what, and in which line."""
 
@@ -18,8 +21,8 @@ class NotDataError(ValueError):
 def parse_config(text: str) -> dict[str, Any]:
     """The values that the text assigns, by name.
 
-    It may have assignments of numbers, texts, None, True, False, lists, tuples, dict(...), {...}, and names that it has
-    assigned before. Raises NotDataError for anything else.
+    It may have assignments of numbers, texts, bytes, None, True, False, lists, tuples, sets, dict(...), {...},
+    range(...), and names that it has assigned before. Raises NotDataError for anything else.
     """
     try:
         statements = ast.parse(text).body
@@ -51,20 +54,29 @@ class _Reader:
         match node:
             case ast.Constant(value=int() as value) if value.bit_length() > _MAX_BITS:
                 raise NotDataError(f"line {node.lineno} has a number of more than {_MAX_BITS} bits")
-            case ast.Constant(value=str() | int() | float() | None as value):
+            case ast.Constant(value=str() | bytes() | int() | float() | None as value):
                 return value
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float()) as number):
+            case ast.UnaryOp(
+                op=ast.USub(), operand=(ast.Constant(value=int() | float()) | ast.Name(id="inf")) as number
+            ):
                 return -self.value(number, depth + 1)
-            case ast.List(elts=elements):
+            case ast.List(elts=elements) | ast.Set(elts=elements):
                 return [self.value(one, depth + 1) for one in elements]
             case ast.Tuple(elts=elements):
                 return tuple(self.value(one, depth + 1) for one in elements)
             case ast.Dict(keys=keys, values=values):
                 return {self._key(key, node): self.value(one, depth + 1) for key, one in zip(keys, values)}
+            # mmengine writes a dictionary so if a key is no name.
+            case ast.Call(func=ast.Name(id="dict"), args=[ast.Dict() as inner], keywords=[]):
+                return self.value(inner, depth + 1)
             case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
                 return {self._keyword(keyword.arg, node): self.value(keyword.value, depth + 1) for keyword in keywords}
+            case ast.Call(func=ast.Name(id="range"), args=[ast.Constant(value=int()), *_] as bounds, keywords=[]):
+                return range(*[self.value(bound, depth + 1) for bound in bounds[:3]])  # gpu_ids, in releases 0.x
             case ast.Name(id=name) if name in self.assigned:
                 return self._copy(self.assigned[name], depth)
+            case ast.Name(id=name) if name in _NUMBERS:
+                return _NUMBERS[name]
             case ast.Name(id=name):
                 raise NotDataError(f"line {node.lineno} uses the name {name[:50]}, which is not assigned before")
         source = ast.get_source_segment(self._text, node) or ""

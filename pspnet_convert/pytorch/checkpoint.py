@@ -122,6 +122,8 @@ def fit_weights(checkpoint: Checkpoint, expected: Mapping[str, Tensor]) -> Fitte
     prefix = find_prefix(checkpoint.path, keys, set(required), checkpoint.prefix)
     there = {name: prefix + name for name in expected if prefix + name in keys}
     used = set(there.values())
+    # No answer depends on the counts of batches, which some tools average or make half floats.
+    there = {name: key for name, key in there.items() if name in required or _is_count(checkpoint.tensor(key))}
     left_out = (*(key for key in keys if key not in used), *checkpoint.weights.odd_keys)
     _check_keys(checkpoint, expected, there, [name for name in required if name not in there], left_out, prefix)
     state = {**_zero_batch_counts(expected), **{name: checkpoint.load(key) for name, key in there.items()}}
@@ -183,6 +185,10 @@ def _check_keys(
     claimed, size = sum(tensor.size for tensor in found.values()), checkpoint.path.stat().st_size
     if claimed > size:
         raise CheckpointError(f"{checkpoint.path}: claims {claimed} bytes of tensors, but has {size} bytes", ADVICE)
+
+
+def _is_count(tensor: StoredTensor) -> bool:
+    return tensor.shape == () and "int" in tensor.dtype
 
 
 def _zero_batch_counts(expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
