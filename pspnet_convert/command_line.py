@@ -228,10 +228,26 @@ def _leave(what: str, exit_code: int, advice: str = "", *, as_json: bool = False
     sys.exit(exit_code)
 
 
+class _OnceFilter(logging.Filter):
+    """Lets a record with `once` through only if it is the first with this value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        once = getattr(record, "once", None)
+        is_first = once not in self._seen
+        if once is not None:
+            self._seen.add(once)
+        return is_first
+
+
 def _set_up_logging(debug: bool) -> None:
     ours = logging.getLogger("pspnet_convert")
     ours.setLevel(logging.DEBUG if debug else logging.INFO)
     ours.propagate = False
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_OnceFilter())
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s" if debug else "%(message)s"))
     ours.handlers = [handler]

@@ -256,7 +256,7 @@ def _find_card(asked: JobOptions, digests: Digests) -> tuple[ModelCard, bool]:
         return _own_card(asked, alone, digests), True
     for name in OF_OWN_CARD:
         if getattr(asked, name) is not None:
-            raise OptionError(f"--{name} is for --config: the card of {card.name} has its own")
+            raise OptionError(f"--{name} is for your own model: the card of {card.name} has its own")
     return card.choosing(asked.weights, asked.prefix), False
 
 
@@ -283,6 +283,13 @@ def _checkpoint_of_config(asked: JobOptions) -> Path:
 def refuse_with_config(flag: str) -> NoReturn:
     """Raise the OptionError for an option that --config leaves without a meaning."""
     raise OptionError(f"{flag} is not for --config: its checkpoint is the one given with --checkpoint")
+
+
+def refuse_with_model(asked: JobOptions, why: str) -> None:
+    """Raise OptionError for MODEL with an option that says which weights to export, where that is done."""
+    for name in ("checkpoint", "weights", "prefix"):
+        if asked.model is not None and getattr(asked, name) is not None:
+            raise OptionError(f"--{name} is for --config here: {why}")
 
 
 def _versions_of(stage: Stage) -> dict[str, str]:

@@ -80,21 +80,21 @@ class JobOptions(Options):
         type=Matching(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*", 100, "a model's name (a-z, 0-9, - and _)"),
         metavar="NAME",
         show_default="the config's",
-        help="With --config: the name of your model.",
+        help="For your own model: its name.",
     )
     classes: tuple[str, ...] | None = option(
         None,
         group="Input",
         type=ClassNames(),
         show_default="the checkpoint's, or the config's",
-        help="With --config: the names of its classes, or a file with one a line.",
+        help="For your own model: the names of its classes, or a file with one a line.",
     )
     palette: tuple[Colour, ...] | None = option(
         None,
         group="Input",
         type=Palette(),
         show_default="the checkpoint's, or the config's",
-        help="With --config: a file with the colours of its classes, r,g,b or #rrggbb a line, or a JSON list.",
+        help="For your own model: a file with the colours of its classes, r,g,b or #rrggbb a line, or a JSON list.",
     )
     allow_unknown_checkpoint: bool = option(
         False, group="Input", help="Take the checkpoint although its digest is not the card's."

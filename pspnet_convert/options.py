@@ -189,7 +189,9 @@ class Shape(click.ParamType):
             batch, channels, height, width = (int(part) for part in str(value).strip("[]()").split(","))
         except ValueError:
             self.fail(f"{value!r} is not four numbers: 1,3,HEIGHT,WIDTH", param, ctx)
-        is_image = 1 <= channels <= MAX_CHANNELS and all(8 <= side <= MAX_SIDE for side in (height, width))
+        if not 1 <= channels <= MAX_CHANNELS:
+            self.fail(f"{value!r} has {channels} channels, not 1 to {MAX_CHANNELS}", param, ctx)
+        is_image = all(8 <= side <= MAX_SIDE for side in (height, width))
         if is_image and batch > 1:
             one = f"1,{channels},{height},{width}"
             self.fail(f"{value!r} is of several images: say {one} and --batch {batch}", param, ctx)

@@ -63,6 +63,7 @@ def make(fault: Fault, card: ModelCard, onnx_path: Path, folder: Path, form: Inp
         "onnx": str(onnx_path),
         "arguments": arguments,
         "form": asdict(fault.form or form),
+        "keeps_float32_input": wrong.needs_float32,
         "model_info": {},
         "targets": targets,
     }

@@ -104,13 +104,13 @@ def save_checkpoint(path: Path, channels: int) -> Path:
     return path
 
 
-def write_data(root: Path, kind: Kind, sizes: Sequence[tuple[int, int]] = theirs.SIZES) -> Path:
+def write_data(root: Path, kind: Kind, sizes: Sequence[tuple[int, int]] = theirs.SIZES, classes: int = CLASSES) -> Path:
     """Images with annotations, img_dir/val and ann_dir/val."""
     for number, (height, width) in enumerate(sizes):
         kind.save(root / "img_dir" / "val" / f"{number:03}{kind.suffix}", height, width, number)
         annotation = root / "ann_dir" / "val" / f"{number:03}.png"
         annotation.parent.mkdir(parents=True, exist_ok=True)
-        Pillow.fromarray(voc.blocks(height, width, CLASSES, number)).save(annotation)
+        Pillow.fromarray(voc.blocks(height, width, classes, number)).save(annotation)
     return root
 
 

@@ -12,14 +12,15 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from conftest import Cli
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ImageError
-from pspnet_convert.runtimes import bit_depth
 from pspnet_convert.runtimes.bands import read_bands, viewable
 from pspnet_convert.runtimes.bit_depth import bits_of
 from pspnet_convert.runtimes.images import fit, picture_size, read_image
@@ -178,18 +179,26 @@ def test_too_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("kind", ["grey.png", "grey.pgm", "colours.png", "colours.tif", "colours.ppm"])
-def test_bits_that_are_cut_off_are_reported_once_for_each_folder(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
-) -> None:
+def test_bits_that_are_cut_off_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str) -> None:
     values = np.arange(2 * 3 * 3, dtype=np.uint16).reshape(2, 3, 3) * 3000 + 200
     values = values[:, :, 0] if kind.startswith("grey") else values
-    for number in (1, 2):
-        cv2.imwrite(str(tmp_path / f"{number}{kind}"), values)
-        upper = np.dstack([values >> 8] * 3) if values.ndim == 2 else values[:, :, ::-1] >> 8
-        shown = read_image(tmp_path / f"{number}{kind}").astype(int)
-        assert np.abs(shown - upper).max() <= (kind == "colours.ppm")  # which Pillow rounds
-    (record,) = [record for record in caplog.records if "bits a value" in record.message]
-    assert record.message.startswith(f"{tmp_path / ('1' + kind)}: has 16 bits a value and is cut to 8")
+    cv2.imwrite(str(tmp_path / kind), values)
+    upper = np.dstack([values >> 8] * 3) if values.ndim == 2 else values[:, :, ::-1] >> 8
+    shown = read_image(tmp_path / kind).astype(int)
+    assert np.abs(shown - upper).max() <= (kind == "colours.ppm")  # which Pillow rounds
+    assert f"{tmp_path / kind}: has 16 bits a value and is cut to 8" in caplog.text
+
+
+def test_the_command_line_reports_them_once_for_each_folder(
+    cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path
+) -> None:
+    pictures = [tmp_path / folder / name for folder in ("a", "b") for name in ("1.png", "2.png")]
+    for picture in pictures:
+        picture.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(picture), np.full((60, 80), 3000, np.uint16))
+    done = cli("segment", *pictures, "--model", small.folder, "-o", workspace)
+    assert done.exit_code == 0
+    assert [str(picture) in done.stderr for picture in pictures] == [True, False, True, False]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".ppm", ".bmp", ".webp"])
@@ -197,7 +206,7 @@ def test_a_picture_of_bytes_gives_no_warning(tmp_path: Path, caplog: pytest.LogC
     Pillow.fromarray(np.zeros((4, 5, 3), np.uint8)).save(tmp_path / f"a{suffix}")
     read_image(tmp_path / f"a{suffix}")
     assert bits_of(tmp_path / f"a{suffix}") == 8
-    assert not caplog.records and tmp_path not in bit_depth._warned
+    assert not caplog.records
 
 
 def test_more_than_bytes_in_jpeg_2000(tmp_path: Path) -> None:

@@ -144,13 +144,14 @@ def test_help_lists_every_command(cli: Cli) -> None:
         (["run", "demo", "--batch", "65"], "'65' is neither a number from 1 to 64 nor dynamic"),
         (["run", "demo", "--batch", "-1"], "'-1' is neither a number from 1 to 64 nor dynamic"),
         (["export-onnx", "demo", "--batch", "any"], "'any' is neither a number from 1 to 64 nor dynamic"),
-        (["to-ir", "demo", "--input-type", "u16"], "'u16' is not one of 'u8', 'f32'"),
+        (["to-ir", "demo", "--input-type", "i8"], "'i8' is not one of 'u8', 'u16', 'f32'"),
         (["to-ir", "demo", "--input-layout", "NCWH"], "'NCWH' is not one of 'NCHW', 'NHWC'"),
         (["verify", "demo", "--input-shape", "1,3,80,96"], "--input-shape is for files from elsewhere (--onnx, --ir)"),
         (["verify", "demo", "--batch", "2"], "--batch is for files from elsewhere (--onnx, --ir)"),
         (["verify", "demo", "--input-type", "f32"], "--input-type is for files from elsewhere (--onnx, --ir)"),
         (["verify", "demo", "--input-layout", "NHWC"], "--input-layout is for files from elsewhere (--onnx, --ir)"),
-        (["run", "demo", "--input-shape", "1,1,512,512"], "is not 1,3,HEIGHT,WIDTH with sides of 8 to 8192"),
+        (["run", "demo", "--input-shape", "1,513,512,512"], "has 513 channels, not 1 to 512"),
+        (["run", "demo", "--input-shape", "1,0,512,512"], "has 0 channels, not 1 to 512"),
         (["run", "demo", "--input-shape", "1,3,7,512"], "is not 1,3,HEIGHT,WIDTH with sides of 8 to 8192"),
         (["run", "demo", "--input-shape", "1,3,512,8193"], "is not 1,3,HEIGHT,WIDTH with sides of 8 to 8192"),
         (["run", "demo", "--input-shape", "1,3,-8,512"], "is not 1,3,HEIGHT,WIDTH with sides of 8 to 8192"),
@@ -175,6 +176,12 @@ def test_wrong_usage_is_exit_2_and_touches_nothing(
     assert words in " ".join(result.stderr.split())
     assert result.stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_for_other_channels_than_the_models_ends_before_the_work(cli: Cli, tmp_path: Path) -> None:
+    result = cli("run", "demo", "--input-shape", "1,1,512,512", "-o", tmp_path)
+    assert result.exit_code == 2
+    assert result.stderr == "error: --input-shape has 1 channels, the model takes 3. Say 1,3,512,512.\n"
 
 
 @pytest.mark.parametrize("shape", ["1,3,80,96", "[1,3,80,96]", "1, 3, 80, 96"])

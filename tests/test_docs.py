@@ -123,6 +123,21 @@ def test_every_python_file_that_a_page_names_is_there(path: Path) -> None:
     ] == []
 
 
+@pytest.mark.parametrize("folder", [".", "cards", "pytorch", "runtimes"])
+def test_the_architecture_names_every_module(folder: str) -> None:
+    modules = {path.name for path in (ROOT / "pspnet_convert" / folder).glob("[a-z]*.py")}
+    assert modules - modules_named() == set()
+
+
+def test_the_architecture_names_no_module_that_is_gone() -> None:
+    assert modules_named() - {path.name for path in (ROOT / "pspnet_convert").rglob("*.py")} == set()
+
+
+def modules_named() -> set[str]:
+    """The Python files in docs/architecture.md, without their folders."""
+    return set(re.findall(r"`(?:[\w.]+/)*(\w+\.py)`", read(ROOT / "docs" / "architecture.md")))
+
+
 def test_the_index_lists_every_page() -> None:
     index = ROOT / "docs" / "README.md"
     assert {f"({page.name})" for page in DOCS if page != index} <= set(re.findall(r"\([a-z0-9-]+\.md\)", read(index)))
@@ -150,6 +165,12 @@ def test_nothing_is_left_to_be_filled_in(path: Path) -> None:
 def test_pages_are_in_plain_english(path: Path) -> None:
     """Words that the style in docs/contributing.md avoids in every sentence."""
     assert re.findall(r"(?i)'s business|\b(?:told|tells?|mends?)\b|\bbut for\b", read(path)) == []
+
+
+@all_pages
+def test_prose_fits_110_columns(path: Path) -> None:
+    prose = re.sub(r"^```.*?^```", "", read(path), flags=re.MULTILINE | re.DOTALL)
+    assert [line for line in prose.splitlines() if len(line) > 110] == []
 
 
 # Examples

@@ -205,6 +205,18 @@ def test_mmcvs_compiled_batchnorm_becomes_the_equal_one(weights: Path, write: Ca
     assert plain == compiled
 
 
+def test_a_config_may_import_modules_and_call_them(
+    cli: Cli, small: ModelCard, weights: Path, write: Callable[[str], Path], tmp_path: Path
+) -> None:
+    text = new_config(small)
+    imports = "import os.path as osp\nimport numpy as np\nfrom datetime import datetime\n"
+    uses = (
+        "\nwork_dir = osp.join('a', 'b')\nvalues = np.arange(3).tolist()\nstarted = datetime(2026, 1, 2).isoformat()\n"
+    )
+    done = cli("export-onnx", "--config", write(imports + text + uses), "--checkpoint", weights, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+
+
 def test_a_part_of_another_scope_is_refused(weights: Path, write: Callable[[str], Path]) -> None:
     with pytest.raises(CardError, match="'_scope_' is no key of a network"):
         card_of(write(OLD.replace("depth=18", "_scope_='mmdet', depth=18")), weights)
@@ -529,12 +541,14 @@ def test_a_missing_config_is_an_error(cli: Cli, weights: Path, tmp_path: Path) -
     ("arguments", "words"),
     [
         (("run", "demo", "--config", "a.py", "--checkpoint", "b.pth"), "Give one of them"),
-        (("run", "demo", "--name", "mine"), "--name is for --config: the card of demo has its own"),
-        (("run", "--classes", "a,b"), "--classes is for --config: the card of pspnet-pytorch has its own"),
+        (("run", "demo", "--name", "mine"), "--name is for your own model: the card of demo has its own"),
+        (("run", "--classes", "a,b"), "--classes is for your own model: the card of pspnet-pytorch has its own"),
         (("to-ir", "demo", "--palette", "none.txt"), "'none.txt' is neither a file nor a list of colours"),
         (("export-onnx", "--config", "a.py"), "--checkpoint FILE"),
         (("to-ir", "demo", "--checkpoint", "b.pth"), "--checkpoint is for --config here"),
         (("quantize", "demo", "--checkpoint", "b.pth"), "--checkpoint is for --config here"),
+        (("to-ir", "demo", "--weights", "ema_state_dict"), "--weights is for --config here: the ONNX of MODEL"),
+        (("quantize", "demo", "--prefix", "student."), "--prefix is for --config here: the FP32 IR of MODEL"),
         (("run", *OWN, "--source", "mirror"), "--source is not for --config"),
         (("run", *OWN, "--allow-http-redirect"), "--allow-http-redirect is not for --config"),
         (("run", *OWN, "--allow-unknown-checkpoint"), "--allow-unknown-checkpoint is not for --config"),

@@ -26,8 +26,9 @@ from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.commands.verify.compare import compare, margin
 from pspnet_convert.commands.verify.inputs import verification_inputs
-from pspnet_convert.commands.verify.reference import FINE_FAULTS, Expected, _pools_in_float64
+from pspnet_convert.commands.verify.reference import Expected, _pools_in_float64
 from pspnet_convert.commands.verify.result import Comparison, Verification
+from pspnet_convert.commands.verify.sensitivity import FINE_FAULTS
 from pspnet_convert.commands.verify.tolerances import Rounding
 from pspnet_convert.manifest_fields import UnexplainedPixel
 from pspnet_convert.pytorch.checkpoint import load_checkpoint

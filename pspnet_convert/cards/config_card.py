@@ -37,11 +37,24 @@ def read_config(path: Path) -> Config:
         from mmengine.config import Config
 
         try:
-            config = Config(Config.fromfile(str(path)).to_dict(), filename=str(path))
+            config = Config(_parsed(path).to_dict(), filename=str(path))
             modernise(config)
         except (Exception, SystemExit) as error:  # the config may raise anything
             raise CardError(f"{path}: cannot be read as a config: {first_line(error)}") from error
         return config
+
+
+def _parsed(path: Path) -> Config:
+    from mmengine.config import Config
+
+    try:
+        return Config.fromfile(str(path))
+    except RuntimeError as error:
+        # mmengine takes a config that imports modules for one of its newer style, and then refuses the imports.
+        try:
+            return Config.fromfile(str(path), lazy_import=False)
+        except Exception:
+            raise error from None
 
 
 def config_of_text(text: str | None, checkpoint: Path) -> Config:

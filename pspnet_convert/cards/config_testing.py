@@ -92,7 +92,7 @@ def _steps(pipeline: list[Part]) -> list[dict[str, Any]]:
     kinds = [step["type"] for step in steps]
     unknown = next((kind for kind in kinds if kind not in STEPS), None)
     if unknown is not None:
-        raise _NotHeldError(f"its test pipeline has the step {unknown}, which a card cannot hold")
+        raise _NotHeldError(f"its test pipeline has the step {unknown}, which a card cannot hold and no model does")
     if (kinds[0], kinds[-1]) != ("LoadImageFromFile", "PackSegInputs"):
         raise _NotHeldError("its test pipeline does not begin with LoadImageFromFile and end with PackSegInputs")
     if "Normalize" in kinds and not set(kinds[kinds.index("Normalize") :]) <= set(_AFTER_NORMALIZE):

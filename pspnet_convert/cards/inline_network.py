@@ -50,6 +50,12 @@ LAYERS = (
 _FILES = "reads files or downloads them"
 _ONE_MAP = "gives a single map in test mode, where PSPHead takes a list: mmsegmentation itself cannot test this model"
 _COMPILED = "needs mmcv.ops.{}, a compiled operation of the package mmcv (mmcv-lite has none), which ONNX does not have"
+
+
+class NotConvertedError(ValueError):
+    """A part of mmsegmentation's that this tool does not convert."""
+
+
 # Why names of mmsegmentation's and mmcv's registries are not among the above.
 WHY_NOT = {
     "TIMMBackbone": _FILES,
@@ -126,7 +132,7 @@ def _check_value(place: str, value: Any) -> None:
         if place.rpartition(".")[2] == "type":
             allowed = BACKBONES if place.endswith(".backbone_cfg.type") else _KINDS.get(place, LAYERS)
             if value in WHY_NOT:
-                raise ValueError(f"{place}: {value} {WHY_NOT[value]}")
+                raise NotConvertedError(f"{place}: {value} {WHY_NOT[value]}")
             if value not in allowed:
                 raise ValueError(f"{place}: {value!r} is not {_one_of(allowed)}")
     elif isinstance(value, (int, float)):

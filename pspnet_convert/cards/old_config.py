@@ -58,7 +58,9 @@ def _warn_of_others(name: str, data: Part, pipeline: Any, variable: Any) -> None
     trained = next(datasets(data.get("train") or {}), {})
     theirs = [_values(step) for step in named_steps(trained.get("pipeline"), "Normalize")]
     if theirs and theirs != ours:
-        log.warning("%s: data.train.pipeline normalises by %s, data.test.pipeline by %s", name, theirs, ours)
+        log.warning(
+            "%s: data.train.pipeline normalises by %s, data.test.pipeline by %s, which is taken", name, theirs, ours
+        )
     if isinstance(variable, Mapping) and ours != [_values(variable)]:
         words = "%s: img_norm_cfg is %s, data.test.pipeline normalises by %s; the card has the pipeline's"
         log.warning(words, name, _values(variable), ours)

@@ -22,10 +22,10 @@ from pspnet_convert.cards.catalog import names
 from pspnet_convert.cards.config_annotations import annotations_of
 from pspnet_convert.cards.config_parts import named_steps, pipeline_of, preprocessor_of
 from pspnet_convert.cards.config_testing import testing_of
-from pspnet_convert.cards.inline_network import WEIGHTS, check_network
+from pspnet_convert.cards.inline_network import WEIGHTS, NotConvertedError, check_network
 from pspnet_convert.cards.metadata import Metadata
 from pspnet_convert.cards.own_labels import Labels, labels_of
-from pspnet_convert.cards.own_network import OwnNetwork, check_own_network, own_classes
+from pspnet_convert.cards.own_network import OwnNetwork, check_own_network, check_preprocessor, own_classes
 from pspnet_convert.cards.registry_names import registered, without_own_scope
 from pspnet_convert.errors import CardError, CheckpointError, ConvertError, OptionError, first_line
 from pspnet_convert.files import sha256_of, write_text
@@ -148,10 +148,13 @@ def _network(
     advice = f"This tool converts mmsegmentation's PSPNet. Classes of your own {of_own}."
     try:
         classes = {} if only_known else own_classes(network)
+        check_preprocessor(config, only_known=only_known)
         if not classes:
             check_network(network)
             return network, None, None
         check_own_network(network)
+    except NotConvertedError as error:
+        raise CardError(f"{path}: model.{error}", "Train the network with another part.") from error
     except ValueError as error:
         raise CardError(f"{path}: model.{error}", advice) from error
     names = ", ".join(sorted({str(getattr(kind, "__name__", kind)) for kind in classes.values()}))

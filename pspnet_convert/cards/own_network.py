@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.cards.config_card import read_config
-from pspnet_convert.cards.inline_network import HEAD, SEGMENTOR, WHY_NOT
+from pspnet_convert.cards.config_parts import input_channels, preprocessor_of, type_of
+from pspnet_convert.cards.inline_network import HEAD, SEGMENTOR, WHY_NOT, NotConvertedError
+from pspnet_convert.cards.normalisation import normalisation
 from pspnet_convert.cards.registry_names import OPENMMLAB, registered
-from pspnet_convert.errors import CardError
+from pspnet_convert.cards.testing import PREPROCESSOR
+from pspnet_convert.errors import CardError, first_line
 from pspnet_convert.mmcv_ops import provide_mmcv_ops
 
 if TYPE_CHECKING:
@@ -80,12 +83,47 @@ def check_own_network(network: Mapping[str, Any]) -> None:
     types = dict(_types(network))
     for place, name in types.items():
         if name in WHY_NOT:
-            raise ValueError(f"{place}: {name} {WHY_NOT[name]}")
+            raise NotConvertedError(f"{place}: {name} {WHY_NOT[name]}")
     for place, needed, base in (("type", SEGMENTOR, EncoderDecoder), ("decode_head.type", HEAD, PSPHead)):
         kind = _class_of(types.get(place, ""))
         is_own = isinstance(kind, type) and issubclass(kind, base) and _package(kind) not in OPENMMLAB
         if kind is not base and not is_own:
             raise ValueError(f"{place}: {types.get(place)!r} is neither {needed} nor a subclass of it of your own")
+
+
+def check_preprocessor(config: Config, *, only_known: bool) -> None:
+    """Raise ValueError for a data preprocessor of the user's own that does not only normalise: no model would do it.
+
+    `only_known`: it is not imported, and refused.
+    """
+    section = preprocessor_of(config)
+    name = type_of({"type": PREPROCESSOR, **section})
+    if name == PREPROCESSOR:
+        return
+    if only_known or _class_of(name) is None:
+        raise ValueError(f"data_preprocessor: {name} is not {PREPROCESSOR}")
+    import torch
+    from mmengine.config import ConfigDict
+    from mmengine.registry import DefaultScope
+    from mmseg.registry import MODELS
+    from mmseg.structures import SegDataSample
+
+    image = torch.randint(256, (input_channels(config), 32, 32), generator=torch.Generator().manual_seed(0))
+    known = normalisation([], section, len(image))
+    try:
+        with DefaultScope.overwrite_default_scope("mmseg"):
+            built = MODELS.build(ConfigDict(section)).eval()
+        sample = SegDataSample(metainfo={"img_shape": (32, 32)})
+        found = built({"inputs": [image.to(torch.uint8)], "data_samples": [sample]}, False)["inputs"][0].double()
+    except Exception as error:  # the user's code raises errors of any kind
+        raise ValueError(f"data_preprocessor: {name} fails on a drawn image: {first_line(error)}") from error
+    mean, scale = (torch.tensor(values).double()[:, None, None] for values in (known.mean, known.scale))
+    expected = ((image.flip(0) if known.color_order == "RGB" else image) - mean) / scale
+    found = found[..., : image.shape[1], : image.shape[2]]  # it may pad
+    if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-4, atol=1e-4):
+        raise ValueError(
+            f"data_preprocessor: {name} does not only subtract a mean and divide by a std, and an IR would do no more"
+        )
 
 
 def _for_digest(value: Any) -> Any:

@@ -60,6 +60,11 @@ class Testing(CardModel):
         return self.loads_bytes and self.pipeline[0].get("color_type", "color") == "color"
 
     @property
+    def keeps_colours(self) -> bool:
+        """Whether the network gets plain pictures as they are loaded: no step turns them into grey."""
+        return self.loads_plain_pictures and all(step["type"] != "RGB2Gray" for step in self.pipeline)
+
+    @property
     def loads_bytes(self) -> bool:
         """Whether values of more than 8 bits are cut to 8 when they are loaded."""
         return not self.loads_by_tifffile and self.pipeline[0].get("color_type") != "unchanged"

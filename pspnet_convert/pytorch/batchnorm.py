@@ -19,14 +19,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pspnet_convert.pytorch.convolutions import is_plain
+from pspnet_convert.pytorch.convolutions import has_hooks, is_plain
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
 def is_constant(norm: nn.Module | None) -> bool:
-    """Whether `norm` is a BatchNorm with stored statistics; without them it computes those of each batch."""
-    return isinstance(norm, _BatchNorm) and norm.running_mean is not None
+    """Whether `norm` is a BatchNorm that does no more, with stored statistics; without them it computes those of each
+    batch."""
+    if not isinstance(norm, _BatchNorm) or type(norm).forward is not _BatchNorm.forward or has_hooks(norm):
+        return False
+    return norm.running_mean is not None
 
 
 def folded_weights(conv: nn.Conv2d, norm: _BatchNorm | None) -> tuple[Tensor, Tensor]:

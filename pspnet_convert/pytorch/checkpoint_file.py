@@ -102,7 +102,7 @@ class _Place:
 
 
 class _Storages:
-    """Reads storages of a file, each once. A file that is no longer than it says costs no memory: it is mapped."""
+    """Reads storages of a file, each once. An undamaged file is mapped, so that it takes no memory."""
 
     def __init__(self, path: Path, places: Mapping[str, _Place], *, byteswap: bool = False) -> None:
         self._path, self._places, self._byteswap = path, places, byteswap

@@ -14,7 +14,12 @@ def is_plain(module: nn.Module) -> bool:
     from mmcv.cnn.bricks.conv2d_adaptive_padding import Conv2dAdaptivePadding
     from mmcv.cnn.bricks.wrappers import Conv2d
 
-    return type(module) in (nn.Conv2d, Conv2d, Conv2dAdaptivePadding)
+    return type(module) in (nn.Conv2d, Conv2d, Conv2dAdaptivePadding) and not has_hooks(module)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether the user's code runs before or after the module."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def make_standardized_plain(network: nn.Module) -> None:

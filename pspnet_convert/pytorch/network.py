@@ -6,13 +6,13 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 from torch.nn.modules.module import register_module_module_registration_hook
 from torch.overrides import TorchFunctionMode
 
@@ -38,8 +38,9 @@ class PSPNet(nn.Module):
     Input: float32 [N, C, H, W], normalised, channels as in the card's color_order. Output: logits, float32
     [N, classes, H, W].
 
-    A binary head gives one score and mmsegmentation a threshold for its sigmoid. Here it has two logits: the score that
-    is decisive (decision_score), and its own. Class 1 is the larger one where the sigmoid is above the threshold.
+    A binary head gives one score, and mmsegmentation has a threshold for the score's sigmoid. This network gives two
+    logits: the threshold as a score (decision_score), and the head's score. Class 1 has the larger one where the
+    sigmoid is above the threshold.
     """
 
     is_as_written = False  # whether rewrites must leave it alone
@@ -69,18 +70,23 @@ class PSPNet(nn.Module):
         logits = self.decode_head(self.neck(self.backbone(image)))
         return interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=self.align_corners)
 
+    def check_answers(self) -> None:
+        """Raise CardError if mmsegmentation gives other labels than these logits."""
+
     def forward(self, image: Tensor) -> Tensor:
-        logits = self.logits(image)
+        with redirect_stdout(sys.stderr):  # stdout is for the command's result, and the user's code may print
+            logits = self.logits(image)
         if self.decision_score is None:
             return logits
-        return torch.cat([torch.full_like(logits, self.decision_score), logits], dim=1)
+        # A padding: ONNX and IR then have the threshold as one number, not as a map.
+        return pad(logits, (0, 0, 0, 0, 1, 0), value=self.decision_score)
 
 
 def decision_score(threshold: float) -> float:
     """The largest float32 whose sigmoid is not above `threshold`, so that `score > decision_score` decides as
     `sigmoid(score) > threshold` does: mmsegmentation's BaseSegmentor.postprocess_result. CardError unless it is 0..1.
     """
-    if not 0 < threshold < 1:
+    if not isinstance(threshold, (int, float)) or not 0 < threshold < 1:
         raise CardError(f"decode_head.threshold is {threshold}; it must be between 0 and 1")
     low, high = (torch.tensor(value, dtype=torch.float32, device="cpu") for value in (-200.0, 200.0))
     while (middle := (low + high) / 2) not in (low, high):
@@ -146,7 +152,7 @@ def build(model: ConfigDict, named: str, advice: str, *, limit: bool = True) -> 
             f"{named} has decode_head.input_transform 'multiple_select', which gives a list of maps; PSPHead takes one",
             "Use None for one of the backbone's maps, or 'resize_concat' to combine several.",
         )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")  # as above
         provide_mmcv_ops()
         from mmengine.model import revert_sync_batchnorm
@@ -230,11 +236,15 @@ def empty_network(card: ModelCard) -> PSPNet:
 
 
 def load_weights(network: PSPNet, checkpoint: Checkpoint) -> FittedWeights:
-    """Give the checkpoint's weights to the network. CheckpointError if they do not fit it, as fit_weights says."""
+    """Give the checkpoint's weights to the network.
+
+    CheckpointError if they do not fit it, as fit_weights says; CardError as check_answers says.
+    """
     holder = network.with_weights
     found = fit_weights(checkpoint, holder.state_dict())
     holder.load_state_dict(found.state, assign=True)
     network.requires_grad_(False)
+    network.check_answers()
     return found
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import Input, ModelCard
-from pspnet_convert.errors import ArtifactError, ContractError, first_line
+from pspnet_convert.errors import ArtifactError, ContractError, ImageError, first_line
 from pspnet_convert.runtimes.input_form import (
     DYNAMIC,
     PLAIN,
@@ -83,9 +83,19 @@ class TorchBackend:
 
         for image in images:
             with torch.inference_mode():
-                logits = self._network(torch.from_numpy(normalised([image], self._input)))[0]
+                logits = self._logits(torch.from_numpy(normalised([image], self._input)))[0]
                 prediction = Prediction(logits.argmax(dim=0).numpy(), logits.numpy())
             yield prediction
+
+    def _logits(self, image: Any) -> Any:
+        try:
+            return self._network(image)
+        except Exception as error:  # the network's code raises errors of any kind
+            size = "x".join(map(str, image.shape[2:]))
+            raise ImageError(
+                f"the network does not take images of {size} (height x width): {first_line(error)}",
+                "Change the test pipeline or the padding (test_cfg of the data_preprocessor), or use another protocol.",
+            ) from error
 
 
 class OnnxBackend:

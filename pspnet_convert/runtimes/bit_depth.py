@@ -15,7 +15,6 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JPEG_2000 = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
 _SIZ, _SIZ_BITS = b"\xff\x51", 40  # JPEG 2000's marker of sizes; the place of the first channel's bits after it begins
 _BITS_OF_MODE = {"I": 32, "F": 32}
-_warned: set[Path] = set()  # folders
 log = logging.getLogger(__name__)
 
 
@@ -49,12 +48,10 @@ def _bits_of(path: Path) -> int:
 
 
 def warn_of_cut(path: Path) -> None:
-    """Warn if an image that is cut to 8 bits has more; once for each folder."""
-    if path.parent not in _warned and (bits := bits_of(path)) > 8:
-        _warned.add(path.parent)
-        log.warning(
-            "%s: has %d bits a value and is cut to 8, as the model takes them (said once for each folder)", path, bits
-        )
+    """Warn if an image that is cut to 8 bits has more; on the command line once for each folder."""
+    if (bits := bits_of(path)) > 8:
+        once = {"once": f"bits of {path.parent}"}
+        log.warning("%s: has %d bits a value and is cut to 8, as the model takes them", path, bits, extra=once)
 
 
 def is_tiff(path: Path) -> bool:

@@ -47,7 +47,7 @@ def onnx_tail(model: onnx.ModelProto, tail: Sequence[onnx.NodeProto], logits: st
     return bytes(made.SerializeToString())
 
 
-def _topk(model: openvino.Model) -> Any:
+def ir_argmax(model: openvino.Model) -> Any:
     """The TopK (OpenVINO's ArgMax) that the model's result comes from; None if there is none."""
     node = model.outputs[0].get_node()
     while node.get_type_name() != "TopK":
@@ -59,7 +59,7 @@ def _topk(model: openvino.Model) -> Any:
 
 def ir_logits(model: openvino.Model, path: Path) -> Any:
     """The logits, as an openvino.Output. ContractError if there is no argmax."""
-    node = _topk(model)
+    node = ir_argmax(model)
     if node is None:
         raise ContractError(f"{path}: its output does not come from an argmax, so there are no logits to compare")
     return node.input_value(0)
@@ -70,7 +70,7 @@ def ir_tail(model: openvino.Model, path: Path) -> openvino.Model:
     import openvino
 
     copy = model.clone()
-    topk = _topk(copy)
+    topk = ir_argmax(copy)
     logits = topk.input_value(0)
     given = operations().parameter(logits.get_partial_shape(), logits.get_element_type())
     topk.input(0).replace_source_output(given.output(0))

@@ -62,11 +62,11 @@ class ModelImages:
 
     @property
     def _are_pictures(self) -> bool:
-        return self._input.is_plain_color and (self._testing is None or self._testing.loads_plain_pictures)
+        return self._input.is_plain_color and (self._testing is None or self._testing.keeps_colours)
 
     @cached_property
     def _pipeline(self) -> MmsegPipeline | None:
         """The card's, if it loads images in a way of its own."""
-        if self._testing is None or self._testing.loads_plain_pictures:
+        if self._testing is None or self._testing.keeps_colours:
             return None
         return MmsegPipeline(self._testing, self._input)

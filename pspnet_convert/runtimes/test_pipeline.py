@@ -54,7 +54,8 @@ class MmsegPipeline:
         pixel = np.array(card_input.mean, np.float32) + pad_value * np.array(card_input.scale, np.float32)
         self._pixel = pixel[::-1] if card_input.color_order == "RGB" else pixel
         self._input = card_input
-        self._blank_channels = 3 if any(step["type"] == "RGB2Gray" for step in steps) else card_input.channels
+        self._to_grey = [built for built, step in zip(self._steps, steps[1:]) if step["type"] == "RGB2Gray"]
+        self._blank_channels = 3 if self._to_grey else card_input.channels
         self._loads_pictures = card_input.is_plain_color and testing.loads_plain_pictures
         self._to_float32 = bool(steps[0].get("to_float32"))
 
@@ -63,10 +64,13 @@ class MmsegPipeline:
         return self._prepared(lambda: self._loaded(path), str(path))
 
     def load(self, path: Path) -> Image:
-        """The image as the first step loads it; ImageError if it does not, or has channels that the model does not
-        take."""
+        """The image as the first step loads it, in grey if a step does that; ImageError if it does not load, or has
+        channels that the model does not take."""
         try:
-            image = self._loaded(path)["img"]
+            loaded = self._loaded(path)
+            for step in self._to_grey:
+                loaded = step(loaded)
+            image = loaded["img"]
         except ImageError:
             raise
         except Exception as error:  # as in _prepared

@@ -15,7 +15,7 @@ Range = tuple[float, float]
 
 
 def value_ranges(card_input: Input, form: InputForm = PLAIN) -> list[Range]:
-    """By channel, where most values are, among those that `form` holds: two deviations around the mean.
+    """By channel of the card, where most values are, among those that `form` holds: two deviations around the mean.
 
     Values that look like bytes or 16-bit numbers are not negative and not larger than those. Without normalisation
     they are bytes.
@@ -27,6 +27,12 @@ def value_ranges(card_input: Input, form: InputForm = PLAIN) -> list[Range]:
         return ranges
     least, most = form.limits
     return [(max(low, least), min(high, most)) for low, high in ranges]
+
+
+def ranges_of_ir(card_input: Input, form: InputForm = PLAIN) -> list[Range]:
+    """value_ranges in the order in which an IR takes the channels: colours as BGR."""
+    ranges = value_ranges(card_input, form)
+    return ranges[::-1] if card_input.color_order == "RGB" else ranges
 
 
 def _range(mean: float, scale: float) -> Range:

@@ -107,12 +107,12 @@ def write_plain_onnx(network: PSPNet, card: ModelCard, target: Path) -> None:
 def _trace(module: nn.Module, card: ModelCard, options: ExportOptions) -> Any:
     batch, *of_image = options.shape
     is_dynamic = batch == DYNAMIC
+    # The exporter takes a dimension that is 1 in the example as always 1.
+    example = (torch.zeros(2 if is_dynamic else batch, *of_image),)
     with _quiet_exporter(), _TypedArange(), torch.no_grad():
         program = torch.onnx.export(
-            module,
-            # The exporter takes a dimension that is 1 in the example as always 1.
-            (torch.zeros(2 if is_dynamic else batch, *of_image),),
-            dynamic_shapes=({0: torch.export.Dim("batch")},) if is_dynamic else None,
+            _with_any_batch(module, example) if is_dynamic else module,
+            example,
             dynamo=True,
             input_names=[card.input.name],
             output_names=[card.output.name],
@@ -124,6 +124,20 @@ def _trace(module: nn.Module, card: ModelCard, options: ExportOptions) -> Any:
     if opset != options.opset:
         raise ExportError(f"the exporter wrote opset {opset} where {options.opset} was asked for")
     return program.model
+
+
+def _with_any_batch(module: nn.Module, example: tuple[Tensor]) -> torch.export.ExportedProgram:
+    """ExportError if the network's code makes the batch size a constant, as Swin's does.
+
+    torch.onnx.export would then try other ways, and write a graph that is right for the example's batch size alone.
+    """
+    try:
+        return torch.export.export(module, example, dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False)
+    except torch._dynamo.exc.UserError as error:
+        raise ExportError(
+            "the network's code makes the batch size a constant: it does not export with --batch dynamic",
+            "Say --batch and a number.",
+        ) from error
 
 
 def _clean(model: Any, provenance: Mapping[str, str]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pspnet_convert.command_line import Takes, command, print_json
 from pspnet_convert.commands.quantize.options import EvaluateInt8Options, QuantizeOptions, VerifyInt8Options
-from pspnet_convert.errors import ConvertError, InconclusiveError, MismatchError, OptionError
+from pspnet_convert.errors import ConvertError, InconclusiveError, MismatchError
 from pspnet_convert.job_options import OWN_MODEL, PLACE, RUN, JobOptions
 from pspnet_convert.results import ModelPaths, StagesResult, excess_drop
 
@@ -47,11 +47,10 @@ def quantize(
     from pspnet_convert.commands.evaluate.options import EvaluateOptions
     from pspnet_convert.commands.evaluate.stage import evaluate_stage, fitting_protocol
     from pspnet_convert.commands.quantize.stage import quantize_stage, verify_int8_stage
-    from pspnet_convert.job import open_job
+    from pspnet_convert.job import open_job, refuse_with_model
     from pspnet_convert.pipeline import INT8, in_order
 
-    if asked.checkpoint is not None and asked.config is None and asked.model is not None:
-        raise OptionError("--checkpoint is for --config here: the FP32 IR of MODEL has been converted")
+    refuse_with_model(asked, "the FP32 IR of MODEL has been converted")
     both = EvaluateOptions(dataset=evaluate.dataset, backend=("FP32", "INT8"))
     with open_job(asked) as job:
         runs = {

@@ -12,6 +12,7 @@ from pspnet_convert.child_process import serve_request
 from pspnet_convert.runtimes.input_form import Image, InputForm, batches, pad_batch
 from pspnet_convert.runtimes.ir_file import save
 from pspnet_convert.runtimes.model_images import ModelImages
+from pspnet_convert.runtimes.openvino_install import operations
 
 if TYPE_CHECKING:
     import openvino
@@ -44,9 +45,23 @@ def convert(request: dict[str, Any], note: Callable[[], None]) -> None:
         # stay as they are too.
         ignored_scope=nncf.IgnoredScope(types=["MatMul"], validate=False),
     )
+    if form.type == "u16":
+        widen_input(quantized)
     name_by_place(quantized)
     # `compress_to_fp16` does nothing for a model that NNCF has quantized.
     save(quantized, Path(request["target"]), compress_to_fp16=False)
+
+
+def widen_input(model: openvino.Model) -> None:
+    """Turn the input's numbers into int32 before anything else.
+
+    OpenVINO's CPU plugin fuses the steps from uint16 to INT8, and then refuses them: "does not support u16".
+    """
+    (image,) = model.get_parameters()
+    targets = list(image.output(0).get_target_inputs())
+    wide = operations().convert(image.output(0), "i32")
+    for target in targets:
+        target.replace_source_output(wide.output(0))
 
 
 def name_by_place(model: openvino.Model) -> None:

@@ -42,6 +42,7 @@ def run(
     from pspnet_convert.commands.verify.stage import verify_stage
     from pspnet_convert.job import open_job, refuse_with_config
     from pspnet_convert.pipeline import CONVERSION, in_order
+    from pspnet_convert.runtimes.value_range import check_type
 
     remove_earlier(reporting.junit)
     if asked.config is not None and download.source:
@@ -49,7 +50,10 @@ def run(
     if asked.config is not None and download.allow_http_redirect:
         refuse_with_config("--allow-http-redirect")
     with open_job(asked) as job:
-        find_front_end(to_ir.front_end, dict(to_ir.mo_arg))  # one that is not installed ends the run before the work
+        # What cannot be done ends the run before the work.
+        find_front_end(to_ir.front_end, dict(to_ir.mo_arg))
+        export.for_card(job.card.input.shape)
+        check_type(job.card.input, to_ir.form)
         runs = {
             "download": lambda: fetch_checkpoint(job, download),
             "export-onnx": lambda: job.run(export_stage(job, export)),

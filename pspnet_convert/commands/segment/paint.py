@@ -48,8 +48,10 @@ class Segmented:
 
 @dataclass(frozen=True)
 class _Given:
-    """What the model is given of a picture: one image, or several windows. `merge` takes its label maps. `picture` is
-    for people: of other channels than three colours, the first three as colours, or the first in grey, stretched.
+    """What the model is given of a picture: one image, or several windows. `merge` takes its label maps.
+
+    `picture`: what the overlay is painted on. Where the channels are no colours, the first three are shown as colours,
+    or the first alone in grey.
 
     `wanted`: the size that the test pipeline gives, if the model does not take it and the picture is fitted instead.
     """

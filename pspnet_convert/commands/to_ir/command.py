@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pspnet_convert.command_line import Takes, command
 from pspnet_convert.commands.to_ir.options import ToIrOptions
-from pspnet_convert.errors import OptionError
 from pspnet_convert.job_options import OWN_MODEL, PLACE, RUN, JobOptions
 from pspnet_convert.results import ModelPaths, StagesResult, show_stages
 
@@ -18,9 +17,8 @@ from pspnet_convert.results import ModelPaths, StagesResult, show_stages
 def to_ir(asked: JobOptions, options: ToIrOptions) -> StagesResult:
     """Convert the ONNX to OpenVINO IR that takes plain images: BGR, or channels as they are stored."""
     from pspnet_convert.commands.to_ir.stage import to_ir_stage
-    from pspnet_convert.job import open_job
+    from pspnet_convert.job import open_job, refuse_with_model
 
-    if asked.checkpoint is not None and asked.config is None and asked.model is not None:
-        raise OptionError("--checkpoint is for --config here: the ONNX of MODEL has been exported")
+    refuse_with_model(asked, "the ONNX of MODEL has been exported")
     with open_job(asked) as job:
         return StagesResult([job.run(to_ir_stage(job, options))], ModelPaths.of(job))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.commands.to_ir.input_form import in_form
 from pspnet_convert.runtimes.input_form import InputForm
 from pspnet_convert.runtimes.ir_file import save
+from pspnet_convert.runtimes.logits_tap import ir_argmax
 from pspnet_convert.runtimes.openvino_install import operations
 
 if TYPE_CHECKING:
@@ -24,30 +25,41 @@ def save_all(model: openvino.Model, request: dict[str, Any], note: Callable[[], 
     `note` is called after each.
     """
     model = in_form(model, InputForm(**request["form"]))
+    exact = _exact(model, request)
     for name, value in request["model_info"].items():
         model.set_rt_info(value, ["model_info", name])
     for precision, path in request["targets"].items():
         is_fp16 = precision == "FP16"
         save(model, Path(path), compress_to_fp16=is_fp16)
-        if is_fp16 and request["keeps_float32_input"]:
-            save(with_float32_input(Path(path), model), Path(path), compress_to_fp16=False)
+        if is_fp16 and exact:
+            save(with_float32_constants(Path(path), exact, request), Path(path), compress_to_fp16=False)
         note()
 
 
-def with_float32_input(compressed: Path, model: openvino.Model) -> openvino.Model:
-    """The IR `compressed`, which OpenVINO made of `model`, with the constants of mean and scale in float32 again."""
+def _exact(model: openvino.Model, request: dict[str, Any]) -> dict[str, openvino.Node]:
+    """The nodes whose constants must not be rounded, by name."""
+    normalising = _normalising(model) if request["keeps_float32_input"] else {}
+    return {**normalising, **_deciding(model)}
+
+
+def with_float32_constants(
+    compressed: Path, exact: Mapping[str, openvino.Node], request: dict[str, Any]
+) -> openvino.Model:
+    """The IR `compressed` with the constants of the `exact` nodes, which are those before its compression."""
     import openvino
 
     # save_model has no way to leave a constant out: its mark for that has another name in each release.
     core = openvino.Core()
     core.set_property({"ENABLE_MMAP": False})  # or the file could not be written again
     read = core.read_model(str(compressed))
-    exact = _normalising(model)
-    for name, node in _normalising(read).items():
+    for name, node in _exact(read, request).items():
         for given, kept in zip(node.inputs(), exact[name].inputs()):
             source = kept.get_source_output().get_node()
-            if source.get_type_name() == "Constant":
-                given.replace_source_output(operations().constant(source.data).output(0))
+            is_rounded = given.get_source_output().get_node().get_type_name() == "Convert"
+            if source.get_type_name() == "Constant" and is_rounded:
+                constant = operations().constant(source.data)
+                constant.set_friendly_name(source.get_friendly_name())  # the default has a count of the process's nodes
+                given.replace_source_output(constant.output(0))
     read.validate_nodes_and_infer_types()
     return read
 
@@ -63,3 +75,12 @@ def _normalising(model: openvino.Model) -> dict[str, openvino.Node]:
             found[name] = node
             nodes += [target.get_node() for output in node.outputs() for target in output.get_target_inputs()]
     return {name: node for name, node in found.items() if node.get_type_name() in _ARITHMETIC}
+
+
+def _deciding(model: openvino.Model) -> dict[str, openvino.Node]:
+    """The node that puts a binary head's threshold next to its score, by name."""
+    argmax = ir_argmax(model)
+    if argmax is None:
+        return {}
+    node = argmax.input_value(0).get_node()
+    return {node.get_friendly_name(): node} if node.get_type_name() == "Pad" else {}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet_convert.commands.verify.checks import check_argmax, check_labels
+from pspnet_convert.commands.verify.checks import check_argmax, check_labels, check_threshold
 from pspnet_convert.commands.verify.inputs import VerificationInput
 from pspnet_convert.commands.verify.reference import Expected
 from pspnet_convert.commands.verify.result import Comparison, Verification
@@ -47,11 +47,12 @@ def compare_with_reference(
     inputs: Sequence[VerificationInput],
     classes: int,
     note: Callable[[], None] = lambda: None,
+    threshold: float | None = None,
 ) -> Verification:
     """Compare the candidates, one after another, with what the reference gave: one model is in memory at a time.
 
     `expected`: the reference's answers, one an input. `classes`: the number of the card's classes. `note` is called
-    after each input of each candidate.
+    after each input of each candidate. `threshold`: a binary head's, as a score.
     """
     comparisons = {one.name: Comparison(one.name, one.precision, one.is_ir, one.report_only) for one in candidates}
     seen: set[int] = set()
@@ -62,7 +63,7 @@ def compare_with_reference(
         seen.update(np.unique(answer.prediction.labels).tolist())
         sensitivity = {name: worst(error, sensitivity.get(name, error)) for name, error in answer.sensitivity.items()}
     for candidate in reversed(candidates):  # ONNX Runtime, the first one, frees its memory late
-        _compare_all(candidate, inputs, expected, classes, comparisons[candidate.name], note)
+        _compare_all(candidate, inputs, expected, classes, comparisons[candidate.name], note, threshold)
     return Verification(list(comparisons.values()), inputs, sorted(seen), sensitivity, labels)
 
 
@@ -73,13 +74,16 @@ def _compare_all(
     classes: int,
     comparison: Comparison,
     note: Callable[[], None],
+    threshold: float | None,
 ) -> None:
     """Add the results on all inputs to `comparison`."""
     try:
         backend = candidate.open()
         if not candidate.report_only:
-            check_argmax(backend, expected[0].prediction.logits.shape, comparison)
+            check_argmax(backend, (classes, *expected[0].prediction.labels.shape), comparison, threshold)
         for entry, answer, found in zip(inputs, expected, backend.run(entry.image for entry in inputs)):
+            if threshold is not None and not candidate.report_only:
+                check_threshold(found, entry.name, threshold, comparison)
             compare(answer, found, entry.name, comparison)
             check_labels(found, entry.name, classes, comparison)
             comparison.labels[entry.name] = found.labels.astype(np.uint8)

@@ -18,7 +18,7 @@ from pspnet_convert.files import printable_name
 from pspnet_convert.runtimes.images import DATASET_SUFFIXES, RGB, SAMPLES, fit, free_name, read_image
 from pspnet_convert.runtimes.input_form import PLAIN, Image, ImageShape, InputForm, batch_sizes
 from pspnet_convert.runtimes.model_images import ModelImages
-from pspnet_convert.runtimes.value_range import value_ranges
+from pspnet_convert.runtimes.value_range import ranges_of_ir
 
 _FROM_DATASET = 4  # images
 _COLUMNS = 3
@@ -49,10 +49,11 @@ def verification_inputs(
     """
     batch, _, height, width = shape
     files = ModelImages.of(card)
-    drawn = (
-        sheet(height, width, card.input) if card.input.is_plain_color else own_sheet(height, width, card.input, form)
-    )
-    images: dict[str, Image] = {"sheet": files.reversed_colours(drawn)}
+    images: dict[str, Image] = {}
+    if card.input.is_plain_color:
+        images["sheet"] = files.reversed_colours(sheet(height, width, card.input))
+    else:
+        images["sheet"] = own_sheet(height, width, card.input, form)
     slots = sum(batch_sizes(batch))
     for slot in range(1, slots):
         images[f"sheet-{slot + 1}"] = np.roll(images["sheet"], (slot, slot * width // slots), axis=(0, 1))
@@ -75,13 +76,13 @@ def sheet(height: int, width: int, card_input: Input) -> RGB:
 
 
 def own_sheet(height: int, width: int, card_input: Input, form: InputForm = PLAIN) -> Image:
-    """The sheet of a model of other images: two rows of tiles, photographs above and drawn images below.
+    """The sheet of a model of other images, as an IR takes it: two rows of tiles, photographs above, drawn ones below.
 
     Each channel has patterns of its own, over its range of values (value_range.py), so that swapped channels show.
     """
     photographs = [read_image(path) for path in _photographs()]
     shares = np.stack([_channel(channel, height, width, photographs) for channel in range(card_input.channels)], -1)
-    low, high = np.array(value_ranges(card_input, form)).T
+    low, high = np.array(ranges_of_ir(card_input, form)).T
     values = low + (high - low) * shares
     return (values if form.limits is None else np.rint(values)).astype(form.dtype)
 
@@ -145,6 +146,15 @@ def drawn_logits(classes: int, height: int, width: int) -> NDArray[np.float32]:
     np.put_along_axis(logits, second[None], runner_up[None], axis=0)
     np.put_along_axis(logits, first[None], np.where(kind == 3, 0, 1)[None], axis=0)
     return logits
+
+
+def drawn_scores(threshold: float, height: int, width: int) -> NDArray[np.float32]:
+    """Logits [2, height, width] of a binary head: `threshold`, and scores at it, next to it and far from it."""
+    at = np.float32(threshold)
+    above, below = np.nextafter(at, np.float32(np.inf)), np.nextafter(at, np.float32(-np.inf))
+    scores = np.array([at, above, below, at + 1, at - 1], np.float32)
+    pixel = np.arange(height * width).reshape(height, width)
+    return np.stack([np.full((height, width), at), scores[pixel % len(scores)]])
 
 
 def _patches(height: int, width: int) -> RGB:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.commands.verify.inputs import VerificationInput
-from pspnet_convert.commands.verify.reference import FINE_FAULTS
+from pspnet_convert.commands.verify.sensitivity import FINE_FAULTS
 from pspnet_convert.manifest_fields import Check, UnexplainedPixel, Verdict
 from pspnet_convert.runtimes.logit_error import NO_ERROR, Error, Precision
 
@@ -18,7 +18,7 @@ CHECKS: Mapping[str, str] = {
     "contract": "names, shapes, number types and layout are the expected ones, nothing else is dynamic, nothing unused",
     "argmax": "on drawn logits, some of them ties, the label is the first class with the largest logit",
     "labels": "labels are classes of the card, and each is the class with the largest logit",
-    "logits": "logits are as near to the reference's as the precision allows",
+    "logits": "logits are as near to the reference's as the precision allows; a binary head's threshold is equal to it",
     "pixels": "where a label differs, the reference was undecided",
 }
 

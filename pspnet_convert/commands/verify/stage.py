@@ -129,8 +129,10 @@ def _compare(
         steps(job.progress, count, "verifying", stage="verify") as note,
         temporary_folder(job.workspace.folder) as folder,
     ):
-        # The reference's weights are freed before the converted models are loaded.
+        network = job.source.take_network()
+        threshold = network.decision_score
         with writing(job.workspace.folder):
-            expected = expect(job.source.take_network(), job.card, inputs, folder, note)
-        result = compare_with_reference(expected, compared, inputs, len(job.card.classes), note)
+            expected = expect(network, job.card, inputs, folder, note)
+        del network  # its weights are freed before the converted models are loaded
+        result = compare_with_reference(expected, compared, inputs, len(job.card.classes), note, threshold)
     return replace(result, preprocessing=check_preprocessing(job.card))
