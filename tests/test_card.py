@@ -300,6 +300,13 @@ def test_the_card_without_a_fault_is_accepted(cli: Cli, data: dict[str, Any], tm
         ("testing/pipeline/0/backend_args", {"sys_path": "evilpkg"}, "the key 'backend_args' is not allowed"),
         ("testing/pipeline/0/file_client_args", {}, "the key 'file_client_args' is not allowed"),
         ("testing/preprocessor/_scope_", "evilpkg", "testing.preprocessor: Value error, the key '_scope_' is not"),
+        ("testing/pipeline/0/type", "Resize", "testing.pipeline: Value error, does not begin with LoadImageFromFile"),
+        ("testing/pipeline/1", {"type": "RGB2Gray", "out_channels": "a"}, "RGB2Gray has out_channels that are no"),
+        ("testing/pipeline/1", {"type": "RGB2Gray", "weights": 5}, "RGB2Gray has out_channels that are no number, or"),
+        ("testing/preprocessor/pad_val", "a", "testing.preprocessor: Value error, pad_val is no number"),
+        ("testing/preprocessor/test_cfg", 5, "test_cfg has no size or size_divisor of 1 to 16384 pixels"),
+        ("testing/preprocessor/test_cfg", {"size": [5, "a"]}, "test_cfg has no size or size_divisor of 1 to 16384"),
+        ("testing/preprocessor/test_cfg", {"size_divisor": -5}, "test_cfg has no size or size_divisor of 1 to 16384"),
         ("testing/preprocessor/type", "evilpkg.A", "'evilpkg.A' is no plain name"),
     ],
 )

@@ -28,7 +28,7 @@ STEPS = (
 PREPROCESSOR = "SegDataPreProcessor"
 # How a step reads files. The tool reads them itself; one of mmengine's ways imports from a folder that it is given.
 OF_FILES = ("backend_args", "file_client_args")
-_MAX_NUMBER, _MAX_VALUES = 1e12, 200
+_MAX_NUMBER, _MAX_VALUES, _MAX_SIDE = 1e12, 200, 16384
 
 
 class Testing(CardModel):
@@ -87,24 +87,46 @@ class Testing(CardModel):
             if step.get("type") not in STEPS:
                 raise ValueError(f"{str(step.get('type'))[:100]!r} is not one of {', '.join(STEPS)}")
         check_plain(steps)
+        if steps and (steps[0]["type"], steps[-1]["type"]) != ("LoadImageFromFile", "PackSegInputs"):
+            raise ValueError("does not begin with LoadImageFromFile and end with PackSegInputs")
+        for step in steps:
+            if step["type"] == "RGB2Gray" and not _is_gray(step):
+                raise ValueError("RGB2Gray has out_channels that are no number, or weights that are no numbers")
         return steps
 
     @field_validator("preprocessor")
     @classmethod
     def _check_preprocessor(cls, arguments: dict[str, Any]) -> dict[str, Any]:
         check_plain(arguments)
+        if not isinstance(arguments.get("pad_val", 0), (int, float)):
+            raise ValueError("pad_val is no number")
+        padding = arguments.get("test_cfg") or {}
+        size, divisor = (padding.get("size"), padding.get("size_divisor")) if isinstance(padding, dict) else (0, 0)
+        is_size = size is None or (isinstance(size, (list, tuple)) and len(size) == 2 and all(map(_is_side, size)))
+        if not is_size or not (divisor is None or _is_side(divisor)):
+            raise ValueError(f"test_cfg has no size or size_divisor of 1 to {_MAX_SIDE} pixels")
         return arguments
 
     @model_validator(mode="after")
     def _check_windows(self) -> Testing:
         if self.mode == "slide" and not (self.crop_size and self.stride):
             raise ValueError("mode slide needs crop_size and stride")
-        if any(not 1 <= side <= 16384 for pair in (self.crop_size, self.stride) for side in pair or ()):
-            raise ValueError("crop_size and stride must be 1 to 16384")
+        if not all(_is_side(side) for pair in (self.crop_size, self.stride) for side in pair or ()):
+            raise ValueError(f"crop_size and stride must be 1 to {_MAX_SIDE}")
         sides = zip(self.crop_size or (), self.stride or ())
         if self.mode == "slide" and any(step > side for side, step in sides):
             raise ValueError("stride must not be larger than crop_size, or no window has some of the pixels")
         return self
+
+
+def _is_side(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= _MAX_SIDE
+
+
+def _is_gray(step: Mapping[str, Any]) -> bool:
+    channels, weights = step.get("out_channels"), step.get("weights", ())
+    are_numbers = isinstance(weights, (list, tuple)) and all(isinstance(one, (int, float)) for one in weights)
+    return are_numbers and (channels is None or _is_side(channels))
 
 
 def check_plain(data: Any) -> None:
