@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pspnet_convert.label_options import ClassNames, Colour, KeyPrefix, Matching, Palette
-from pspnet_convert.options import FILE, Options, argument, option
+from pspnet_convert.forms import KEY_PREFIX, MODEL_NAME, Colour
+from pspnet_convert.label_options import ClassNames, Palette
+from pspnet_convert.options import FILE, KeyPrefix, Matching, Options, argument, option
 from pspnet_convert.progress import MODES
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class JobOptions(Options):
     prefix: str | None = option(
         None,
         group="Input",
-        type=KeyPrefix(r"([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]*", 200, "a prefix of keys, as model. or student."),
+        type=KeyPrefix(KEY_PREFIX, 200, "a prefix of keys, as model. or student."),
         metavar="PREFIX",
         show_default="found",
         help="What the network's keys in the checkpoint begin with: student., say.",
@@ -77,7 +78,7 @@ class JobOptions(Options):
     name: str | None = option(
         None,
         group="Input",
-        type=Matching(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*", 100, "a model's name (a-z, 0-9, - and _)"),
+        type=Matching(MODEL_NAME, 100, "a model's name (a-z, 0-9, - and _)"),
         metavar="NAME",
         show_default="the config's",
         help="For your own model: its name.",

@@ -1,4 +1,4 @@
-"""The options that name a model's classes and their colours, and a model or its weights."""
+"""The options that name a model's classes and their colours."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 
 import click
 
-MAX_CLASSES, MAX_NAME = 255, 100
+from pspnet_convert.forms import MAX_CLASSES, MAX_NAME, Colour
+
 _MAX_BYTES = 2**20
 _SEPARATORS = re.compile(r"[,\s]+")
-Colour = tuple[int, int, int]
 
 
 class ClassNames(click.ParamType):
@@ -79,30 +79,6 @@ class Palette(click.ParamType):
         if len(numbers) != 3 or not all(type(number) is int and 0 <= number <= 255 for number in numbers):
             self.fail(f"{str(value)[:MAX_NAME]!r} is no colour: write r,g,b (0 to 255) or #rrggbb", param, ctx)
         return numbers[0], numbers[1], numbers[2]
-
-
-class Matching(click.ParamType):
-    """A text of a certain form; `what` says it in words."""
-
-    name = "text"
-
-    def __init__(self, pattern: str, longest: int, what: str) -> None:
-        self._pattern, self._longest, self._what = pattern, longest, what
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not isinstance(value, str) or not re.fullmatch(self._pattern, value) or len(value) > self._longest:
-            self.fail(f"{str(value)[: self._longest]!r} is not {self._what}", param, ctx)
-        return value
-
-
-class KeyPrefix(Matching):
-    """The beginning of a checkpoint's keys; a missing dot at its end is added. It may be empty."""
-
-    name = "prefix"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        found = super().convert(value, param, ctx)
-        return found if not found or found.endswith(".") else f"{found}."
 
 
 def _is_file(value: Any) -> bool:

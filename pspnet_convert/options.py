@@ -6,6 +6,7 @@ The command line, the Python API and the manifest share these dataclasses. To ad
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -222,6 +223,30 @@ class Batch(click.ParamType):
         if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_BATCH:
             self.fail(f"{value!r} is neither a number from 1 to {MAX_BATCH} nor dynamic", param, ctx)
         return int(text)
+
+
+class Matching(click.ParamType):
+    """A text of a certain form; `what` says it in words."""
+
+    name = "text"
+
+    def __init__(self, pattern: str, longest: int, what: str) -> None:
+        self._pattern, self._longest, self._what = pattern, longest, what
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not isinstance(value, str) or not re.fullmatch(self._pattern, value) or len(value) > self._longest:
+            self.fail(f"{str(value)[: self._longest]!r} is not {self._what}", param, ctx)
+        return value
+
+
+class KeyPrefix(Matching):
+    """The beginning of a checkpoint's keys; a missing dot at its end is added. It may be empty."""
+
+    name = "prefix"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        is_part = isinstance(value, str) and value and not value.endswith(".")
+        return super().convert(f"{value}." if is_part else value, param, ctx)
 
 
 FILE = click.Path(path_type=Path, dir_okay=False)

@@ -15,17 +15,15 @@ from pspnet_convert.cards.card_yaml import read_yaml
 from pspnet_convert.cards.inline_network import check_network
 from pspnet_convert.cards.testing import Testing
 from pspnet_convert.errors import CardError, count
+from pspnet_convert.forms import KEY_PREFIX, MAX_CLASSES, MODEL_NAME, Colour
 from pspnet_convert.image_shape import MAX_CHANNELS, MAX_SIDE
 
 if TYPE_CHECKING:
     from pspnet_convert.cards.own_network import OwnNetwork
 
-KEY_PREFIX = r"^([A-Za-z0-9_-]+\.)*$"
-MODEL_NAME = r"^[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*$"
 # Model Optimizer reads brackets, commas, arrows and colons in a name as its own syntax.
 _TENSOR_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$"
 _MAX_FAULT = 500  # characters of an error
-Colour = tuple[int, int, int]
 AS_STORED = "as stored"
 _LARGEST_RATIO = 2.5  # of mean to scale: of ImageNet's it is 2.1, and FP16 rounds 1/scale by 0.05 % of it
 _DARKEST = 8  # of 0..255; a picture has brighter pixels
@@ -244,7 +242,7 @@ class ModelCard(CardModel):
     config_overrides: dict[str, bool | int | float | list[int | float]] = Field({})
     input: Input
     output: Output
-    classes: list[ClassLabel] = Field(min_length=2, max_length=255)
+    classes: list[ClassLabel] = Field(min_length=2, max_length=MAX_CLASSES)
     annotations: Annotations = Annotations()
     testing: Testing | None = None
     gflops: float | None = Field(default=None, gt=0)

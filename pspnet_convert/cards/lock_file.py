@@ -14,10 +14,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pspnet_convert.cards.card import MODEL_NAME, ModelCard
+from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.card_model import FILE_NAME
 from pspnet_convert.errors import CardError, DigestError, first_line
 from pspnet_convert.files import write_atomically
+from pspnet_convert.forms import MODEL_NAME
 from pspnet_convert.workspace import folder_lock
 
 LOCK_FILE = "pspnet-convert.lock"

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pspnet_convert.cards.annotations import IGNORED
-from pspnet_convert.cards.card import Colour, ModelCard
+from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.commands.evaluate.label_file import read_label_map
 from pspnet_convert.commands.evaluate.miou import NO_CLASS
 from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.errors import CardError, DatasetError, OptionError
+from pspnet_convert.forms import Colour
 
 if TYPE_CHECKING:
     from pspnet_convert.commands.evaluate.dataset import DataSet

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet_convert.cards.card import Colour
 from pspnet_convert.commands.evaluate.meaning import Meaning
 from pspnet_convert.errors import DatasetError
+from pspnet_convert.forms import Colour
 
 _GO_ON = "--ignore-unknown goes on and counts such pixels."
 _SHOWN = 5  # values in a message
