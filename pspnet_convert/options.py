@@ -245,7 +245,7 @@ class KeyPrefix(Matching):
     name = "prefix"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        is_part = isinstance(value, str) and value and not value.endswith(".")
+        is_part = isinstance(value, str) and re.fullmatch(self._pattern, f"{value}.")
         return super().convert(f"{value}." if is_part else value, param, ctx)
 
 
