@@ -47,7 +47,7 @@ def test_the_input_is_the_crop_normalised_as_the_preprocessor_does_it() -> None:
         ({"mean": [1, 2, 3], "std": [4, 5, 6]}, "BGR", (1, 2, 3), (4, 5, 6)),
         ({"rgb_to_bgr": True}, "RGB", (0, 0, 0), (1, 1, 1)),
         ({"std": [4, 5, 6]}, "BGR", (0, 0, 0), (1, 1, 1)),  # without a mean, mmsegmentation does not divide
-        ({"mean": 1, "std": 4}, "BGR", (1, 1, 1), (4, 4, 4)),
+        ({"mean": [1], "std": 4}, "BGR", (1, 1, 1), (4, 4, 4)),
     ],
 )
 def test_channels_are_reversed_only_if_the_preprocessor_reverses_them(
@@ -81,7 +81,6 @@ def test_one_number_is_for_all_channels() -> None:
     ("channels", "mean", "std", "words"),
     [
         (4, [128], [64], "the config's mean has 1 value, the network takes 4 channels"),
-        (3, [128], [64], "the config's mean has 1 value, the network takes 3 channels"),
         (1, [1, 2, 3], [4, 5, 6], "the config's mean has 3 values, the network takes 1 channel"),
         (2, [1, 2], [4, 5, 6], "the config's std has 3 values, the network takes 2 channels"),
         (3, [1, 2, 3, 4], 1, "the config's mean has 4 values, the network takes 3 channels"),

@@ -57,8 +57,10 @@ def normalisation(
 
 
 def _of_channels(name: str, value: Any, channels: int) -> list[float]:
-    """A number for each channel; one number that is not in a list is for all of them."""
+    """A number for each channel. One number is for all of them, also in a list where they are colours."""
     numbers = list(value) if isinstance(value, (list, tuple)) else [value] * channels
+    if len(numbers) == 1 and channels == 3:
+        numbers *= channels
     if not all(isinstance(number, (int, float)) for number in numbers):
         raise ValueError(f"{name} {value!r} is not a number for each of {channels} channels")
     if len(numbers) != channels:

@@ -109,10 +109,14 @@ def _trace(module: nn.Module, card: ModelCard, options: ExportOptions) -> Any:
     is_dynamic = batch == DYNAMIC
     # The exporter takes a dimension that is 1 in the example as always 1.
     example = (torch.zeros(2 if is_dynamic else batch, *of_image),)
+    dynamic_shapes = ({0: torch.export.Dim("batch")},) if is_dynamic else None
     with _quiet_exporter(), _TypedArange(), torch.no_grad():
+        if is_dynamic:
+            _check_any_batch(module, example, dynamic_shapes)
         program = torch.onnx.export(
-            _with_any_batch(module, example) if is_dynamic else module,
+            module,
             example,
+            dynamic_shapes=dynamic_shapes,
             dynamo=True,
             input_names=[card.input.name],
             output_names=[card.output.name],
@@ -126,13 +130,13 @@ def _trace(module: nn.Module, card: ModelCard, options: ExportOptions) -> Any:
     return program.model
 
 
-def _with_any_batch(module: nn.Module, example: tuple[Tensor]) -> torch.export.ExportedProgram:
+def _check_any_batch(module: nn.Module, example: tuple[Tensor], dynamic_shapes: Any) -> None:
     """ExportError if the network's code makes the batch size a constant, as Swin's does.
 
     torch.onnx.export would then try other ways, and write a graph that is right for the example's batch size alone.
     """
     try:
-        return torch.export.export(module, example, dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False)
+        torch.export.export(module, example, dynamic_shapes=dynamic_shapes, strict=False)
     except torch._dynamo.exc.UserError as error:
         raise ExportError(
             "the network's code makes the batch size a constant: it does not export with --batch dynamic",
