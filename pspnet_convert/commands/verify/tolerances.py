@@ -25,9 +25,9 @@ F32 = Error(rms=1e-5, largest=3e-5)
 # each of the two is rounded. This is measured as well.
 
 # FP16 has 11 bits. How far rounded weights move the logits depends on the network (1e-4 .. 8e-3 were seen). So it is
-# measured: the folded network runs the same images with rounded weights (pytorch/folded.py) and a rounded mean. The
-# error of an IR was 0.5 .. 1.9 times the measured one in rms, and up to 3.2 times at the largest.
-MARGIN = Error(rms=3, largest=8)
+# measured: the folded network runs the same images, made small, with rounded weights (pytorch/folded.py) and a rounded
+# mean. The error of an IR was 0.5 .. 3.7 times the measured one in rms (3.7: ResNeSt-101), and up to 3.6 at the largest.
+MARGIN = Error(rms=4, largest=8)
 
 # A network that multiplies small errors, with random weights most of all, does so at float32 as well: there a rounding
 # is 2**-13 of one to FP16, and all those of a run moved the logits 10 times as far as one of each weight.
