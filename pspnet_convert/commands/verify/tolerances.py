@@ -26,7 +26,7 @@ F32 = Error(rms=1e-5, largest=3e-5)
 
 # FP16 has 11 bits. How far rounded weights move the logits depends on the network (1e-4 .. 8e-3 were seen). So it is
 # measured: the folded network runs the same images, made small, with rounded weights (pytorch/folded.py) and a rounded
-# mean. The error of an IR was 0.5 .. 3.7 times the measured one in rms (3.7: ResNeSt-101), and up to 3.6 at the largest.
+# mean. The error of an IR was 0.5 .. 3.7 times the measured one in rms (3.7: ResNeSt-101), 3.6 times at the largest.
 MARGIN = Error(rms=4, largest=8)
 
 # A network that multiplies small errors, with random weights most of all, does so at float32 as well: there a rounding
