@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Cli, slow
+from own_package import importable, importing
 from test_every_network import NETWORKS, checkpoint, write_config
 
 from pspnet_convert.cards.inline_network import WHY_NOT
@@ -32,20 +32,15 @@ class PlainBackbone(ResNetV1c):
 @pytest.fixture(params=["mmsegmentation's classes", "own classes"])
 def is_own(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[bool]:
     """Whether the config has a backbone of its user's own."""
-    (tmp_path / "code").mkdir()
-    (tmp_path / "code" / "plain_models.py").write_text(PACKAGE)
-    monkeypatch.syspath_prepend(str(tmp_path / "code"))
-    yield request.param == "own classes"
-    sys.modules.pop("plain_models", None)
+    with importable(tmp_path / "code" / "plain_models.py", PACKAGE, monkeypatch):
+        yield request.param == "own classes"
 
 
 def config_with(folder: Path, *, is_own: bool, **backbone: Any) -> Path:
     section = NETWORKS["ResNetV1c"]
     changed = {**section["backbone"], **({"type": "PlainBackbone"} if is_own else {}), **backbone}
     path = write_config(folder / "own.py", {**section, "backbone": changed})
-    if is_own:
-        path.write_text(f"{path.read_text()}custom_imports = dict(imports=['plain_models'])\n")
-    return path
+    return importing(path, "plain_models") if is_own else path
 
 
 def test_the_layers_are_those_that_mmcv_compiles() -> None:

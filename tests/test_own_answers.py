@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 import torch
 import voc
 from conftest import Cli, slow
+from own_package import importable, importing
 from PIL import Image as Pillow
 
 PACKAGE = """
@@ -113,20 +113,15 @@ class HookedBackbone(ResNetV1c):
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    folder = tmp_path / "code"
-    folder.mkdir()
-    (folder / "own_answers.py").write_text(PACKAGE)
-    monkeypatch.syspath_prepend(str(folder))
-    yield
-    sys.modules.pop("own_answers", None)
+    with importable(tmp_path / "code" / "own_answers.py", PACKAGE, monkeypatch):
+        yield
 
 
 def own(folder: Path, **changes: Any) -> tuple[Path, Path]:
     """A config with these changes of its `model`, and a checkpoint that fits it."""
     given = {f"model__{name}": value for name, value in changes.items()}
     config = theirs.write_config(folder / "own.py", folder, "BaseSegDataset", 3, **given)
-    imports = "custom_imports = dict(imports=['own_answers'], allow_failed_imports=False)"
-    config.write_text(f"{imports}\n{config.read_text()}")
+    importing(config, "own_answers")
     return config, theirs.save_checkpoint(folder / "weights.pth", ["a", "b", "c"], [[0, 0, 0], [9, 0, 0], [0, 9, 0]])
 
 

@@ -12,6 +12,7 @@ import torch
 import yaml
 from conftest import LENIENT, Cli, slow
 from make_standin_checkpoint import blobs, calibrate
+from own_package import importable, importing
 from test_every_network import NETWORKS, write_config
 
 from pspnet_convert.cards.card import ModelCard, load_card
@@ -91,12 +92,8 @@ SECTION = {
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    folder = tmp_path / "code"
-    folder.mkdir()
-    (folder / "own_models.py").write_text(PACKAGE)
-    monkeypatch.syspath_prepend(str(folder))
-    yield folder / "own_models.py"
-    sys.modules.pop("own_models", None)
+    with importable(tmp_path / "code" / "own_models.py", PACKAGE, monkeypatch) as path:
+        yield path
 
 
 @pytest.fixture
@@ -105,9 +102,7 @@ def config(package: Path, tmp_path: Path) -> Path:
 
 
 def config_of(folder: Path, section: dict[str, object]) -> Path:
-    path = write_config(folder / "own.py", section)
-    path.write_text(f"{path.read_text()}custom_imports = dict(imports=['own_models'], allow_failed_imports=False)\n")
-    return path
+    return importing(write_config(folder / "own.py", section), "own_models")
 
 
 def card_of(config: Path, checkpoint: Path) -> ModelCard:
