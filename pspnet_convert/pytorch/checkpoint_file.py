@@ -179,7 +179,7 @@ def _open_zip(path: Path) -> Content:
 
 
 def _place_of(file: Any, entry: zipfile.ZipInfo) -> _Place:
-    """Where the entry's bytes are: after its own header, whose texts may be longer than in the directory."""
+    """Where the entry's bytes are. They follow its own header; the texts there may be longer than in the directory."""
     file.seek(entry.header_offset)
     header = file.read(30)
     if len(header) < 30 or not header.startswith(_ZIP_MAGIC):

@@ -46,7 +46,7 @@ def model_api_settings(card: ModelCard) -> dict[str, str]:
     """The settings that OpenVINO's Model API reads from an IR's `model_info`, so that its user need not give them.
 
     Mean, scale and channel order are in the graph instead; Model API passes BGR, as the IR takes it.
-    `channel_order` is for readers: of an IR whose channels are no colours.
+    An IR whose channels are no colours has `channel_order` as well. Model API does not read it: it is for people.
     """
     order = {} if card.input.is_color else {"channel_order": AS_STORED}
     return {

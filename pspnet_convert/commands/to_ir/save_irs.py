@@ -37,7 +37,7 @@ def save_all(model: openvino.Model, request: dict[str, Any], note: Callable[[], 
 
 
 def _exact(model: openvino.Model, request: dict[str, Any]) -> dict[str, openvino.Node]:
-    """The nodes whose constants must not be rounded, by name."""
+    """Nodes by name. Their constants must not be rounded."""
     normalising = _normalising(model) if request["keeps_float32_input"] else {}
     return {**normalising, **_deciding(model)}
 

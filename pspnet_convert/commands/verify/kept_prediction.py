@@ -1,4 +1,4 @@
-"""A prediction whose logits are in a file: those of all inputs together may not fit into memory."""
+"""A prediction with its logits in a file. The memory may not hold those of all inputs."""
 
 from __future__ import annotations
 
