@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _TENSOR_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$"
 _MAX_FAULT = 500  # characters of an error
 AS_STORED = "as stored"
+Some = TypeVar("Some")
 _LARGEST_RATIO = 2.5  # of mean to scale: of ImageNet's it is 2.1, and FP16 rounds 1/scale by 0.05 % of it
 _DARKEST = 8  # of 0..255; a picture has brighter pixels
 _LARGEST_VALUE = 1e12  # of a mean or a scale; a scale's smallest is its reciprocal
@@ -148,14 +150,22 @@ class Input(CardModel):
         return self.color_order != AS_STORED
 
     @property
+    def is_normalised(self) -> bool:
+        """Whether mean and scale change anything."""
+        return set(zip(self.mean, self.scale)) != {(0, 1)}
+
+    def in_ir_order(self, by_channel: Sequence[Some]) -> Sequence[Some]:
+        """What is known for each channel of the card, in the order in which an IR takes them: colours as BGR."""
+        return by_channel[::-1] if self.color_order == "RGB" else by_channel
+
+    @property
     def is_plain_color(self) -> bool:
         """Whether images are ordinary pictures: three colours of 0..255."""
         values = list(zip(self.mean, self.scale))
-        is_unchanged = set(values) == {(0, 1)}
         in_bytes = all(0 <= mean <= _LARGEST_BYTE and scale <= 256 for mean, scale in values)
         # Two deviations above the mean are less than 2 for images of 0..1.
         is_bright = max(mean + 2 * scale for mean, scale in values) > _DARKEST
-        return self.is_color and in_bytes and (is_unchanged or is_bright)
+        return self.is_color and in_bytes and (is_bright or not self.is_normalised)
 
     @property
     def needs_float32(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a test pipeline and a data preprocessor make of the values of an image, whose colours are BGR."""
+"""How a test pipeline and a data preprocessor change the values of an image. Its colours are BGR."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from pspnet_convert.cards.card import AS_STORED
 from pspnet_convert.cards.config_parts import named_steps
-from pspnet_convert.errors import CardError
+from pspnet_convert.errors import CardError, count
 
 _Values = tuple[float, ...]
 
@@ -64,9 +64,9 @@ def _of_channels(name: str, value: Any, channels: int) -> list[float]:
     if not all(isinstance(number, (int, float)) for number in numbers):
         raise ValueError(f"{name} {value!r} is not a number for each of {channels} channels")
     if len(numbers) != channels:
-        has = f"{len(numbers)} value{'' if len(numbers) == 1 else 's'}"
+        has, takes = count(len(numbers), "value"), count(channels, "channel")
         raise CardError(
-            f"the config's {name} has {has}, the network takes {channels} channel{'' if channels == 1 else 's'}",
+            f"the config's {name} has {has}, the network takes {takes}",
             "Give a value for each channel, or correct the backbone's in_channels.",
         )
     return numbers

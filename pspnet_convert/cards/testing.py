@@ -62,7 +62,12 @@ class Testing(CardModel):
     @property
     def keeps_colours(self) -> bool:
         """Whether the network gets plain pictures as they are loaded: no step turns them into grey."""
-        return self.loads_plain_pictures and all(step["type"] != "RGB2Gray" for step in self.pipeline)
+        return self.loads_plain_pictures and self.step_to_grey is None
+
+    @property
+    def step_to_grey(self) -> Mapping[str, Any] | None:
+        """The first step that turns pictures into grey."""
+        return next((step for step in self.pipeline if step["type"] == "RGB2Gray"), None)
 
     @property
     def loads_bytes(self) -> bool:
@@ -72,7 +77,7 @@ class Testing(CardModel):
     @property
     def channels_loaded(self) -> int | None:
         """The channels of the pipeline's images; None where it depends on the file."""
-        gray = next((step for step in self.pipeline if step["type"] == "RGB2Gray"), None)
+        gray = self.step_to_grey
         if gray is not None:
             return int(gray.get("out_channels") or len(gray.get("weights", "BGR")))
         if self.loads_plain_pictures:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
+from pspnet_convert.errors import count
 from pspnet_convert.manifest_document import ManifestDocument, Stages
 from pspnet_convert.manifest_fields import Comparison, File, StageRecord
 from pspnet_convert.pipeline import CONVERSION, ORDER
@@ -68,7 +69,7 @@ def key_figures(stages: Stages) -> list[Figure]:
         Figure(
             f"{max(row.pixels for row in rows):,}",
             "pixels compared for each model",
-            f"in {pictures} picture{'' if pictures == 1 else 's'}",
+            f"in {count(pictures, 'picture')}",
         ),
     ]
 

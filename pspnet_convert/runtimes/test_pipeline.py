@@ -51,8 +51,8 @@ class MmsegPipeline:
         self._load, *self._steps = build_steps(steps)
         self._padding = testing.preprocessor.get("test_cfg") or {}
         pad_value = np.array(testing.preprocessor.get("pad_val", 0), np.float32)
-        pixel = np.array(card_input.mean, np.float32) + pad_value * np.array(card_input.scale, np.float32)
-        self._pixel = pixel[::-1] if card_input.color_order == "RGB" else pixel
+        mean, scale = (np.array(card_input.in_ir_order(one), np.float32) for one in (card_input.mean, card_input.scale))
+        self._pixel = mean + pad_value * scale
         self._input = card_input
         self._to_grey = [built for built, step in zip(self._steps, steps[1:]) if step["type"] == "RGB2Gray"]
         self._blank_channels = 3 if self._to_grey else card_input.channels

@@ -20,7 +20,7 @@ def value_ranges(card_input: Input, form: InputForm = PLAIN) -> list[Range]:
     Values that look like bytes or 16-bit numbers are not negative and not larger than those. Without normalisation
     they are bytes.
     """
-    if set(card_input.mean) == {0} and set(card_input.scale) == {1}:
+    if not card_input.is_normalised:
         return [(0, _BYTE)] * card_input.channels
     ranges = [_range(mean, scale) for mean, scale in zip(card_input.mean, card_input.scale)]
     if form.limits is None:
@@ -30,9 +30,8 @@ def value_ranges(card_input: Input, form: InputForm = PLAIN) -> list[Range]:
 
 
 def ranges_of_ir(card_input: Input, form: InputForm = PLAIN) -> list[Range]:
-    """value_ranges in the order in which an IR takes the channels: colours as BGR."""
-    ranges = value_ranges(card_input, form)
-    return ranges[::-1] if card_input.color_order == "RGB" else ranges
+    """value_ranges in the order in which an IR takes the channels."""
+    return list(card_input.in_ir_order(value_ranges(card_input, form)))
 
 
 def _range(mean: float, scale: float) -> Range:

@@ -13,7 +13,7 @@ from pspnet_convert.commands.evaluate.entries import Entry, Found, listed_images
 from pspnet_convert.commands.evaluate.layouts import find_place, own_folders
 from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.commands.evaluate.place import DEFAULT_SPLIT, OWN_FOLDERS, Place
-from pspnet_convert.errors import DatasetError, OptionError
+from pspnet_convert.errors import DatasetError, OptionError, count
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,7 @@ class DataSet:
     where: str = ""
 
     def describe(self) -> str:
-        count = len(self.entries)
-        return f"{count} image{'s' if count != 1 else ''} {self.where}"
+        return f"{count(len(self.entries), 'image')} {self.where}"
 
 
 def find_data(options: EvaluateOptions, card: ModelCard) -> DataSet:
@@ -112,8 +111,8 @@ def _check_unique(found: Sequence[Found], source: Path | None) -> None:
         names[one.name], images[one.image] = one.image, one.name
 
 
-def _unpaired(missing: Sequence[Entry], count: int, place: Place) -> DatasetError:
-    others = f", and so {'is' if len(missing) == 2 else 'are'} {len(missing) - 1} more of {count}"
+def _unpaired(missing: Sequence[Entry], images: int, place: Place) -> DatasetError:
+    others = f", and so {'is' if len(missing) == 2 else 'are'} {len(missing) - 1} more of {images}"
     return DatasetError(
         f"{missing[0].image}: is without an annotation in {place.folders[0][1]}{others if len(missing) > 1 else ''}",
         "The names must be the same but for their suffixes. Else list the pairs, an image and its annotation a line, "
@@ -152,4 +151,4 @@ def _extra(place: Place, entries: Sequence[Entry]) -> str:
     else:
         return ""
     extra = len(images_below(folder)) - used
-    return f"; {extra} other file{'s' if extra != 1 else ''} in {_named(folder, place)} not used" if extra > 0 else ""
+    return f"; {count(extra, 'other file')} in {_named(folder, place)} not used" if extra > 0 else ""

@@ -127,9 +127,8 @@ def _prepared(path: Path, image: Image, pipeline: MmsegPipeline, files: ModelIma
     except ImageError:
         if not files.is_picture(path):
             raise
-        return pipeline.prepare_decoded(
-            files.reversed_colours(image), str(path)
-        )  # mmsegmentation may not read its format
+        # mmsegmentation may not read its format.
+        return pipeline.prepare_decoded(files.reversed_colours(image), str(path))
 
 
 def _warn_of_fitted(wanted: Sequence[Size], images: int, size: Size) -> None:

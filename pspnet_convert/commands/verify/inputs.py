@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -66,13 +67,19 @@ def verification_inputs(
 def sheet(height: int, width: int, card_input: Input) -> RGB:
     """Two rows of tiles: photographs above; below, images drawn to show faults."""
     photographs = [read_image(path) for path in _photographs()]
-    rows, columns = (np.linspace(0, side, count + 1).astype(int) for side, count in ((height, 2), (width, _COLUMNS)))
+    middle, spans = _tiles(height, width)
     canvas = np.empty((height, width, 3), np.uint8)
-    for column, photograph in enumerate(photographs):
-        left, right = columns[column : column + 2]
-        canvas[: rows[1], left:right] = fit(photograph, rows[1], right - left, card_input).image
-        canvas[rows[1] :, left:right] = _DRAWN[column](height - rows[1], right - left)
+    for photograph, draw, (left, right) in zip(photographs, _DRAWN, spans, strict=True):
+        canvas[:middle, left:right] = fit(photograph, middle, right - left, card_input).image
+        canvas[middle:, left:right] = draw(height - middle, right - left)
     return canvas
+
+
+def _tiles(height: int, width: int) -> tuple[int, Sequence[tuple[int, int]]]:
+    """The row at which a sheet's lower tiles begin; of each tile in a row, its first column and the one after it."""
+    _, middle, _ = np.linspace(0, height, 3).astype(int).tolist()
+    columns = np.linspace(0, width, _COLUMNS + 1).astype(int).tolist()
+    return middle, list(pairwise(columns))
 
 
 def own_sheet(height: int, width: int, card_input: Input, form: InputForm = PLAIN) -> Image:
@@ -89,16 +96,15 @@ def own_sheet(height: int, width: int, card_input: Input, form: InputForm = PLAI
 
 def _channel(number: int, height: int, width: int, photographs: Sequence[RGB]) -> NDArray[np.float64]:
     """The sheet's channel `number`, in shares of its range, 0..1."""
-    rows, columns = (np.linspace(0, side, count + 1).astype(int) for side, count in ((height, 2), (width, _COLUMNS)))
+    middle, spans = _tiles(height, width)
     canvas = np.empty((height, width))
-    for column, photograph in enumerate(photographs):
-        left, right = columns[column : column + 2]
+    for photograph, pattern, (left, right) in zip(photographs, _PATTERNS, spans, strict=True):
         across = right - left
-        picture = Pillow.fromarray(photograph[:, :, number % 3]).resize((across, rows[1]), Pillow.Resampling.BILINEAR)
+        picture = Pillow.fromarray(photograph[:, :, number % 3]).resize((across, middle), Pillow.Resampling.BILINEAR)
         # The same plane of a photograph serves several channels: moved and mirrored, it is another texture.
         texture = np.roll(np.asarray(picture)[:: (-1) ** (number // 3)], 7 * (number // 3), axis=(0, 1))
-        canvas[: rows[1], left:right] = texture / 255
-        canvas[rows[1] :, left:right] = _PATTERNS[column](number, height - rows[1], across)
+        canvas[:middle, left:right] = texture / 255
+        canvas[middle:, left:right] = pattern(number, height - middle, across)
     return canvas
 
 

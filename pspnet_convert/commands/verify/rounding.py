@@ -25,8 +25,8 @@ def rounding_of_input(network: PSPNet, card_input: Input, images: Sequence[Image
     """
     if not card_input.needs_float32:
         return Error(0, 0)
-    in_order = slice(None, None, -1 if card_input.color_order == "RGB" else 1)
-    mean, scale = (np.array(values[in_order], np.float64) for values in (card_input.mean, card_input.scale))
+    of_card = card_input.mean, card_input.scale
+    mean, scale = (np.array(card_input.in_ir_order(values), np.float64) for values in of_card)
     factor, term = (1 / scale).astype(np.float32), (mean / scale).astype(np.float32)
     plain = {"mean": (0.0,) * len(mean), "scale": (1.0,) * len(mean)}
     other = TorchBackend(network, card_input.model_copy(update=plain))
