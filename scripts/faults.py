@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.export_onnx.rewrites.pyramid import spreading_matrix, stretching_matrix
 from pspnet_convert.commands.to_ir.front_ends import find_front_end
+from pspnet_convert.pytorch.rewrites.pyramid import spreading_matrix, stretching_matrix
 from pspnet_convert.runtimes.input_form import PLAIN, InputForm
 
 Edit = Callable[[onnx.ModelProto], None]

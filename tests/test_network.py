@@ -12,11 +12,11 @@ from conftest import SMALL, Cli, write_small_card
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import find_card
-from pspnet_convert.commands.export_onnx.rewrites.pyramid import with_folded_pyramid
 from pspnet_convert.errors import DependencyError
 from pspnet_convert.pytorch.batchnorm import fold_batchnorms
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import PSPNet, build_network, build_segmentor
+from pspnet_convert.pytorch.rewrites.pyramid import with_folded_pyramid
 
 
 def test_logits_are_those_of_mmsegmentation_in_test_mode_whole(small: ModelCard) -> None:

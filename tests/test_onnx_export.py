@@ -156,7 +156,7 @@ def test_a_network_that_is_too_large_for_onnx_is_refused_before_the_work(
 ) -> None:
     before = exported.read_bytes()
     monkeypatch.setattr(write_onnx, "LARGEST_ONNX", 1_000_000)
-    monkeypatch.setattr(write_onnx, "with_folded_pyramid", None)
+    monkeypatch.setattr(write_onnx, "rewritten_copy", None)
     result = cli("export-onnx", small.folder, "-o", workspace, "--int32")
     assert result.exit_code == 7
     assert "GB, and an ONNX file can have 0.00 GB" in result.error

@@ -14,8 +14,13 @@ from torch.nn.functional import adaptive_avg_pool2d, conv2d, interpolate
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.inline_network import check_network
-from pspnet_convert.commands.export_onnx.rewrites.pooling import MatrixPool, PyramidPool, pooling_matrix
-from pspnet_convert.commands.export_onnx.rewrites.pyramid import (
+from pspnet_convert.mmcv_ops import provide_mmcv_ops
+from pspnet_convert.pytorch.batchnorm import fold_batchnorms
+from pspnet_convert.pytorch.checkpoint import load_checkpoint
+from pspnet_convert.pytorch.convolutions import make_standardized_plain
+from pspnet_convert.pytorch.network import PSPNet, build_inline, build_network
+from pspnet_convert.pytorch.rewrites.pooling import MatrixPool, PyramidPool, pooling_matrix
+from pspnet_convert.pytorch.rewrites.pyramid import (
     ColumnSpread,
     FoldedPyramid,
     feature_size,
@@ -24,11 +29,6 @@ from pspnet_convert.commands.export_onnx.rewrites.pyramid import (
     with_folded_pyramid,
     with_matrix_pools,
 )
-from pspnet_convert.mmcv_ops import provide_mmcv_ops
-from pspnet_convert.pytorch.batchnorm import fold_batchnorms
-from pspnet_convert.pytorch.checkpoint import load_checkpoint
-from pspnet_convert.pytorch.convolutions import make_standardized_plain
-from pspnet_convert.pytorch.network import PSPNet, build_inline, build_network
 
 sides = st.integers(1, 14)
 all_bins = st.lists(st.integers(1, 8), min_size=1, max_size=5).map(tuple)

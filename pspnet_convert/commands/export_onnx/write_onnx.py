@@ -20,10 +20,9 @@ from torch.overrides import TorchFunctionMode
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.commands.export_onnx.options import OPSETS, ExportOptions
-from pspnet_convert.commands.export_onnx.rewrites.pyramid import with_folded_pyramid, with_matrix_pools
 from pspnet_convert.errors import ExportError, first_line
-from pspnet_convert.pytorch.batchnorm import fold_batchnorms, sharing_copy
 from pspnet_convert.pytorch.network import PSPNet
+from pspnet_convert.pytorch.rewritten import is_rewritten, rewritten_copy
 from pspnet_convert.runtimes.input_form import DYNAMIC
 
 LARGEST_ONNX = 2**31 - 1  # bytes: protobuf's limit
@@ -87,15 +86,9 @@ def _check_size(network: PSPNet) -> None:
 
 
 def _rewritten(network: PSPNet, options: ExportOptions) -> PSPNet:
-    _, channels, height, width = options.shape
-    if network.is_as_written or not network.runs_on_meta:
+    if not is_rewritten(network):
         log.warning("the network is exported as written: it has code that this tool does not know")
-        exportable = sharing_copy(network)
-    else:
-        exportable = (with_folded_pyramid if options.fold_pyramid else with_matrix_pools)(network, height, width)
-    if network.runs_on_meta:
-        fold_batchnorms(exportable, (1, channels, height, width))
-    return exportable
+    return rewritten_copy(network, options.shape[1:], fold_pyramid=options.fold_pyramid)
 
 
 def write_plain_onnx(network: PSPNet, card: ModelCard, target: Path) -> None:

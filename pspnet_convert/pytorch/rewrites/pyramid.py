@@ -32,7 +32,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pixel_shuffle
 
-from pspnet_convert.commands.export_onnx.rewrites.pooling import MatrixPool, PyramidPool
 from pspnet_convert.pytorch.batchnorm import (
     folded_weights,
     is_constant,
@@ -41,6 +40,7 @@ from pspnet_convert.pytorch.batchnorm import (
 )
 from pspnet_convert.pytorch.convolutions import is_plain, make_standardized_plain
 from pspnet_convert.pytorch.network import PSPNet
+from pspnet_convert.pytorch.rewrites.pooling import MatrixPool, PyramidPool
 
 if TYPE_CHECKING:
     from mmcv.cnn import ConvModule
