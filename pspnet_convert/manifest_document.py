@@ -29,7 +29,7 @@ from pspnet_convert.manifest_fields import (
 )
 from pspnet_convert.pipeline import ORDER
 
-MANIFEST_VERSION: Literal[4] = 4
+MANIFEST_VERSION: Literal[5] = 5
 RECORDS: dict[str, type[StageRecord]] = {
     "download": Download,
     "export-onnx": ExportOnnx,
@@ -66,7 +66,7 @@ class Tool(ManifestModel):
 class ManifestDocument(ManifestModel):
     """What pspnet-convert made, from what, with what, and its digests."""
 
-    manifest_version: Literal[4]
+    manifest_version: Literal[5]
     tool: Tool
     model: ModelCard
     stages: Stages

@@ -182,6 +182,13 @@ class ToIr(StageRecord):
     result: Nothing
 
 
+class ProcessorRecord(ManifestModel):
+    """The processor that a result comes from; `instructions`: the instruction sets that it has, fewest first."""
+
+    name: str
+    instructions: list[str]
+
+
 class VerifyInputs(ManifestModel):
     """`images`: all pictures that the models were compared on, the tool's own and the card's among them.
 
@@ -193,6 +200,7 @@ class VerifyInputs(ManifestModel):
     testing: dict[str, Any] | None = None  # earlier manifests have none
     models: list[File]
     images: list[File]
+    processor: ProcessorRecord
 
 
 class RelativeError(ManifestModel):
@@ -221,11 +229,17 @@ class UnexplainedPixel(ManifestModel):
 
 
 class Comparison(ManifestModel):
-    """One converted model against the reference. A `report_only` one does not affect the verdict."""
+    """One converted model against the reference. A `report_only` one does not affect the verdict.
+
+    `processor`: the instruction set that the processor was capped to, null for none; `executed`: the one that the
+    model's convolutions ran with.
+    """
 
     backend: str
-    precision: Literal["f32", "FP16", "bf16", "f16"]
+    precision: Literal["f32", "FP16", "bf16", "f16", "INT8"]
     report_only: bool = Field(alias="informative")
+    processor: str | None
+    executed: str | None
     passed: bool
     pixels: Count
     agreement: Share
@@ -283,6 +297,19 @@ class Latency(ManifestModel):
     ratio: float
 
 
+class OnProcessor(ManifestModel):
+    """The INT8 IR as on a processor that has the instruction set `processor` and none beyond.
+
+    `executed`: the instructions that its convolutions ran with. `agreement`: pixels with the FP32 IR's label. `fault`:
+    how its answers differ from those on this processor; null if they do not.
+    """
+
+    processor: str
+    executed: str
+    agreement: Share
+    fault: str | None
+
+
 class VerifyInt8Result(ManifestModel):
     """The INT8 IR against the FP32 one; `bytes` of the weights, by precision."""
 
@@ -295,12 +322,17 @@ class VerifyInt8Result(ManifestModel):
     agreement: Share
     min_agreement: Share
     relative_error: RelativeError
+    processors: list[OnProcessor]
     bytes: dict[Literal["FP32", "INT8"], Count]
     latency: list[Latency]
 
 
+class VerifyInt8Inputs(Int8Inputs):
+    processor: ProcessorRecord
+
+
 class VerifyInt8(StageRecord):
-    inputs: Int8Inputs
+    inputs: VerifyInt8Inputs
     options: Annotated[VerifyInt8Options, Recorded(VerifyInt8Options, min_agreement=Share)]
     result: VerifyInt8Result
 
@@ -332,6 +364,7 @@ class EvaluateInputs(ManifestModel):
     dataset: EvaluatedData
     testing: dict[str, Any] | None
     stated: float | None
+    processor: ProcessorRecord
 
 
 class ClassPixels(ManifestModel):

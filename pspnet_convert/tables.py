@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pspnet_convert.commands.benchmark.figures import Timing
     from pspnet_convert.commands.bundle.archive import Bundle
     from pspnet_convert.commands.rebuild.compare import Rebuild
-    from pspnet_convert.manifest_fields import EvaluateResult, VerifyInt8Result, VerifyResult
+    from pspnet_convert.manifest_fields import Comparison, EvaluateResult, VerifyInt8Result, VerifyResult
     from pspnet_convert.stage import Outcome
 
 _PIPED_WIDTH = 120
@@ -118,15 +118,54 @@ def verification_table(result: VerifyResult) -> Table:
     for heading in ("pixels agreeing", "differing", "explained", "rms error", "allowed", "largest error", "allowed"):
         table.add_column(heading, justify="right")
     table.add_column("")
-    for row in result.comparisons:
+    for row in (row for row in result.comparisons if row.processor is None):
         error, allowed = row.relative_error, row.allowed
         verdict = "pass" if row.passed else "FAIL"
         numbers = [""] * 7  # of a model that did not run
         if row.pixels:
-            errors = (error.rms, allowed.rms, error.largest, allowed.largest)
+            limits = (allowed.rms, allowed.largest)
+            # An INT8 model's logits may be as far as they are.
+            rms_allowed, largest_allowed = ("", "") if row.precision == "INT8" else map(_scientific, limits)
+            errors = (_scientific(error.rms), rms_allowed, _scientific(error.largest), largest_allowed)
             counts = (f"{row.agreement:.4%}", str(row.differing), str(row.explained))
-            numbers = [*counts, *map(_scientific, errors)]
+            numbers = [*counts, *errors]
         table.add_row(row.backend, *numbers, f"({verdict})" if row.report_only else verdict)
+    return table
+
+
+def processors_table(result: VerifyResult) -> Table | None:
+    """The models that were run on several processors: the share of pixels with the reference's label, and the
+    instructions that the convolutions ran with; None if there are none."""
+    from rich.table import Table
+
+    capped = [row for row in result.comparisons if row.processor is not None]
+    if not capped:
+        return None
+    names = list(dict.fromkeys(str(row.processor) for row in capped))
+    title = "As on other processors: pixels agreeing, and the instructions of the convolutions"
+    table = Table("model", "this one", *names, title=title, title_justify="left")
+    for base in result.comparisons:
+        rows = {row.processor: row for row in capped if row.backend == f"{base.backend} on {row.processor}"}
+        if rows:
+            table.add_row(base.backend, _on_processor(base), *(_on_processor(rows[name]) for name in names))
+    return table
+
+
+def _on_processor(row: Comparison) -> str:
+    words = "pass" if row.passed else "FAIL"
+    return "\n".join([f"{words} {row.agreement:.4%}", *([row.executed] if row.executed else [])])
+
+
+def int8_processors_table(result: VerifyInt8Result) -> Table | None:
+    """The INT8 IR as on other processors; None if it was run on none."""
+    from rich.table import Table
+
+    if not result.processors:
+        return None
+    title = "INT8 as on other processors: pixels agreeing, and the instructions of the convolutions"
+    table = Table("processor", "", "pixels agreeing", "instructions", title=title, title_justify="left")
+    for row in result.processors:
+        table.add_row(row.processor, "FAIL" if row.fault else "pass", f"{row.agreement:.3%}", row.executed)
     return table
 
 
@@ -241,7 +280,8 @@ def bundle_table(packed: Bundle) -> Table:
 def benchmark_table(rows: Sequence[Timing]) -> Table:
     from rich.table import Table
 
-    table = Table("model", "graph", "weights", "precision")
+    has_processors = any(row.processor for row in rows)
+    table = Table("model", "graph", "weights", "precision", *(["processor"] if has_processors else []))
     for heading in ("median\nms", "img/s", "x\nplain", "file\nMB", "peak\nMB", "GFLOPs", "GFLOP/s", "of\npeak"):
         table.add_column(heading, justify="right")
     for row in rows:
@@ -250,6 +290,7 @@ def benchmark_table(rows: Sequence[Timing]) -> Table:
             row.graph,
             row.weights,
             row.precision if row.at == "f32" else f"default ({row.precision})",
+            *([row.processor or "this one"] if has_processors else []),
             f"{row.median_ms:.0f}",
             f"{row.images_per_second:.2f}",
             f"{row.ratio:.2f}",

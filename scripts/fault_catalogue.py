@@ -15,7 +15,7 @@ import random
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -30,11 +30,14 @@ from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.commands.export_onnx.options import ExportOptions
 from pspnet_convert.commands.export_onnx.write_onnx import write_onnx, write_plain_onnx
-from pspnet_convert.commands.verify.candidates import candidates
+from pspnet_convert.commands.verify.answers import Answers, answers_of
+from pspnet_convert.commands.verify.candidates import Candidate, candidates
+from pspnet_convert.commands.verify.checks import drawn_for
 from pspnet_convert.commands.verify.compare import compare_with_reference
-from pspnet_convert.commands.verify.inputs import verification_inputs
+from pspnet_convert.commands.verify.inputs import VerificationInput, verification_inputs
 from pspnet_convert.commands.verify.reference import expect
 from pspnet_convert.commands.verify.result import Comparison
+from pspnet_convert.errors import ArtifactError
 from pspnet_convert.image_shape import DYNAMIC, ImageShape
 from pspnet_convert.pytorch.batchnorm import sharing_copy
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
@@ -87,7 +90,9 @@ def _each(
         path = make(fault, card, right, right.parent, form)
         claimed = [ModelFile(fault.file, path, PRECISIONS[fault.file])]  # type: ignore[arg-type]
         compared = candidates(claimed, card, shape, form, at_default_precision=False)
-        result = compare_with_reference(expected, compared, inputs, len(card.classes))
+        result = compare_with_reference(
+            expected, answer(compared, card, inputs, right.parent), inputs, len(card.classes)
+        )
         assert not result.doubts, result.doubts
         return result.comparisons[0]
 
@@ -97,6 +102,24 @@ def _each(
     for fault in faults:
         comparison = compare(fault)
         yield Caught(fault, {check: words[0] for check, words in comparison.faults.items()})
+
+
+def answer(
+    compared: Sequence[Candidate], card: ModelCard, inputs: Sequence[VerificationInput], folder: Path
+) -> list[tuple[Candidate, Answers | ArtifactError]]:
+    """The candidates' answers, from this process: `verify` starts a process for each. Logits are kept in `folder`."""
+    images = [entry.image for entry in inputs]
+    drawn = drawn_for((len(card.classes), *images[0].shape[:2]), None)
+    found: list[tuple[Candidate, Answers | ArtifactError]] = []
+    for candidate in compared:
+        kept = Path(tempfile.mkdtemp(dir=folder)) / "logits"
+        try:
+            made = answers_of(candidate.model.open(), images, lambda: drawn, kept)
+        except ArtifactError as error:
+            found.append((candidate, error))
+        else:
+            found.append((candidate, replace(made, precision=candidate.claims or "f32")))
+    return found
 
 
 def with_auxiliary_head(network: PSPNet) -> PSPNet:
@@ -146,7 +169,7 @@ def right_conversions(count: int, seed: int, folder: Path) -> Iterator[tuple[str
         inputs = verification_inputs(card, shape)
         result = compare_with_reference(
             expect(network, card, inputs, place, lambda: None),
-            candidates(files, card, shape, form, at_default_precision=False),
+            answer(candidates(files, card, shape, form, at_default_precision=False), card, inputs, place),
             inputs,
             len(card.classes),
         )

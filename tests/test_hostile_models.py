@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import openvino
 import pytest
@@ -20,6 +21,7 @@ from pspnet_convert.runtimes.backends import OnnxBackend, OpenVinoBackend
 from pspnet_convert.runtimes.io_signature import read_onnx
 
 SHAPE = (1, 3, 72, 64)
+IMAGE = np.zeros((*SHAPE[2:], 3), np.uint8)
 
 
 @pytest.fixture
@@ -155,7 +157,7 @@ def test_a_graph_that_cannot_be_run_is_refused(
     path = tmp_path / "hostile.onnx"
     path.write_bytes(model.SerializeToString())
     with pytest.raises(ArtifactError) as caught:
-        OnnxBackend(path, small, SHAPE)
+        list(OnnxBackend(path, small, SHAPE).run([IMAGE]))
     assert str(caught.value).isprintable()
 
 
@@ -179,7 +181,7 @@ def test_an_onnx_cut_anywhere_is_refused(small: ModelCard, small_run: Path, cut:
     data = next(small_run.rglob("*.onnx")).read_bytes()
     cut.write_bytes(data[: int(share * (near or len(data)))])
     with pytest.raises(ArtifactError):
-        OnnxBackend(cut, small, SHAPE)
+        list(OnnxBackend(cut, small, SHAPE).run([IMAGE]))
 
 
 # IR
@@ -212,7 +214,7 @@ def edited(xml: Path, old: str, new: str) -> None:
 def test_an_ir_with_wrong_numbers_is_refused(small: ModelCard, xml: Path, old: str, new: str) -> None:
     edited(xml, old, new)
     with pytest.raises(ArtifactError) as caught:
-        OpenVinoBackend(xml, small, SHAPE)
+        list(OpenVinoBackend(xml, small, SHAPE).run([IMAGE]))
     assert str(caught.value).isprintable()
 
 
@@ -229,7 +231,7 @@ def test_entities_of_an_xml_are_not_expanded(small: ModelCard, xml: Path) -> Non
     edited(xml, "<net", f'<!DOCTYPE net [<!ENTITY l0 "ha">{laughs}<!ENTITY f SYSTEM "file:///etc/passwd">]>\n<net')
     edited(xml, r'<layer id="0" name="[^"]*"', '<layer id="0" name="&amp;l29;&l29;&f;"')
     with pytest.raises(ArtifactError, match="does not begin with <net>"):
-        OpenVinoBackend(xml, small, SHAPE)
+        list(OpenVinoBackend(xml, small, SHAPE).run([IMAGE]))
 
 
 @pytest.mark.parametrize(
@@ -238,11 +240,11 @@ def test_entities_of_an_xml_are_not_expanded(small: ModelCard, xml: Path) -> Non
 def test_what_is_no_ir_is_refused(small: ModelCard, xml: Path, data: bytes) -> None:
     xml.write_bytes(data)
     with pytest.raises(ArtifactError, match="is not an IR that OpenVINO reads"):
-        OpenVinoBackend(xml, small, SHAPE)
+        list(OpenVinoBackend(xml, small, SHAPE).run([IMAGE]))
 
 
 def test_an_onnx_with_the_file_name_of_an_ir_is_not_read(small: ModelCard, onnx_path: Path, xml: Path) -> None:
     xml.write_bytes(onnx_path.read_bytes())
     assert openvino.Core().read_model(str(onnx_path)).outputs  # which OpenVINO would do
     with pytest.raises(ArtifactError, match="is not an IR that OpenVINO reads"):
-        OpenVinoBackend(xml, small, SHAPE)
+        list(OpenVinoBackend(xml, small, SHAPE).run([IMAGE]))

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,8 +29,10 @@ from pspnet_convert.runtimes.input_form import (
     pad_batch,
 )
 from pspnet_convert.runtimes.io_signature import check_signature, ir_signature, onnx_signature, read_onnx
+from pspnet_convert.runtimes.logit_error import Precision
 from pspnet_convert.runtimes.logits_tap import argmax_nodes, ir_logits, ir_tail, onnx_tail
 from pspnet_convert.runtimes.openvino_install import require_openvino
+from pspnet_convert.runtimes.repeatable import check_repeatable, ir_operations, onnx_operations
 
 _BEGINS_AS_IR = re.compile(r"\s*(<\?xml[^>]*>)?\s*<net\s")
 
@@ -54,11 +57,14 @@ class Backend(Protocol):
 class Converted(Backend, Protocol):
     """A converted model; `slots` is the largest batch that it is run with.
 
-    `argmax` runs the model's last step alone: from float32 logits [slots, classes, H, W], at the model's size, to
-    labels [slots, H, W]. ArtifactError if that step does not take such logits.
+    `run` has the logits as one more output of the model. `labels_as_shipped` runs the model as its file is, and gives
+    labels [H, W]. `argmax` runs the model's last step alone: from float32 logits [slots, classes, H, W], at the model's
+    size, to labels [slots, H, W]. ArtifactError if that step does not take such logits.
     """
 
     slots: int
+
+    def labels_as_shipped(self, images: Iterable[Image]) -> Iterator[NDArray[np.integer[Any]]]: ...
 
     def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]: ...
 
@@ -99,22 +105,17 @@ class TorchBackend:
 
 
 class OnnxBackend:
-    """An ONNX file on ONNX Runtime's CPU provider. ContractError if its inputs or outputs are not the card's."""
+    """An ONNX file on ONNX Runtime's CPU provider. ContractError if its inputs or outputs are not the card's, or if its
+    answer to an image can change."""
 
     def __init__(self, path: Path, card: ModelCard, shape: ImageShape) -> None:
-        import onnx
-
         model = read_onnx(path)
         check_signature(path, onnx_signature(model), card, shape)
+        check_repeatable(path, onnx_operations(model))
         tail = argmax_nodes(model, path, card.output.name)
-        logits = str(tail[-1].input[0])
-        self._tail = onnx_tail(model, tail, logits)
-        del model
-        # Protobuf merges messages that are written one after another: this adds an output to the graph.
-        tap = onnx.ModelProto()
-        tap.graph.output.append(onnx.helper.make_tensor_value_info(logits, onnx.TensorProto.FLOAT, None))
-        self._session = _onnx_session(path, path.read_bytes() + tap.SerializeToString())
-        self._outputs = [card.output.name, logits]
+        self._logits = str(tail[-1].input[0])
+        self._tail = onnx_tail(model, tail, self._logits)
+        self._labels = card.output.name
         self._path = path
         self._input = card.input
         self._batch = shape[0]
@@ -123,11 +124,14 @@ class OnnxBackend:
     def run(self, images: Iterable[Image]) -> Iterator[Prediction]:
         for group in batches(images, self._batch):
             given = normalised(pad_batch(group, self._batch), self._input)
-            try:
-                labels, logits = self._session.run(self._outputs, {self._input.name: given})
-            except Exception as error:  # see _onnx_session
-                raise ArtifactError(f"{self._path}: ONNX Runtime cannot run it: {first_line(error)}") from error
+            labels, logits = self._run(self._tapped, [self._labels, self._logits], given)
             yield from _by_slot(self._path, labels, logits, given)[: len(group)]
+
+    def labels_as_shipped(self, images: Iterable[Image]) -> Iterator[NDArray[np.integer[Any]]]:
+        for group in batches(images, self._batch):
+            given = normalised(pad_batch(group, self._batch), self._input)
+            (labels,) = self._run(self._as_shipped, [self._labels], given)
+            yield from labels[: len(group), 0]
 
     def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
         session = _onnx_session(self._path, self._tail)
@@ -137,13 +141,42 @@ class OnnxBackend:
             raise ArtifactError(f"{self._path}: its argmax does not run on logits: {first_line(error)}") from error
         return labels[:, 0]  # type: ignore[no-any-return]
 
+    @property
+    def precision(self) -> str:
+        return "f32"
+
+    @property
+    def weights(self) -> Precision:
+        return "f32"
+
+    @cached_property
+    def _as_shipped(self) -> Any:
+        return _onnx_session(self._path, self._path.read_bytes())
+
+    @cached_property
+    def _tapped(self) -> Any:
+        """The session that gives the logits too."""
+        import onnx
+
+        self.__dict__.pop("_as_shipped", None)  # one at a time is in memory
+        # Protobuf merges messages that are written one after another: this adds an output to the graph.
+        tap = onnx.ModelProto()
+        tap.graph.output.append(onnx.helper.make_tensor_value_info(self._logits, onnx.TensorProto.FLOAT, None))
+        return _onnx_session(self._path, self._path.read_bytes() + tap.SerializeToString())
+
+    def _run(self, session: Any, outputs: Sequence[str], given: NDArray[np.float32]) -> Any:
+        try:
+            return session.run(outputs, {self._input.name: given})
+        except Exception as error:  # see _onnx_session
+            raise ArtifactError(f"{self._path}: ONNX Runtime cannot run it: {first_line(error)}") from error
+
 
 class OpenVinoBackend:
     """An IR on OpenVINO's CPU device; its input is plain BGR, or channels as they are stored.
 
-    It computes in float32, or with `at_default_precision` in what the processor prefers; `precision` says which.
-    `shape` (None: the card's) and `form` are those of the images. ContractError if the IR's inputs or outputs are not
-    the card's, or have another shape or form.
+    It computes in float32, or with `at_default_precision` in what the processor prefers. `shape` (None: the card's) and
+    `form` are those of the images. ContractError if the IR's inputs or outputs are not the card's, or have another
+    shape or form, or if its answer to an image can change.
     """
 
     def __init__(
@@ -158,43 +191,73 @@ class OpenVinoBackend:
         require_openvino()
         import openvino
 
-        core = openvino.Core()
-        model = read_ir(core, path)
+        self._core = openvino.Core()
+        self._model = read_ir(self._core, path)
         shape = shape or card.input.shape
-        check_signature(path, ir_signature(model), card, shape, form)
-        if _is_dynamic_inside(model, shape, form):
+        check_signature(path, ir_signature(self._model), card, shape, form)
+        check_repeatable(path, ir_operations(path))
+        if _is_dynamic_inside(self._model, shape, form):
             raise ContractError(f"{path}: has dynamic shapes inside", "Convert it again for one fixed shape.")
-        logits = ir_logits(model, path)
-        self._tail = ir_tail(model, path)
+        self._tail = ir_tail(self._model, path)
         self._path = path
         self._hint = {} if at_default_precision else {"INFERENCE_PRECISION_HINT": "f32"}
-        model.add_outputs(logits)
-        try:
-            self._compiled = core.compile_model(model, "CPU", self._hint)
-        except RuntimeError as error:
-            raise ArtifactError(f"{path}: OpenVINO does not compile it: {last_line(error)}") from error
-        self.precision: str = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         self._form, self._batch = form, shape[0]
         self.slots = max(batch_sizes(shape[0]))
 
     def run(self, images: Iterable[Image]) -> Iterator[Prediction]:
-        for group in batches(images, self._batch):
-            given = self._form.tensor(pad_batch(group, self._batch))
-            try:
-                results = self._compiled(given)
-            except RuntimeError as error:
-                raise ArtifactError(f"{self._path}: OpenVINO cannot run it: {last_line(error)}") from error
+        for given, results, count in self._results(self._tapped, images):
             # Copies: the next results use the same memory.
-            yield from _by_slot(self._path, results[0].copy(), results[1].copy(), given)[: len(group)]
+            yield from _by_slot(self._path, results[0].copy(), results[1].copy(), given)[:count]
+
+    def labels_as_shipped(self, images: Iterable[Image]) -> Iterator[NDArray[np.integer[Any]]]:
+        for _, results, count in self._results(self._as_shipped, images):
+            yield from results[0].copy()[:count, 0]
 
     def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
-        import openvino
-
         try:
-            compiled = openvino.Core().compile_model(self._tail, "CPU", self._hint)
+            compiled = self._core.compile_model(self._tail, "CPU", self._hint)
             return compiled(logits)[0][:, 0].copy()  # type: ignore[no-any-return]
         except RuntimeError as error:
             raise ArtifactError(f"{self._path}: its argmax does not run on logits: {last_line(error)}") from error
+
+    @property
+    def precision(self) -> str:
+        """What it computes in: f32, bf16 or f16."""
+        return str(self._tapped.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+
+    @property
+    def weights(self) -> Precision:
+        """FP16 if any weight in the IR is stored in FP16."""
+        constants = [op for op in self._model.get_ops() if op.get_type_name() == "Constant"]
+        stored = {op.get_element_type().get_type_name() for op in constants if len(op.get_output_shape(0))}
+        return "FP16" if "f16" in stored else "f32"
+
+    @cached_property
+    def _as_shipped(self) -> Any:
+        return self._compile(self._model)
+
+    @cached_property
+    def _tapped(self) -> Any:
+        """The compiled model that gives the logits too."""
+        self.__dict__.pop("_as_shipped", None)  # one at a time is in memory
+        model = self._model.clone()
+        model.add_outputs(ir_logits(model, self._path))
+        return self._compile(model)
+
+    def _compile(self, model: Any) -> Any:
+        try:
+            return self._core.compile_model(model, "CPU", self._hint)
+        except RuntimeError as error:
+            raise ArtifactError(f"{self._path}: OpenVINO does not compile it: {last_line(error)}") from error
+
+    def _results(self, compiled: Any, images: Iterable[Image]) -> Iterator[tuple[NDArray[Any], Any, int]]:
+        """For each batch its tensor, what the model gives, and how many of its slots have images."""
+        for group in batches(images, self._batch):
+            given = self._form.tensor(pad_batch(group, self._batch))
+            try:
+                yield given, compiled(given), len(group)
+            except RuntimeError as error:
+                raise ArtifactError(f"{self._path}: OpenVINO cannot run it: {last_line(error)}") from error
 
 
 def _by_slot(

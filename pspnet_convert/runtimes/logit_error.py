@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Precision = Literal["f32", "FP16", "bf16", "f16"]
+Precision = Literal["f32", "FP16", "bf16", "f16", "INT8"]
 
 
 @dataclass(frozen=True)

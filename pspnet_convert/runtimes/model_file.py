@@ -12,12 +12,15 @@ from pspnet_convert.runtimes.logit_error import Precision
 class ModelFile:
     """A checkpoint, .onnx or .xml; logs and results call it `name`.
 
-    `claims`: the precision that its weights should have; None: read it from the file.
+    `claims`: the precision that its weights should have; None: read it from the file. `at_default_precision`: it runs
+    at the processor's, not at f32. `processor`: the instruction set to which the processor is capped.
     """
 
     name: str
     path: Path
     claims: Precision | None = None
+    at_default_precision: bool = False
+    processor: str | None = None
 
     @property
     def parts(self) -> list[Path]:

@@ -5,29 +5,22 @@ Machines are shared and noisy. In turns, all models meet the same noise: compare
 
 from __future__ import annotations
 
-import logging
-import os
-import pickle
-import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.child_process import python_command, python_environment
 from pspnet_convert.errors import ArtifactError
+from pspnet_convert.processor import capped, executed_instructions
 from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
+from pspnet_convert.worker_process import Worker, WorkerError, flush_output
 
-log = logging.getLogger(__name__)
 _PAUSE = 0.2  # seconds between turns; the threads of the last turn go to sleep in it
 
 
@@ -36,6 +29,7 @@ class Subject:
     """A model to time. `runtime`: PyTorch, ONNX or IR. `graph`: a name for the graph it was made from.
 
     `weights`: FP32, FP16 or INT8. `at`: f32 or default, the precision that an IR is run at. `form`: of its input.
+    `processor`: the instruction set to which the processor is capped.
     """
 
     runtime: str
@@ -44,6 +38,7 @@ class Subject:
     at: str
     path: Path
     form: InputForm = PLAIN
+    processor: str | None = None
 
 
 class Contestant:
@@ -54,58 +49,42 @@ class Contestant:
 
     def __init__(self, card: ModelCard, shape: ImageShape, subject: Subject) -> None:
         self._name = f"{subject.runtime} {subject.path.name}"
-        # Not multiprocessing, whose children run the caller's script again: it would have to guard its main part.
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115 -- `end` closes it
-        self._process = subprocess.Popen(
-            python_command("-c", f"from {__name__} import serve; serve()"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._output,
-            env=python_environment(),
-        )
+        environment = capped(subject.processor) if subject.processor else {}
+        self._worker = Worker(self._name, _open, (card, shape, subject), environment=environment)
         try:
-            self._send((card, shape, subject))
-            self.precision = str(self._answer())
+            self.precision = str(self.call(_precision_of))
+            if subject.processor is not None:
+                self.run()
+                self.call(flush_output)
+                executed_instructions(subject.processor, self._worker.output())
         except BaseException:
             self.end()
             raise
 
     def run(self) -> float:
         """Run one batch; returns seconds."""
-        return float(self.call(None))
+        return float(self.call(_seconds))
 
     def peak_memory(self) -> float:
         """The most memory that the process has used, in bytes."""
         return float(self.call(_peak_memory))
 
-    def call(self, function: Callable[..., Any] | None, *arguments: Any) -> Any:
-        """Call `function` (defined in a module) in the process, and return its result; with None, run the model."""
-        self._send((function, arguments))
-        return self._answer()
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call `function` (defined in a module) on the loaded subject, in the process, and return its result."""
+        with self._own_words():
+            return self._worker.call(function, *arguments)
 
     def end(self) -> None:
         """End the process."""
-        self._process.kill()
-        self._process.communicate()
-        self._output.seek(0)
-        for line in self._output.read().decode(errors="replace").splitlines():
-            log.debug("%s: %s", self._name, line)
-        self._output.close()
+        self._worker.end()
 
-    def _send(self, message: Any) -> None:
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # the process has ended: _answer reports that
-            _write(self._process.stdin, message)
-
-    def _answer(self) -> Any:
-        assert self._process.stdout is not None
+    @contextmanager
+    def _own_words(self) -> Iterator[None]:
         try:
-            failed, value = pickle.load(self._process.stdout)  # noqa: S301 -- our own process wrote it
-        except EOFError:
-            failed, value = True, "its process ended"
-        if failed:
-            raise ArtifactError(f"{self._name} does not run: {value}", "Run `pspnet-convert verify` to see why.")
-        return value
+            yield
+        except WorkerError as error:
+            advice = "Run `pspnet-convert verify` to see why."
+            raise ArtifactError(f"{self._name} does not run: {error}", advice) from error
 
 
 @contextmanager
@@ -144,36 +123,25 @@ def seconds_in_turns(
         return np.array(turns[1:]) / batch, [contestant.precision for contestant in started]
 
 
-def serve() -> None:
-    """The process of a Contestant: load its subject, answer with the precision, then answer each call."""
-    requests = sys.stdin.buffer
-    # Libraries print to stdout: the answers have a file of their own.
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # at Ctrl-C the parent ends this process
-    card, shape, subject = pickle.load(requests)  # noqa: S301 -- our own parent wrote it
-    try:
-        run, precision = _OPEN[subject.runtime](card, shape, subject)
-        _write(answers, (False, precision))
-        while True:
-            try:
-                function, arguments = pickle.load(requests)  # noqa: S301
-            except EOFError:  # the parent has ended
-                return
-            _write(answers, (False, function(*arguments) if function else _seconds(run)))
-    # The parent waits for an answer, whatever the error is.
-    except Exception as error:
-        _write(answers, (True, str(error)))
+@dataclass(frozen=True)
+class _Loaded:
+    """A subject in its process: how it is run, and what it computes in."""
+
+    run: Callable[[], Any]
+    precision: str
 
 
-def _write(file: IO[bytes], message: Any) -> None:
-    pickle.dump(message, file)
-    file.flush()
+def _open(card: ModelCard, shape: ImageShape, subject: Subject) -> _Loaded:
+    return _Loaded(*_OPEN[subject.runtime](card, shape, subject))
 
 
-def _seconds(run: Callable[[], Any]) -> float:
+def _precision_of(loaded: _Loaded) -> str:
+    return loaded.precision
+
+
+def _seconds(loaded: _Loaded) -> float:
     start = time.perf_counter()
-    run()
+    loaded.run()
     return time.perf_counter() - start
 
 
@@ -222,7 +190,7 @@ def _noise(shape: ImageShape, subject: Subject) -> NDArray[Any]:
     return subject.form.tensor(list(np.random.default_rng(0).random((batch, height, width, channels), np.float32)))
 
 
-def _peak_memory() -> float:
+def _peak_memory(_: _Loaded) -> float:
     """Bytes. Linux's figure for this process; getrusage's would include the parent's before the fork."""
     status = Path("/proc/self/status")
     if status.exists():

@@ -38,6 +38,7 @@ def benchmark(asked: JobOptions, options: BenchmarkOptions) -> Sequence[Timing]:
     from pspnet_convert.commands.benchmark.plot import plot_benchmark
     from pspnet_convert.files import refuse_special, temporary_folder, write_atomically
     from pspnet_convert.job import open_job
+    from pspnet_convert.processor import chosen_processors, this_processor
     from pspnet_convert.progress import steps
 
     if options.plot is not None:
@@ -45,7 +46,7 @@ def benchmark(asked: JobOptions, options: BenchmarkOptions) -> Sequence[Timing]:
     with open_job(asked) as job, temporary_folder(job.workspace.folder) as folder:
         models = make_graphs(job, folder, int8=options.int8)
         job.source.release()
-        chosen = subjects(job.source.path, models)
+        chosen = subjects(job.source.path, models, chosen_processors(options.processor, this_processor()))
         graphs = {graph: onnx for graph, (onnx, _) in models.items()}
         turns = len(chosen) * (options.rounds + 1)
         with steps(job.progress, turns, "timing", stage="benchmark", unit="turns") as note:

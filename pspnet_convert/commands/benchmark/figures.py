@@ -25,8 +25,9 @@ _SIDES = (1024, 2048, 3072)  # of the square matrices that measure the machine's
 class Timing:
     """The figures of one subject.
 
-    `precision`: what the runtime really computes in. `ratio`: how many times as fast as the plain FP32 IR at the same
-    `at` (f32 for PyTorch and ONNX), median of the rounds. `file_mb`: the file with the weights, 10^6 bytes.
+    `precision`: what the runtime really computes in. `processor`: the instruction set to which the processor was
+    capped; None for this one as it is. `ratio`: how many times as fast as the plain FP32 IR at the same `at` (f32 for
+    PyTorch and ONNX) and `processor`, median of the rounds. `file_mb`: the file with the weights, 10^6 bytes.
     `share`: gflops_per_second as a part, 0..1, of the machine's measured peak at that precision; None for INT8.
     """
 
@@ -35,6 +36,7 @@ class Timing:
     weights: str
     at: str
     precision: str
+    processor: str | None
     median_ms: float
     images_per_second: float
     ratio: float
@@ -48,13 +50,21 @@ class Timing:
         return asdict(self)
 
 
-def subjects(checkpoint: Path, models: Mapping[str, tuple[Path, Mapping[str, Path]]]) -> list[Subject]:
-    """All subjects to time. `models`: by graph, the ONNX and the IRs by precision."""
+def subjects(
+    checkpoint: Path, models: Mapping[str, tuple[Path, Mapping[str, Path]]], processors: Sequence[str] = ()
+) -> list[Subject]:
+    """All subjects to time. `models`: by graph, the ONNX and the IRs by precision.
+
+    The IRs are timed on this processor and on each of `processors`.
+    """
     found = [Subject("PyTorch", "plain", "FP32", "f32", checkpoint)]
     for graph, (onnx, irs) in models.items():
         found.append(Subject("ONNX", graph, "FP32", "f32", onnx))
-        for at in ("f32", "default"):
-            found.extend(Subject("IR", graph, weights, at, path) for weights, path in irs.items())
+        for processor in (None, *processors):
+            for at in ("f32", "default"):
+                found.extend(
+                    Subject("IR", graph, weights, at, path, processor=processor) for weights, path in irs.items()
+                )
     return found
 
 
@@ -96,6 +106,7 @@ def time_in_turns(
                     subject.weights,
                     subject.at,
                     contestant.precision,
+                    subject.processor,
                     median_ms=1000 * median_seconds,
                     images_per_second=1 / median_seconds,
                     ratio=float(np.median(seconds[:, baseline] / seconds[:, number])),
@@ -114,15 +125,16 @@ def _weights_file(path: Path) -> Path:
 
 
 def _baseline(chosen: Sequence[Subject], subject: Subject) -> int:
-    """The number of the plain FP32 IR that runs at the same `at` as `subject`."""
+    """The number of the plain FP32 IR that runs at the same `at`, on the same processor, as `subject`."""
     return next(
         number
         for number, other in enumerate(chosen)
-        if (other.runtime, other.graph, other.weights, other.at) == ("IR", "plain", "FP32", subject.at)
+        if (other.runtime, other.graph, other.weights) == ("IR", "plain", "FP32")
+        and (other.at, other.processor) == (subject.at, subject.processor)
     )
 
 
-def matrix_product_peak(precision: str) -> float:
+def matrix_product_peak(_: object, precision: str) -> float:
     """The machine's peak in GFLOP/s: the fastest of some square matrix products in torch or NumPy."""
     import torch
 

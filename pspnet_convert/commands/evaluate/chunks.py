@@ -89,8 +89,12 @@ class Opened:
 def run_locally(settings: ChunkSettings, chunks: Sequence[Chunk], note: Note) -> Iterator[tuple[Chunk, Tally]]:
     """Count the chunks one after another in this process; each model is opened once."""
     opened = open_all(settings, {subject for chunk in chunks for subject in chunk.subjects})
-    for chunk in chunks:
-        yield chunk, count_chunk(settings, chunk, opened, note)
+    try:
+        for chunk in chunks:
+            yield chunk, count_chunk(settings, chunk, opened, note)
+    finally:
+        for labeller in opened.labellers.values():
+            labeller.end()
 
 
 def open_all(settings: ChunkSettings, subjects: Iterable[ModelFile]) -> Opened:

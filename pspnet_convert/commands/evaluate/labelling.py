@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ArtifactError
+from pspnet_convert.processor import capped, executed_instructions
 from pspnet_convert.runtimes.backends import OnnxBackend, TorchBackend, last_line, read_ir
+from pspnet_convert.runtimes.child_model import ChildModel, OpenModel
 from pspnet_convert.runtimes.input_form import PLAIN, Image, ImageShape, InputForm, pad_batch
 from pspnet_convert.runtimes.io_signature import check_signature, ir_signature
 from pspnet_convert.runtimes.merging import Answer
 from pspnet_convert.runtimes.model_file import ModelFile
+from pspnet_convert.worker_process import Limits
 
 PYTORCH, ONNX = "PyTorch", "ONNX"
 Labels = NDArray[np.integer[Any]]
@@ -36,6 +39,9 @@ class Labeller(Protocol):
 
     def start(self, image: Image) -> Callable[[], Answer]: ...
 
+    def end(self) -> None:
+        """Call when no image is left."""
+
 
 def open_labeller(subject: ModelFile, card: ModelCard, shape: ImageShape, form: InputForm = PLAIN) -> Labeller:
     """Open the model. ArtifactError or CheckpointError for a file that does not match the card."""
@@ -43,7 +49,9 @@ def open_labeller(subject: ModelFile, card: ModelCard, shape: ImageShape, form: 
         return TorchLabeller(subject.path, card)
     if subject.name == ONNX:
         return OnnxLabeller(subject.path, card, shape)
-    return OpenVinoLabeller(subject.path, card, shape, form)
+    if subject.processor is not None:
+        return CappedLabeller(subject, card, shape, form)
+    return OpenVinoLabeller(subject, card, shape, form)
 
 
 class TorchLabeller:
@@ -63,6 +71,10 @@ class TorchLabeller:
         (prediction,) = self._backend.run([image])
         answer = Answer(prediction.labels, prediction.logits)
         return lambda: answer
+
+    def end(self) -> None:
+        """Free the network."""
+        del self._backend
 
 
 class _Slots:
@@ -112,6 +124,10 @@ class _FixedSize(ABC):
         return lambda: Answer(wait())
 
     @abstractmethod
+    def end(self) -> None:
+        """Free the model."""
+
+    @abstractmethod
     def _begin(self, images: list[Image]) -> Callable[[], list[Labels]]:
         """Begin a run; returns a function that waits for the label maps."""
 
@@ -128,18 +144,47 @@ class OnnxLabeller(_FixedSize):
         found = [prediction.labels for prediction in self._backend.run(images)]
         return lambda: found
 
+    def end(self) -> None:
+        del self._backend
+
+
+class CappedLabeller(_FixedSize):
+    """An IR as on a processor with fewer instructions, in a process of its own."""
+
+    def __init__(self, subject: ModelFile, card: ModelCard, shape: ImageShape, form: InputForm) -> None:
+        super().__init__(subject.path, shape)
+        assert subject.processor is not None
+        self._processor = subject.processor
+        opened = OpenModel(subject.path, card, shape, form, subject.at_default_precision)
+        self._model = ChildModel(opened, Limits(), capped(subject.processor))
+        self._is_checked = False
+        self.at_once = self._batch
+
+    def _begin(self, images: list[Image]) -> Callable[[], list[Labels]]:
+        found = list(self._model.labels_as_shipped(images))
+        if not self._is_checked:
+            executed_instructions(self._processor, self._model.printed())
+            self._is_checked = True
+        return lambda: found
+
+    def end(self) -> None:
+        self._model.end()
+
 
 class OpenVinoLabeller(_FixedSize):
-    """An IR in float32; OpenVINO chooses how many inferences run at once."""
+    """An IR; OpenVINO chooses how many inferences run at once."""
 
-    def __init__(self, path: Path, card: ModelCard, shape: ImageShape, form: InputForm) -> None:
+    def __init__(self, subject: ModelFile, card: ModelCard, shape: ImageShape, form: InputForm) -> None:
         import openvino
 
+        path = subject.path
         super().__init__(path, shape)
         core = openvino.Core()
         model = read_ir(core, path)
         check_signature(path, ir_signature(model), card, shape, form)
-        hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
+        hints = {"PERFORMANCE_HINT": "THROUGHPUT"}
+        if not subject.at_default_precision:
+            hints["INFERENCE_PRECISION_HINT"] = "f32"
         try:
             compiled = core.compile_model(model, "CPU", hints)
         except RuntimeError as error:
@@ -162,6 +207,9 @@ class OpenVinoLabeller(_FixedSize):
             return list(request.get_output_tensor(0).data[:, 0].copy())
 
         return wait
+
+    def end(self) -> None:
+        self._requests.clear()
 
 
 def _check_size(path: Path, shape: ImageShape, image: Image) -> None:

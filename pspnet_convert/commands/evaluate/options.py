@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from pspnet_convert.options import FILE, FOLDER, Options, option
+from pspnet_convert.processor import processor_option
 
 LAYOUTS = ("card", "voc", "img_dir", "images", "cityscapes", "loveda")
 IRS = ("FP32", "FP16", "INT8")
@@ -97,6 +98,13 @@ class EvaluateOptions(Options):
         show_default="all that are there",
         help="Evaluate this model. Repeatable.",
     )
+    at_default_precision: bool = option(
+        False,
+        group="Evaluation",
+        recorded="at_default_precision",
+        help="Also evaluate each IR at the processor's default precision.",
+    )
+    processor: str | None = processor_option("Evaluation")
     limit: int | None = option(
         None, group="Input", type=click.IntRange(min=1), help="Use only the first N images of the list."
     )

@@ -25,6 +25,7 @@ from pspnet_convert.files import digest_of
 from pspnet_convert.job import Job, require
 from pspnet_convert.manifest_fields import Protocol
 from pspnet_convert.package_versions import versions
+from pspnet_convert.processor import chosen_processors, this_processor
 from pspnet_convert.progress import steps
 from pspnet_convert.runtimes.model_file import ModelFile
 from pspnet_convert.runtimes.openvino_install import require_openvino
@@ -43,13 +44,18 @@ def evaluate_stage(job: Job, options: EvaluateOptions, name: str = "evaluate") -
     for line in dataset["understood"]:
         log.info("%s", line)
     entries = data.entries[: options.limit]
-    subjects, left_out = _fitting(job, asked, find_subjects(job, options.backend), entries)
+    subjects, left_out = _fitting(job, asked, _as_run(find_subjects(job, options.backend), asked), entries)
     inputs.check_comparable(asked, job.card, subjects)
     check_first(entries, meaning)
     models = {subject.name: _records(job, subject) for subject in subjects}
     images = inputs.image_digests(entries, job.digests.of)
     testing = require_testing(job.card).model_dump(mode="json") if asked.protocol == "mmseg" else None
-    common = {"card": job.converted_card(), "shape": list(job.exported_shape()), "testing": testing}
+    common = {
+        "card": job.converted_card(),
+        "shape": list(job.exported_shape()),
+        "testing": testing,
+        "processor": this_processor().as_dict(),
+    }
 
     def make(made: Workspace) -> dict[str, Any]:
         depends_on = {**common, **asked.as_record(), "labels": dataset["labels"], "tools": versions(*tools.EVALUATION)}
@@ -74,6 +80,19 @@ def evaluate_stage(job: Job, options: EvaluateOptions, name: str = "evaluate") -
         options=asked,
         tools=tools.EVALUATION,
     )
+
+
+def _as_run(subjects: Sequence[ModelFile], options: EvaluateOptions) -> list[ModelFile]:
+    """Each model, and the IRs also at the default precision and on other processors, where that was asked for."""
+    processors = chosen_processors(options.processor, this_processor())
+    found = []
+    for subject in subjects:
+        found.append(subject)
+        if subject.path.suffix == ".xml":
+            if options.at_default_precision:
+                found.append(replace(subject, name=f"{subject.name} at default precision", at_default_precision=True))
+            found += [replace(subject, name=f"{subject.name} on {name}", processor=name) for name in processors]
+    return found
 
 
 def _dataset_record(data: DataSet, meaning: Meaning) -> dict[str, Any]:

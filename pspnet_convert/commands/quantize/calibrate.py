@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.in_words import ir_input_text
 from pspnet_convert.child_process import run_in_child
+from pspnet_convert.commands.quantize.options import OverflowFix
 from pspnet_convert.errors import DependencyError, ImageError, QuantizationError
 from pspnet_convert.runtimes.backends import read_ir
 from pspnet_convert.runtimes.images import DATASET_SUFFIXES, SAMPLES
@@ -81,10 +82,13 @@ def write_int8(
     images: Sequence[Path],
     target: Path,
     note: Callable[[], None] = lambda: None,
+    *,
+    overflow_fix: OverflowFix = "enable",
 ) -> None:
     """Quantize the FP32 IR `ir`, calibrated with `images`, and save it at `target` (.xml, and its .bin).
 
     Inputs and outputs stay those of the FP32 IR: images of `shape` in `form`. `note` is called after each picture.
+    `overflow_fix`: NNCF's, where weights have 7 bits.
     DependencyError without NNCF; ArtifactError for an IR without the card's names and shapes;
     QuantizationError with NNCF's message if NNCF fails.
     """
@@ -100,6 +104,7 @@ def write_int8(
         "shape": list(shape),
         "form": asdict(form),
         "images": [str(path) for path in images],
+        "overflow_fix": overflow_fix,
         "target": str(target),
     }
     error = run_in_child("commands.quantize.run_nncf", request, "NNCF", note)

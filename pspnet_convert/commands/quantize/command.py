@@ -17,13 +17,23 @@ _CALIBRATE = "Calibrate it with more images, or with images like those that the 
 
 
 def _show(result: StagesResult, as_json: bool) -> None:
-    from pspnet_convert.tables import evaluation_table, int8_table, print_table, stage_table
+    from pspnet_convert.tables import (
+        evaluation_table,
+        int8_processors_table,
+        int8_table,
+        print_table,
+        stage_table,
+    )
 
     if as_json:
         print_json({"verdict": result.verdict, "stages": result.as_list()})
         return
     print_table(stage_table(result.outcomes, result.paths.folder))
-    print_table(int8_table(result.stages["verify-int8"].result))
+    verified = result.stages["verify-int8"].result
+    print_table(int8_table(verified))
+    by_processor = int8_processors_table(verified)
+    if by_processor is not None:
+        print_table(by_processor)
     if "evaluate-int8" in result.stages:
         print_table(evaluation_table(result.stages["evaluate-int8"].result))
     print(f"verdict: {result.verdict}   manifest: {result.paths.manifest}")
@@ -70,7 +80,11 @@ def _failure(
     agreement: VerifyInt8Result, accuracy: EvaluateResult | None, max_drop: float | None
 ) -> ConvertError | None:
     if agreement.verdict == "mismatch":
-        return MismatchError(f"the INT8 IR does not agree with the FP32 IR: {agreement.faults[0]}", _CALIBRATE)
+        from pspnet_convert.runtimes.int8_overflow import OVERFLOW_FIX
+
+        overflows = agreement.faults[0] in (row.fault for row in agreement.processors)
+        advice = OVERFLOW_FIX if overflows else _CALIBRATE
+        return MismatchError(f"the INT8 IR does not agree with the FP32 IR: {agreement.faults[0]}", advice)
     if agreement.verdict == "inconclusive":
         return InconclusiveError(
             "the FP32 IR sees one class everywhere, so that a wrong model could agree with it",

@@ -7,6 +7,7 @@ same label at most pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,15 @@ import numpy as np
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.files import printable_name
 from pspnet_convert.manifest_fields import Latency
-from pspnet_convert.runtimes.backends import OpenVinoBackend, Prediction
+from pspnet_convert.processor import capped, executed_instructions
+from pspnet_convert.runtimes.backends import Backend, OpenVinoBackend, Prediction
+from pspnet_convert.runtimes.child_model import ChildModel, OpenModel
 from pspnet_convert.runtimes.input_form import Image, ImageShape, InputForm
+from pspnet_convert.runtimes.int8_overflow import overflow
 from pspnet_convert.runtimes.logit_error import NO_ERROR, Error, error_of, worst
 from pspnet_convert.runtimes.model_images import ModelImages
 from pspnet_convert.runtimes.timing import Subject, seconds_in_turns
+from pspnet_convert.worker_process import Limits
 from pspnet_convert.workspace import INT8
 
 ROUNDS = 5
@@ -37,13 +42,34 @@ class Int8Check:
     differing: int = 0
     error: Error = NO_ERROR
     classes_seen: set[int] = field(default_factory=set)
+    agreeing: list[int] = field(default_factory=list)  # pixels, on each of the other processors
+    overflows: dict[int, str] = field(default_factory=dict)  # the first one, by the processor's number
 
-    def add(self, name: str, expected: Prediction, found: Prediction) -> None:
+    def add(self, name: str, expected: Prediction, found: Prediction, others: Sequence[Prediction] = ()) -> None:
+        """Count one picture; `others`: the INT8 IR's predictions on the other processors."""
         self.inputs.append(name)
         self.pixels += expected.labels.size
         self.differing += int((found.labels != expected.labels).sum())
         self.error = worst(self.error, error_of(found.logits, expected.logits))
         self.classes_seen.update(np.unique(expected.labels).tolist())
+        self.agreeing = self.agreeing or [0] * len(others)
+        for number, other in enumerate(others):
+            self.agreeing[number] += int((other.labels == expected.labels).sum())
+            fault = overflow(other, found)
+            if fault is not None:
+                self.overflows.setdefault(number, f"{name}: {fault}")
+
+    def by_processor(self, processors: Sequence[str], executed: Sequence[str]) -> list[dict[str, Any]]:
+        """Plain values of manifest_fields.OnProcessor, for each of the other processors."""
+        return [
+            {
+                "processor": name,
+                "executed": executed[number],
+                "agreement": self.agreeing[number] / self.pixels,
+                "fault": self.overflows.get(number),
+            }
+            for number, name in enumerate(processors)
+        ]
 
     @property
     def agreement(self) -> float:
@@ -57,6 +83,7 @@ class Int8Check:
             faults.append("its logits are not finite")
         if self.agreement < self.min_agreement:
             faults.append(f"the same label at {self.agreement:.2%} of the pixels, {self.min_agreement:.2%} required")
+        faults += self.overflows.values()
         return faults
 
     def as_dict(self) -> dict[str, Any]:
@@ -83,28 +110,36 @@ def check_int8(
     form: InputForm,
     images: Sequence[Path],
     min_agreement: float,
+    processors: Sequence[str] = (),
     note: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Compare `irs["FP32"]` and `irs["INT8"]`, both at f32, on the pictures `images`; gives plain values for JSON.
+
+    The INT8 IR is run on each of `processors` too, and must give the same answers there.
 
     `note` is called after each picture of each model. ContractError for an IR with other inputs or outputs than the
     card's, or that does not take images of `shape` in `form`; ImageError for a file that is no picture.
     """
     check = Int8Check(min_agreement)
     files = ModelImages.of(card)
-    models = [OpenVinoBackend(irs[precision], card, shape, form) for precision in ("FP32", INT8)]
+    models: list[Backend] = [OpenVinoBackend(irs[precision], card, shape, form) for precision in ("FP32", INT8)]
 
     def shown() -> Iterator[Image]:
         for path in images:
             yield files.fitted(path, *shape[2:])
 
-    for path, *predictions in zip(images, *(model.run(shown()) for model in models)):
-        check.add(printable_name(path.name), *predictions)
-        for _ in models:
-            note()
+    with ExitStack() as stack:
+        opened = OpenModel(irs[INT8], card, shape, form)
+        children = [stack.enter_context(ChildModel(opened, Limits(), capped(name))) for name in processors]
+        for path, fp32, int8, *others in zip(images, *(model.run(shown()) for model in [*models, *children])):
+            check.add(printable_name(path.name), fp32, int8, others)
+            for _ in (*models, *children):
+                note()
+        executed = [executed_instructions(name, child.printed()) for name, child in zip(processors, children)]
     del models
     return {
         **check.as_dict(),
+        "processors": check.by_processor(processors, executed),
         "bytes": {precision: path.with_suffix(".bin").stat().st_size for precision, path in irs.items()},
         "latency": [latency.model_dump() for latency in _latencies(irs, card, shape, form)],
     }

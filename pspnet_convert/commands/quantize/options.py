@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from pspnet_convert.options import FOLDER, Options, option
+from pspnet_convert.processor import processor_option
 
+OverflowFix = Literal["enable", "first_layer_only", "disable"]
 DEFAULT_SUBSET = 300
 # Labels change where the two best classes are close: at 0.1 % of the demo's pixels. Badly calibrated weights (ranges
 # from other kinds of images, a layer that 8 bits do not suit) change whole regions.
@@ -33,6 +36,13 @@ class QuantizeOptions(Options):
         recorded="subset_size",
         help="The largest number of images to calibrate with.",
     )
+    overflow_fix: OverflowFix = option(
+        "enable",
+        group="Calibration",
+        type=click.Choice(["enable", "first_layer_only", "disable"]),
+        recorded="overflow_fix",
+        help="Where weights have 7 bits, so that no sum overflows on processors without VNNI. enable: in all layers.",
+    )
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,7 @@ class VerifyInt8Options(Options):
         recorded="min_agreement",
         help="The share of pixels where the INT8 IR must give the FP32 IR's label.",
     )
+    processor: str | None = processor_option("Verification")
 
 
 @dataclass(frozen=True)

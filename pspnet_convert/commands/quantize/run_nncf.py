@@ -43,6 +43,7 @@ def convert(request: dict[str, Any], note: Callable[[], None]) -> None:
         # A PSPNet's matrix products are its pyramid's: constant matrices, 1 % of the work. NNCF would quantize them by
         # channel, which OpenVINO's CPU plugin sometimes fails on (`scale.size() == OC`). A transformer's own products
         # stay as they are too.
+        advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix(request["overflow_fix"])),
         ignored_scope=nncf.IgnoredScope(types=["MatMul"], validate=False),
     )
     if form.type == "u16":

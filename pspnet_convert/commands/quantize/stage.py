@@ -12,6 +12,7 @@ from pspnet_convert.commands.quantize.int8_check import check_int8
 from pspnet_convert.commands.quantize.options import QuantizeOptions, VerifyInt8Options
 from pspnet_convert.files import writing
 from pspnet_convert.job import Job, require
+from pspnet_convert.processor import chosen_processors, this_processor
 from pspnet_convert.progress import steps
 from pspnet_convert.stage import Stage
 from pspnet_convert.workspace import INT8, Workspace, ir_files
@@ -28,7 +29,8 @@ def quantize_stage(job: Job, options: QuantizeOptions) -> Stage:
         calibrating = steps(job.progress, len(images), "calibrating", stage="quantize")
         with calibrating as note, writing(job.workspace.folder):
             target.parent.mkdir()
-            write_int8(ir, job.card, job.exported_shape(), job.input_form(), images, target, note)
+            shape, form = job.exported_shape(), job.input_form()
+            write_int8(ir, job.card, shape, form, images, target, note, overflow_fix=options.overflow_fix)
         return {}
 
     return Stage(
@@ -45,16 +47,19 @@ def verify_int8_stage(job: Job, options: VerifyInt8Options, calibration: Path | 
     """Compare the workspace's INT8 IR with the FP32 one, on a few of the calibration's images."""
     irs = {precision: job.ir(precision) for precision in ("FP32", INT8)}
     images = checked_images(job.card, calibration)
+    processor = this_processor()
+    processors = chosen_processors(options.processor, processor)
 
     def make(made: Workspace) -> dict[str, Any]:
         shape, form = job.exported_shape(), job.input_form()
-        with steps(job.progress, 2 * len(images), "verifying", stage="verify-int8") as note:
-            return check_int8(irs, job.card, shape, form, images, options.min_agreement, note)
+        runs = (2 + len(processors)) * len(images)
+        with steps(job.progress, runs, "verifying", stage="verify-int8") as note:
+            return check_int8(irs, job.card, shape, form, images, options.min_agreement, processors, note)
 
     return Stage(
         "verify-int8",
         make,
-        inputs=_inputs(job, list(irs.values()), images),
+        inputs={**_inputs(job, list(irs.values()), images), "processor": processor.as_dict()},
         options=options,
         tools=tools.INT8_VERIFICATION,
     )

@@ -1,18 +1,39 @@
-"""From converted files (a workspace's, or others) to candidates: how each is run, and at which precision."""
+"""From converted files (a workspace's, or others) to candidates: how each is run, and what is known of it before."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.verify.compare import Candidate
-from pspnet_convert.runtimes.backends import OnnxBackend, OpenVinoBackend, read_ir
+from pspnet_convert.runtimes.child_model import OpenModel
 from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.runtimes.logit_error import Precision
 from pspnet_convert.runtimes.model_file import ModelFile
 from pspnet_convert.runtimes.openvino_install import require_openvino
+
+if TYPE_CHECKING:
+    from pspnet_convert.cards.card import ModelCard
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A converted model, and how it is run.
+
+    `claims`: the precision that its weights should have; None: it is read from the file. `processor`: the instruction
+    set to which the processor is capped; None: all that it has. `report_only`: the result does not affect the verdict.
+    """
+
+    name: str
+    model: OpenModel
+    claims: Precision | None = None
+    processor: str | None = None
+    report_only: bool = False
+
+    @property
+    def is_ir(self) -> bool:
+        """Whether the preprocessing is in the model."""
+        return self.model.path.suffix == ".xml"
 
 
 def candidates(
@@ -22,40 +43,23 @@ def candidates(
     form: InputForm = PLAIN,
     *,
     at_default_precision: bool,
+    processors: Sequence[str] = (),
 ) -> list[Candidate]:
     """A candidate for each file, for images of `shape`, which an IR takes in `form`.
 
-    With `at_default_precision`, each IR is also run at this processor's default precision.
+    Each IR is run on this processor, and on each of `processors`; with `at_default_precision`, at this processor's
+    default precision too.
     """
     if any(file.path.suffix == ".xml" for file in files):
         require_openvino()
     found = []
     for file in files:
-        if file.path.suffix != ".xml":
-            found.append(Candidate(file.name, "f32", partial(OnnxBackend, file.path, card, shape)))
+        model = OpenModel(file.path, card, shape, form)
+        found.append(Candidate(file.name, model, file.claims))
+        if not found[-1].is_ir:
             continue
-        precision = file.claims or _weights_precision(file.path)
-        open_it = partial(OpenVinoBackend, file.path, card, shape, form)
-        found.append(Candidate(file.name, precision, open_it, is_ir=True))
+        found += [Candidate(f"{file.name} on {name}", model, file.claims, name) for name in processors]
         if at_default_precision:
-            runtime = _runtime_precision()
-            open_it = partial(OpenVinoBackend, file.path, card, shape, form, at_default_precision=True)
-            found.append(Candidate(f"{file.name} at {runtime}", runtime, open_it, is_ir=True, report_only=True))
+            default = replace(model, at_default_precision=True)
+            found.append(Candidate(f"{file.name} at default precision", default, report_only=True))
     return found
-
-
-def _weights_precision(path: Path) -> Precision:
-    """FP16 if any weight in the IR is stored in FP16."""
-    import openvino
-
-    constants = [op for op in read_ir(openvino.Core(), path).get_ops() if op.get_type_name() == "Constant"]
-    stored = {op.get_element_type().get_type_name() for op in constants if len(op.get_output_shape(0))}
-    return "FP16" if "f16" in stored else "f32"
-
-
-def _runtime_precision() -> Precision:
-    """The precision that OpenVINO computes in on this processor by default."""
-    import openvino
-
-    hint = openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
-    return {"bf16": "bf16", "f16": "f16"}.get(hint, "f32")  # type: ignore[return-value]

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pspnet_convert.commands.verify.answers import Answers
 from pspnet_convert.commands.verify.inputs import drawn_logits, drawn_scores
 from pspnet_convert.commands.verify.result import Comparison
-from pspnet_convert.errors import ArtifactError
-from pspnet_convert.runtimes.backends import Converted, Prediction
+from pspnet_convert.runtimes.backends import Prediction
+from pspnet_convert.runtimes.int8_overflow import overflow
+
+_ROUNDING = 1e-6  # float32's 6e-8, over a few steps
 
 
-def check_argmax(
-    backend: Converted, shape: Sequence[int], comparison: Comparison, threshold: float | None = None
-) -> None:
-    """Run the model's argmax on drawn logits of `shape` [classes, H, W]; add a fault where a label is wrong.
+def drawn_for(shape: Sequence[int], threshold: float | None) -> NDArray[np.float32]:
+    """Logits of `shape` [classes, H, W] for the check `argmax`. `threshold`: a binary head's, as a score."""
+    return drawn_logits(*shape) if threshold is None else drawn_scores(threshold, *shape[1:])
 
-    `threshold`: a binary head's, as a score.
+
+def check_argmax(labels: NDArray[np.integer[Any]] | str, drawn: NDArray[np.float32], comparison: Comparison) -> None:
+    """Add a fault where one of the model's labels [slots, H, W] for the logits `drawn` [classes, H, W] is wrong.
+
+    Each slot had the logits shifted by its number. A string says why there are no labels.
     """
-    drawn = drawn_logits(*shape) if threshold is None else drawn_scores(threshold, *shape[1:])
-    logits = np.stack([np.roll(drawn, slot, axis=-1) for slot in range(backend.slots)])
-    try:
-        labels = backend.argmax(logits)
-    except ArtifactError as error:
-        comparison.add_fault("argmax", error.what)
+    if isinstance(labels, str):
+        comparison.add_fault("argmax", labels)
         return
+    logits = np.stack([np.roll(drawn, slot, axis=-1) for slot in range(len(labels))])
     if labels.shape != (len(logits), *logits.shape[2:]):
         comparison.add_fault("argmax", f"gives labels {list(labels.shape)} for logits {list(logits.shape)}")
         return
@@ -59,6 +63,38 @@ def check_threshold(found: Prediction, name: str, threshold: float, comparison: 
     if wrong.size:
         words = f"{name}: scores are compared with {wrong[0]:.9g}, the threshold is {threshold:.9g}"
         comparison.add_fault("logits", words)
+
+
+def check_as_shipped(labels: NDArray[np.integer[Any]], found: Prediction, name: str, comparison: Comparison) -> None:
+    """Add a fault where the model as its file is gave other `labels` than `found`, with its logits as one more output.
+
+    An output more can change the order of sums, so that nearly equal logits change places: that is no fault.
+    """
+    if labels.shape != found.labels.shape:
+        comparison.add_fault("as shipped", f"{name}: labels {list(labels.shape)} instead of {list(found.labels.shape)}")
+        return
+    differs = labels != found.labels
+    second, best = np.partition(found.logits[:, differs], -2, axis=0)[-2:]
+    wrong = _first_of(differs, best - second > _ROUNDING * np.abs(best))
+    if wrong is not None:
+        y, x = wrong
+        both = f"class {int(labels[y, x])}, and {int(found.labels[y, x])} where the logits are an output too"
+        count = int(differs.sum())
+        comparison.add_fault("as shipped", f"{name}: {count} labels differ, first x={x} y={y}: the file gives {both}")
+
+
+def check_processor(found: Answers, uncapped: Answers, names: Sequence[str], comparison: Comparison) -> None:
+    """Add a fault where an INT8 model gives another answer than on the processor as it is (`uncapped`)."""
+    for name, here, there in zip(names, found.predictions, uncapped.predictions, strict=True):
+        fault = overflow(here.loaded(), there.loaded())
+        if fault is not None:
+            comparison.add_fault("processor", f"{name}: {fault}")
+
+
+def _first_of(differs: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> tuple[int, int] | None:
+    """Row and column of the first pixel of `differs` [H, W] that is `wrong`, one value a pixel that differs."""
+    places = np.argwhere(differs)[wrong]
+    return (int(places[0][0]), int(places[0][1])) if len(places) else None
 
 
 def _first(wrong: NDArray[np.bool_]) -> tuple[int, int] | None:

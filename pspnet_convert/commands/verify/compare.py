@@ -8,53 +8,45 @@ the checks `labels` and `pixels` see this fault from two sides, and `logits` bou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet_convert.commands.verify.checks import check_argmax, check_labels, check_threshold
+from pspnet_convert.commands.verify.answers import Answers
+from pspnet_convert.commands.verify.candidates import Candidate
+from pspnet_convert.commands.verify.checks import (
+    check_argmax,
+    check_as_shipped,
+    check_labels,
+    check_processor,
+    check_threshold,
+    drawn_for,
+)
 from pspnet_convert.commands.verify.inputs import VerificationInput
 from pspnet_convert.commands.verify.reference import Expected
 from pspnet_convert.commands.verify.result import Comparison, Verification
 from pspnet_convert.commands.verify.tolerances import allowed
 from pspnet_convert.errors import ArtifactError, ContractError
 from pspnet_convert.manifest_fields import UnexplainedPixel
-from pspnet_convert.runtimes.backends import Converted, Prediction
-from pspnet_convert.runtimes.logit_error import Error, Precision, error_of, worst
+from pspnet_convert.runtimes.backends import Prediction
+from pspnet_convert.runtimes.logit_error import Error, error_of, worst
 
 _LISTED = 20  # unexplained pixels of a model
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A converted model. `open` loads it; `precision` decides how near its logits must be.
-
-    `is_ir`: the preprocessing is in the model. `report_only`: the result is reported and does not affect the verdict.
-    """
-
-    name: str
-    precision: Precision
-    open: Callable[[], Converted]
-    is_ir: bool = False
-    report_only: bool = False
-
-
 def compare_with_reference(
     expected: Sequence[Expected],
-    candidates: Sequence[Candidate],
+    answered: Sequence[tuple[Candidate, Answers | ArtifactError]],
     inputs: Sequence[VerificationInput],
     classes: int,
-    note: Callable[[], None] = lambda: None,
     threshold: float | None = None,
 ) -> Verification:
-    """Compare the candidates, one after another, with what the reference gave: one model is in memory at a time.
+    """Compare what the candidates answered with what the reference gave.
 
-    `expected`: the reference's answers, one an input. `classes`: the number of the card's classes. `note` is called
-    after each input of each candidate. `threshold`: a binary head's, as a score.
+    `expected`: the reference's answers, one an input. `classes`: the number of the card's classes. `threshold`: a
+    binary head's, as a score. An ArtifactError in place of answers is raised, unless it is a finding about the model.
     """
-    comparisons = {one.name: Comparison(one.name, one.precision, one.is_ir, one.report_only) for one in candidates}
     seen: set[int] = set()
     sensitivity: dict[str, Error] = {}
     labels = {}
@@ -62,37 +54,53 @@ def compare_with_reference(
         labels[entry.name] = answer.prediction.labels.astype(np.uint8)
         seen.update(np.unique(answer.prediction.labels).tolist())
         sensitivity = {name: worst(error, sensitivity.get(name, error)) for name, error in answer.sensitivity.items()}
-    for candidate in reversed(candidates):  # ONNX Runtime, the first one, frees its memory late
-        _compare_all(candidate, inputs, expected, classes, comparisons[candidate.name], note, threshold)
-    return Verification(list(comparisons.values()), inputs, sorted(seen), sensitivity, labels)
+    names = [entry.name for entry in inputs]
+    comparisons = [_compare_all(*one, names, expected, classes, threshold) for one in answered]
+    for (candidate, found), comparison in zip(answered, comparisons):
+        if comparison.precision == "INT8" and candidate.processor is not None and isinstance(found, Answers):
+            check_processor(found, _uncapped(candidate, answered), names, comparison)
+    return Verification(comparisons, inputs, sorted(seen), sensitivity, labels)
+
+
+def _uncapped(candidate: Candidate, answered: Sequence[tuple[Candidate, Answers | ArtifactError]]) -> Answers:
+    """The same model's answers on this processor as it is; raises the error that it ended with."""
+    (found,) = (found for other, found in answered if other.model == candidate.model and other.processor is None)
+    if isinstance(found, ArtifactError):
+        raise found
+    return found
 
 
 def _compare_all(
     candidate: Candidate,
-    inputs: Sequence[VerificationInput],
+    answers: Answers | ArtifactError,
+    names: Sequence[str],
     expected: Sequence[Expected],
     classes: int,
-    comparison: Comparison,
-    note: Callable[[], None],
     threshold: float | None,
-) -> None:
-    """Add the results on all inputs to `comparison`."""
-    try:
-        backend = candidate.open()
-        if not candidate.report_only:
-            check_argmax(backend, (classes, *expected[0].prediction.labels.shape), comparison, threshold)
-        for entry, answer, found in zip(inputs, expected, backend.run(entry.image for entry in inputs)):
-            if threshold is not None and not candidate.report_only:
-                check_threshold(found, entry.name, threshold, comparison)
-            compare(answer, found, entry.name, comparison)
-            check_labels(found, entry.name, classes, comparison)
-            comparison.labels[entry.name] = found.labels.astype(np.uint8)
-            note()
-    except ArtifactError as error:
+) -> Comparison:
+    """The results of a candidate on all inputs, which have `names`."""
+    if isinstance(answers, ArtifactError):
         # A candidate that is only reported must not end the verification.
-        if not (candidate.report_only or isinstance(error, ContractError)):
-            raise
-        comparison.add_fault("contract", error.what)
+        if not (candidate.report_only or isinstance(answers, ContractError)):
+            raise answers
+        comparison = Comparison(candidate.name, candidate.claims or "f32", candidate.is_ir, candidate.report_only)
+        comparison.add_fault("contract", answers.what)
+        return comparison
+    comparison = Comparison(
+        candidate.name, answers.precision, candidate.is_ir, candidate.report_only, candidate.processor, answers.executed
+    )
+    if not candidate.report_only:
+        shape = (classes, *expected[0].prediction.labels.shape)
+        check_argmax(answers.drawn, drawn_for(shape, threshold), comparison)
+    for name, known, shipped, found in zip(names, expected, answers.as_shipped, answers.predictions, strict=True):
+        prediction = found.loaded()
+        if threshold is not None and not candidate.report_only:
+            check_threshold(prediction, name, threshold, comparison)
+        compare(known, prediction, name, comparison)
+        check_labels(prediction, name, classes, comparison)
+        check_as_shipped(shipped, prediction, name, comparison)
+        comparison.labels[name] = found.labels.astype(np.uint8)
+    return comparison
 
 
 def compare(expected: Expected, found: Prediction, name: str, comparison: Comparison) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from pspnet_convert.runtimes.backends import Prediction
 class KeptPrediction:
     """A prediction as `Prediction`, with its logits in a file: those of many inputs would fill the memory."""
 
-    labels: NDArray[np.uint8]
+    labels: NDArray[np.integer[Any]]
     file: Path
     shape: tuple[int, ...]
 
@@ -24,8 +25,15 @@ class KeptPrediction:
         """Read each time."""
         return np.fromfile(self.file, np.float32).reshape(self.shape)
 
+    def loaded(self) -> Prediction:
+        """With its logits in memory."""
+        return Prediction(self.labels, self.logits)
+
 
 def keep(prediction: Prediction, file: Path) -> KeptPrediction:
     # np.save's OSError does not say that the disk is full.
     file.write_bytes(np.ascontiguousarray(prediction.logits).data)
-    return KeptPrediction(prediction.labels.astype(np.uint8), file, prediction.logits.shape)
+    labels = prediction.labels
+    if labels.min() >= 0 and labels.max() <= np.iinfo(np.uint8).max:  # else the model is wrong: keep what it says
+        labels = labels.astype(np.uint8)
+    return KeptPrediction(labels, file, prediction.logits.shape)

@@ -10,6 +10,7 @@ import click
 
 from pspnet_convert.image_shape import ImageShape
 from pspnet_convert.options import FILE, FOLDER, Batch, Options, Shape, option
+from pspnet_convert.processor import processor_option
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,14 @@ class VerifyOptions(Options):
         group="Verification",
         recorded="at_default_precision",
         help="Also report results at the processor's default precision.",
+    )
+    processor: str | None = processor_option("Verification")
+    timeout: float = option(
+        1800.0,
+        group="Verification",
+        type=click.FloatRange(min=0, min_open=True),
+        metavar="SECONDS",
+        help="The longest that one model may run.",
     )
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def show_verification(result: StagesResult, as_json: bool) -> None:
     """Print the files of the earlier stages, then the result of verify."""
-    from pspnet_convert.tables import print_table, stage_table, verification_table
+    from pspnet_convert.tables import print_table, processors_table, stage_table, verification_table
 
     if as_json:
         print_json({"verdict": result.verdict, "stages": result.as_list()})
@@ -25,6 +25,9 @@ def show_verification(result: StagesResult, as_json: bool) -> None:
         print_table(stage_table(result.outcomes, result.paths.folder))
     verification: VerifyResult = result.stages["verify"].result
     print_table(verification_table(verification))
+    by_processor = processors_table(verification)
+    if by_processor is not None:
+        print_table(by_processor)
     if verification.preprocessing is not None:
         check = verification.preprocessing
         print(f"{check.name}: {'pass' if check.passed else 'FAIL'}: {check.what}")
@@ -40,9 +43,13 @@ def failure_of_verification(result: VerifyResult) -> ConvertError | None:
         if wrong is None:
             return _wrong_preprocessing(result)
         faults = [f"{check.name}: {fault}" for check in wrong.checks for fault in check.faults]
+        advice = "Do not ship it; --json lists all faults, --save-diff draws them."
+        if any(check.name == "processor" and not check.passed for check in wrong.checks):
+            from pspnet_convert.runtimes.int8_overflow import OVERFLOW_FIX
+
+            advice = f"Do not ship it to such processors. {OVERFLOW_FIX}"
         return MismatchError(
-            f"{wrong.backend} differs from the reference: {(faults or ['nothing compared'])[0]}",
-            "Do not ship it; --json lists all faults, --save-diff draws them.",
+            f"{wrong.backend} differs from the reference: {(faults or ['nothing compared'])[0]}", advice
         )
     if result.verdict == "inconclusive":
         doubt = (result.doubts or ["nothing was compared"])[0]

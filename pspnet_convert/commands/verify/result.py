@@ -16,9 +16,11 @@ from pspnet_convert.runtimes.logit_error import NO_ERROR, Error, Precision
 
 CHECKS: Mapping[str, str] = {
     "contract": "names, shapes, number types and layout are the expected ones, nothing else is dynamic, nothing unused",
+    "as shipped": "the file as it is gives the labels that it gives with its logits as one more output",
     "argmax": "on drawn logits, some of them ties, the label is the first class with the largest logit",
     "labels": "labels are classes of the card, and each is the class with the largest logit",
     "logits": "logits are as near to the reference's as the precision allows; a binary head's threshold is equal to it",
+    "processor": "an INT8 model gives the answers that it gives with all instructions of this processor",
     "pixels": "where a label differs, the reference was undecided",
 }
 
@@ -27,13 +29,16 @@ CHECKS: Mapping[str, str] = {
 class Comparison:
     """One converted model against the reference, on all inputs. `pixels`, `differing` and `explained` are counts.
 
-    `is_ir`: the preprocessing is in the model. `report_only`: the result does not affect the verdict.
+    `is_ir`: the preprocessing is in the model. `report_only`: the result does not affect the verdict. `processor`: the
+    instruction set that it was capped to; `executed`: the one that its convolutions ran with.
     """
 
     backend: str
     precision: Precision
     is_ir: bool = False
     report_only: bool = False
+    processor: str | None = None
+    executed: str | None = None
     pixels: int = 0
     differing: int = 0
     explained: int = 0
@@ -62,6 +67,8 @@ class Comparison:
             "backend": self.backend,
             "precision": self.precision,
             "informative": self.report_only,
+            "processor": self.processor,
+            "executed": self.executed,
             "passed": self.passed,
             "pixels": self.pixels,
             "agreement": self.agreement,
@@ -100,7 +107,7 @@ class Verification:
         # Two models that each see one class everywhere can agree and both be wrong.
         if len(self.classes_seen) < 2:
             doubts.append("the reference sees one class everywhere, so that a wrong model could agree with it")
-        for comparison in self._judged:
+        for comparison in (one for one in self._judged if one.precision != "INT8"):
             shown = self._shown_by_another(comparison)
             hidden = [
                 name

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pspnet_convert import tools
+from pspnet_convert.commands.verify.answers import AnswersInChildren
 from pspnet_convert.commands.verify.candidates import candidates
+from pspnet_convert.commands.verify.checks import drawn_for
 from pspnet_convert.commands.verify.compare import Verification, compare_with_reference
 from pspnet_convert.commands.verify.inputs import picture_files, verification_inputs
 from pspnet_convert.commands.verify.options import ForeignModelOptions, VerifyOptions
@@ -21,13 +27,16 @@ from pspnet_convert.image_shape import ImageShape
 from pspnet_convert.job import Job, require
 from pspnet_convert.manifest_fields import VerifyResult
 from pspnet_convert.options import check_channels
+from pspnet_convert.processor import chosen_processors, this_processor
 from pspnet_convert.progress import steps
+from pspnet_convert.runtimes.child_model import memory_for
 from pspnet_convert.runtimes.images import free_name
 from pspnet_convert.runtimes.input_form import InputForm
 from pspnet_convert.runtimes.model_file import ModelFile
 from pspnet_convert.runtimes.value_range import check_type
 from pspnet_convert.stage import Stage
-from pspnet_convert.workspace import PRECISIONS, Workspace
+from pspnet_convert.worker_process import Limits
+from pspnet_convert.workspace import INT8, PRECISIONS, Workspace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +56,8 @@ def verify_stage(job: Job, options: VerifyOptions) -> Stage:
     for precision in _converted(job):
         claims: Precision = "FP16" if precision == "FP16" else "f32"
         files.append(ModelFile(f"IR {precision}", job.ir(precision), claims))
+    if options.processor is not None and job.workspace.ir(INT8).is_file() and not job.has_old_ir(INT8):
+        files.append(ModelFile(f"IR {INT8}", job.ir(INT8), "INT8"))
     require([part for file in files for part in file.parts], "to-ir")
 
     def make(made: Workspace) -> dict[str, Any]:
@@ -115,6 +126,7 @@ def _stage(
         "testing": testing.model_dump(mode="json") if testing else None,
         "models": job.records([part for file in files for part in file.parts]),
         "images": job.image_records(picture_files(job.card, options.images)),
+        "processor": this_processor().as_dict(),
     }
     return Stage("verify", make, inputs, options, tools.VERIFICATION, outputs=None)
 
@@ -123,16 +135,23 @@ def _compare(
     job: Job, files: Sequence[ModelFile], shape: ImageShape, form: InputForm, options: VerifyOptions
 ) -> Verification:
     inputs = verification_inputs(job.card, shape, options.images, form)
-    compared = candidates(files, job.card, shape, form, at_default_precision=options.at_default_precision)
-    count = len(inputs) * (1 + len(compared))
+    images = [entry.image for entry in inputs]
+    processors = chosen_processors(options.processor, this_processor())
+    compared = candidates(
+        files, job.card, shape, form, at_default_precision=options.at_default_precision, processors=processors
+    )
+    drawn: Future[NDArray[np.float32]] = Future()
+    limits = Limits(options.timeout, memory_for(job.source.path.stat().st_size, shape))
     with (
-        steps(job.progress, count, "verifying", stage="verify") as note,
+        steps(job.progress, len(inputs) * (1 + len(compared)), "verifying", stage="verify") as note,
         temporary_folder(job.workspace.folder) as folder,
+        writing(job.workspace.folder),
+        # The reference loads and runs while the converted models do: loading takes one core.
+        AnswersInChildren(compared, images, drawn, folder, limits, note) as asked,
     ):
         network = job.source.take_network()
-        threshold = network.decision_score
-        with writing(job.workspace.folder):
-            expected = expect(network, job.card, inputs, folder, note)
-        del network  # its weights are freed before the converted models are loaded
-        result = compare_with_reference(expected, compared, inputs, len(job.card.classes), note, threshold)
+        drawn.set_result(drawn_for((len(job.card.classes), *shape[2:]), network.decision_score))
+        expected = expect(network, job.card, inputs, folder, note)
+        answered = asked.all()
+        result = compare_with_reference(expected, answered, inputs, len(job.card.classes), network.decision_score)
     return replace(result, preprocessing=check_preprocessing(job.card))

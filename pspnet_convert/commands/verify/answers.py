@@ -1,0 +1,134 @@
+"""Run a converted model on the inputs of a verification, and keep what it answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspnet_convert.commands.verify.candidates import Candidate
+from pspnet_convert.commands.verify.kept_prediction import KeptPrediction, keep
+from pspnet_convert.errors import ArtifactError
+from pspnet_convert.processor import capped, executed_instructions
+from pspnet_convert.runtimes.backends import Converted
+from pspnet_convert.runtimes.child_model import ChildModel
+from pspnet_convert.runtimes.input_form import Image
+from pspnet_convert.runtimes.logit_error import Precision
+from pspnet_convert.worker_process import Limits
+
+Labels = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a converted model gave, for each image.
+
+    `as_shipped`: label maps of the model as its file is. `predictions`: with its logits as one more output. `drawn`:
+    labels [slots, H, W] of its last step alone, for drawn logits; the error's words where that does not run.
+    `precision`: what decides how near its logits must be. `executed`: the instructions that it was run with, where the
+    processor is capped.
+    """
+
+    as_shipped: Sequence[Labels]
+    predictions: Sequence[KeptPrediction]
+    drawn: Labels | str
+    precision: Precision
+    executed: str | None = None
+
+
+class AnswersInChildren:
+    """The answers of all candidates, one after another, each from a process of its own.
+
+    A thread waits for them while the block runs, in which `drawn` gets its result; `all` waits for the thread. Logits
+    are kept in `folder`. `note` is called after each image.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        images: Sequence[Image],
+        drawn: Future[NDArray[np.float32]],
+        folder: Path,
+        limits: Limits,
+        note: Callable[[], None],
+    ) -> None:
+        self._candidates, self._images, self._drawn, self._folder = candidates, images, drawn, folder
+        self._limits, self._note = limits, note
+        self._running: ChildModel | None = None
+        self._stopped = False
+        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(1)
+
+    def __enter__(self) -> Self:
+        self._answers = self._threads.submit(self._ask_all)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._drawn.cancel()
+        with self._lock:
+            self._stopped = True
+            if self._running is not None:
+                self._running.end()
+        self._threads.shutdown()
+
+    def all(self) -> list[tuple[Candidate, Answers | ArtifactError]]:
+        """Each candidate with its answers, or with the error that it ended with.
+
+        DependencyError where the processor was not capped, and the OSError of a full disk.
+        """
+        return self._answers.result()
+
+    def _ask_all(self) -> list[tuple[Candidate, Answers | ArtifactError]]:
+        found: list[tuple[Candidate, Answers | ArtifactError]] = []
+        for number, candidate in enumerate(self._candidates):
+            try:
+                found.append((candidate, self._ask(candidate, self._folder / f"candidate-{number}")))
+            except ArtifactError as error:
+                found.append((candidate, error))
+        return found
+
+    def _ask(self, candidate: Candidate, folder: Path) -> Answers:
+        environment = capped(candidate.processor) if candidate.processor else {}
+        with self._lock:
+            if self._stopped:
+                raise ArtifactError(f"{candidate.model.path}: was not run")
+            self._running = ChildModel(candidate.model, self._limits, environment)
+        with self._running as model:
+            found = answers_of(model, self._images, self._drawn.result, folder, self._note)
+            precision = candidate.claims or model.weights
+            if candidate.model.at_default_precision:
+                precision = _RUNTIME.get(model.precision, "f32")
+            executed = executed_instructions(candidate.processor, model.printed()) if candidate.processor else None
+        return replace(found, precision=precision, executed=executed)
+
+
+_RUNTIME: Mapping[str, Precision] = {"bf16": "bf16", "f16": "f16"}
+
+
+def answers_of(
+    model: Converted,
+    images: Sequence[Image],
+    drawn: Callable[[], NDArray[np.float32]],
+    folder: Path,
+    note: Callable[[], None] = lambda: None,
+    precision: Precision = "f32",
+) -> Answers:
+    """The answers of an open model. `drawn` gives logits [classes, H, W], which are shifted for each slot."""
+    as_shipped = list(model.labels_as_shipped(images))
+    try:
+        logits = np.stack([np.roll(drawn(), slot, axis=-1) for slot in range(model.slots)])
+        of_drawn: Labels | str = model.argmax(logits)
+    except ArtifactError as error:
+        of_drawn = error.what
+    folder.mkdir()
+    predictions = []
+    for number, prediction in enumerate(model.run(images)):
+        predictions.append(keep(prediction, folder / f"{number}.logits"))
+        note()
+    return Answers(as_shipped, predictions, of_drawn, precision)
