@@ -2,7 +2,7 @@
 
 The demo model's card (also with its network inside), a lock file, checkpoint (three formats), ONNX and IR are changed
 in many ways (mutations.py) and loaded in worker processes. Fails on an exception that is no ConvertError, a case that
-takes more than ten seconds or a gigabyte, a worker that dies, and any code in a file that is run.
+takes more than half a minute or a gigabyte, a worker that dies, and any code in a file that is run.
 
     python scripts/fuzz.py --cases 2000 --seed 0
     python scripts/fuzz.py --seed 0 --case 1234     # that case alone
@@ -34,7 +34,8 @@ from mutations import Mutation
 if TYPE_CHECKING:
     from pspnet_convert.cards.card import ModelCard
 
-SECONDS = 10
+SECONDS = 30
+_MODEL_SECONDS = 15  # for a converted model, in a process of its own
 MEGABYTES = 1000
 _START = 180  # seconds for a worker to import torch, mmsegmentation and the runtimes
 _SPAWN = multiprocessing.get_context("spawn")
@@ -140,7 +141,8 @@ def load(kind: str, path: Path) -> None:
     from pspnet_convert.cards.lock_file import pinned
     from pspnet_convert.pytorch.checkpoint import load_checkpoint
     from pspnet_convert.pytorch.network import build_network
-    from pspnet_convert.runtimes.backends import OnnxBackend, OpenVinoBackend
+    from pspnet_convert.runtimes.child_model import ChildModel, OpenModel, memory_for
+    from pspnet_convert.worker_process import Limits
 
     card = find_card("demo")
     image = np.zeros((card.input.height, card.input.width, 3), np.uint8)
@@ -150,10 +152,11 @@ def load(kind: str, path: Path) -> None:
         build_network(load_card(path), load_checkpoint(card.folder / card.checkpoint.name, card))
     elif kind == "lock":
         pinned(card, path.parent)
-    elif kind == "onnx":
-        list(OnnxBackend(path, card, card.input.shape).run([image]))
-    elif kind == "ir":
-        list(OpenVinoBackend(path.with_suffix(".xml"), card, card.input.shape).run([image]))
+    elif kind in ("onnx", "ir"):
+        opened = OpenModel(path if kind == "onnx" else path.with_suffix(".xml"), card, card.input.shape)
+        limits = Limits(_MODEL_SECONDS, memory_for(card.checkpoint.size or 0, card.input.shape))
+        with ChildModel(opened, limits) as model:
+            list(model.run([image]))
     else:
         build_network(card, load_checkpoint(path, card))
 
@@ -202,7 +205,7 @@ def make_seeds(folder: Path, canary: Path) -> list[Seed]:
     by_suffix: dict[str, dict[str, Mutation]] = {
         ".yml": {"edit YAML": mutations.edit_yaml, "edit text": mutations.edit_text},
         ".pth": {"edit pickle": mutations.pickling(canary)},
-        ".onnx": {"edit ONNX": mutations.edit_onnx},
+        ".onnx": {"edit ONNX": mutations.edit_onnx, "slow ONNX": mutations.slow_onnx},
         ".xml": {"edit text": mutations.edit_text},
         ".lock": {"edit text": mutations.edit_text},
     }

@@ -14,6 +14,7 @@ from typing import Any
 
 import onnx
 import yaml
+from slow_graphs import endless_loop, many_numbers
 
 Mutation = Callable[[Random, bytes], bytes]
 NUMBERS = [0, 1, -1, 7, 255, 2**16, 2**31 - 1, -(2**31), 2**32, 2**40, 2**62, 2**63 - 1, 2**64 - 1, 10**30]
@@ -147,6 +148,14 @@ def edit_onnx(random: Random, data: bytes) -> bytes:
         attribute.ints[:] = [_int64(random) for _ in attribute.ints]
     else:
         tensor.data_type = random.randrange(30)
+    return model.SerializeToString()
+
+
+def slow_onnx(random: Random, data: bytes) -> bytes:
+    """A step that takes from a moment to centuries, or from a kilobyte to an exabyte."""
+    model = onnx.ModelProto.FromString(data)
+    add_step = random.choice([endless_loop, many_numbers])
+    add_step(model, 10 ** random.randint(3, 18))
     return model.SerializeToString()
 
 

@@ -67,7 +67,7 @@ class ChildModel:
     """
 
     def __init__(self, opened: OpenModel, limits: Limits, environment: Mapping[str, str] | None = None) -> None:
-        self._path, self._batch = opened.path, opened.shape[0]
+        self._path, self._batch, self._memory = opened.path, opened.shape[0], limits.memory
         self.slots = max(batch_sizes(self._batch))
         self._worker = Worker(opened.path.name, _Opened, (opened,), limits=limits, environment=environment)
 
@@ -121,6 +121,10 @@ class ChildModel:
             yield
         except WorkerError as error:
             raise ArtifactError(f"{self._path}: does not run: {error}", _MORE_TIME) from error
+        except ArtifactError as error:
+            if self._memory is None or "alloc" not in error.what:
+                raise
+            raise ArtifactError(f"{error.what} (it may use {self._memory / 1e9:.1f} GB of memory)") from error
 
 
 class _Opened:
