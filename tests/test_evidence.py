@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -15,6 +14,9 @@ from faults import Fault, make
 from PIL import Image
 
 from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.commands.verify.answers import Answers, AnswersInChildren
+from pspnet_convert.commands.verify.candidates import Candidate
+from pspnet_convert.errors import ArtifactError
 from pspnet_convert.files import slug
 from pspnet_convert.runtimes.openvino_install import operations
 
@@ -194,14 +196,14 @@ def test_the_row_at_the_default_precision_does_not_affect_the_verdict(
 def test_a_failure_to_compile_at_the_default_precision_is_reported_and_does_not_affect_the_verdict(
     cli: Cli, small: ModelCard, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compile_model = openvino.Core.compile_model
+    ask = AnswersInChildren._ask
 
-    def at_f32_alone(self: Any, model: Any, device: str, config: dict[str, str]) -> Any:
-        if not config:
-            raise RuntimeError("no such primitive")
-        return compile_model(self, model, device, config)
+    def at_f32_alone(self: AnswersInChildren, candidate: Candidate, folder: Path) -> Answers:
+        if candidate.model.at_default_precision:
+            raise ArtifactError("OpenVINO does not compile it: no such primitive")
+        return ask(self, candidate, folder)
 
-    monkeypatch.setattr(openvino.Core, "compile_model", at_f32_alone)
+    monkeypatch.setattr(AnswersInChildren, "_ask", at_f32_alone)
     report = workspace / "junit.xml"
     result = cli("verify", small.folder, "-o", workspace, "--at-default-precision", "--junit", report, "--json")
     assert result.exit_code == 0, result.stderr

@@ -30,6 +30,12 @@ class Candidate:
     processor: str | None = None
     report_only: bool = False
 
+    def name_at(self, precision: str) -> str:
+        """Its name in the result: with the processor, or with the `precision` where that is the processor's own."""
+        if self.processor is not None:
+            return f"{self.name} on {self.processor}"
+        return f"{self.name} at {precision}" if self.model.at_default_precision else self.name
+
     @property
     def is_ir(self) -> bool:
         """Whether the preprocessing is in the model."""
@@ -58,8 +64,8 @@ def candidates(
         found.append(Candidate(file.name, model, file.claims))
         if not found[-1].is_ir:
             continue
-        found += [Candidate(f"{file.name} on {name}", model, file.claims, name) for name in processors]
+        found += [Candidate(file.name, model, file.claims, name) for name in processors]
         if at_default_precision:
             default = replace(model, at_default_precision=True)
-            found.append(Candidate(f"{file.name} at default precision", default, report_only=True))
+            found.append(Candidate(file.name, default, report_only=True))
     return found

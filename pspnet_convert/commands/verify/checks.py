@@ -74,8 +74,7 @@ def check_as_shipped(labels: NDArray[np.integer[Any]], found: Prediction, name: 
         comparison.add_fault("as shipped", f"{name}: labels {list(labels.shape)} instead of {list(found.labels.shape)}")
         return
     differs = labels != found.labels
-    second, best = np.partition(found.logits[:, differs], -2, axis=0)[-2:]
-    wrong = _first_of(differs, best - second > _ROUNDING * np.abs(best))
+    wrong = _first(differs & ~_nearly_equal(found.logits, labels.shape))
     if wrong is not None:
         y, x = wrong
         both = f"class {int(labels[y, x])}, and {int(found.labels[y, x])} where the logits are an output too"
@@ -91,10 +90,13 @@ def check_processor(found: Answers, uncapped: Answers, names: Sequence[str], com
             comparison.add_fault("processor", f"{name}: {fault}")
 
 
-def _first_of(differs: NDArray[np.bool_], wrong: NDArray[np.bool_]) -> tuple[int, int] | None:
-    """Row and column of the first pixel of `differs` [H, W] that is `wrong`, one value a pixel that differs."""
-    places = np.argwhere(differs)[wrong]
-    return (int(places[0][0]), int(places[0][1])) if len(places) else None
+def _nearly_equal(logits: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The pixels [H, W] where the two largest logits are equal up to rounding; none if `logits` have another size."""
+    if logits.shape[1:] != shape or len(logits) < 2:
+        return np.zeros(shape, bool)
+    second, best = np.partition(logits, -2, axis=0)[-2:]
+    near: NDArray[np.bool_] = best - second <= _ROUNDING * np.abs(best)
+    return near
 
 
 def _first(wrong: NDArray[np.bool_]) -> tuple[int, int] | None:

@@ -83,11 +83,17 @@ def _compare_all(
         # A candidate that is only reported must not end the verification.
         if not (candidate.report_only or isinstance(answers, ContractError)):
             raise answers
-        comparison = Comparison(candidate.name, candidate.claims or "f32", candidate.is_ir, candidate.report_only)
+        name = candidate.name_at("the default precision")
+        comparison = Comparison(name, candidate.claims or "f32", candidate.is_ir, candidate.report_only)
         comparison.add_fault("contract", answers.what)
         return comparison
     comparison = Comparison(
-        candidate.name, answers.precision, candidate.is_ir, candidate.report_only, candidate.processor, answers.executed
+        candidate.name_at(answers.precision),
+        answers.precision,
+        candidate.is_ir,
+        candidate.report_only,
+        candidate.processor,
+        answers.executed,
     )
     if not candidate.report_only:
         shape = (classes, *expected[0].prediction.labels.shape)
