@@ -1,21 +1,82 @@
-"""Measure how far rounding moves the reference's logits: of its weights to FP16, of its input to float32."""
+"""Measure how far rounding moves the reference's logits: of its sums and input to float32, of its weights to FP16."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import Input
 from pspnet_convert.commands.verify.kept_prediction import keep
-from pspnet_convert.runtimes.backends import TorchBackend
+from pspnet_convert.runtimes.backends import TorchBackend, normalised
 from pspnet_convert.runtimes.input_form import Image
-from pspnet_convert.runtimes.logit_error import Error, error_of, worst
+from pspnet_convert.runtimes.logit_error import NO_ERROR, Error, error_of, worst
 
 if TYPE_CHECKING:
     from pspnet_convert.pytorch.network import PSPNet
+
+
+def rounding_of_sums(network: PSPNet, card_input: Input, images: Sequence[Image]) -> Error:
+    """How far the logits of a right model may be from the reference's by float32 alone, on the image where it is most.
+
+    The network in float64 against itself in float32. The user's own code may compute in float32 whatever it is given,
+    or refuse float64. There the float32 network is also run with another order of summation: channels last, and
+    torch's own convolutions in place of oneDNN's.
+    """
+    known = [one.logits for one in TorchBackend(network, card_input).run(images)]
+    found = []
+    for other in _other_arithmetics(network):
+        try:
+            logits = [other(normalised([image], card_input))[0] for image in images]
+        except Exception:  # the network's code raises errors of any kind
+            if not network.is_as_written:
+                raise
+            continue
+        found += [error_of(one, exact) for one, exact in zip(logits, known)]
+    return worst(NO_ERROR, *found)
+
+
+def rounding_of_norms(network: PSPNet, card_input: Input, image: Image, known: NDArray[np.float32]) -> Error:
+    """How far the logits move from `known` if norms of maps add up as runtimes do, at full size: it grows with the map.
+
+    Without effect for a network without such norms.
+    """
+    from pspnet_convert.commands.verify.norm_sums import added_one_by_one, norms_of_maps
+
+    if not norms_of_maps(network):
+        return NO_ERROR
+    with added_one_by_one(network):
+        (found,) = TorchBackend(network, card_input).run([image])
+    return error_of(found.logits, known)
+
+
+def _other_arithmetics(network: PSPNet) -> Iterator[Callable[[NDArray[np.float32]], NDArray[np.float32]]]:
+    """The network in float64; one with the user's own code also in other orders of summation."""
+    import torch
+
+    def run(changed: Any, image: Any) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            logits: NDArray[np.float32] = changed(image).float().contiguous().numpy()
+        return logits
+
+    def in_float64(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return run(double, torch.from_numpy(values).double())
+
+    def channels_last(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return run(network, torch.from_numpy(values).to(memory_format=torch.channels_last))
+
+    def without_onednn(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.backends.mkldnn.flags(enabled=False):
+            return run(network, torch.from_numpy(values))
+
+    double = deepcopy(network).double()
+    yield in_float64
+    if network.is_as_written:
+        yield from (channels_last, without_onednn)
 
 
 def rounding_of_input(network: PSPNet, card_input: Input, images: Sequence[Image]) -> Error:

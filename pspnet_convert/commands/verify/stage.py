@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pspnet_convert import tools
 from pspnet_convert.commands.verify.candidates import candidates
 from pspnet_convert.commands.verify.compare import Verification, compare_with_reference
+from pspnet_convert.commands.verify.conversion import Conversion
 from pspnet_convert.commands.verify.inputs import picture_files, verification_inputs
 from pspnet_convert.commands.verify.options import ForeignModelOptions, VerifyOptions
 from pspnet_convert.commands.verify.pictures import save_differences, write_pictures
@@ -50,7 +51,7 @@ def verify_stage(job: Job, options: VerifyOptions) -> Stage:
     require([part for file in files for part in file.parts], "to-ir")
 
     def make(made: Workspace) -> dict[str, Any]:
-        result = _compare(job, files, job.exported_shape(), job.input_form(), options)
+        result = _compare(job, files, job.exported_shape(), job.input_form(), options, _conversion(job))
         with writing(job.workspace.verification):
             write_pictures(result, job.card, made.verification)
         return result.as_dict()
@@ -119,8 +120,23 @@ def _stage(
     return Stage("verify", make, inputs, options, tools.VERIFICATION, outputs=None)
 
 
+def _conversion(job: Job) -> Conversion | None:
+    """How the workspace's IRs were made; None where the manifest does not say."""
+    exported, converted = job.manifest.stage("export-onnx"), job.manifest.stage("to-ir")
+    if exported is None or converted is None:
+        return None
+    options = converted.options
+    release = converted.tools.get("openvino", "")
+    return Conversion(exported.options.fold_pyramid, options.front_end, release, is_plain=not options.mo_arg)
+
+
 def _compare(
-    job: Job, files: Sequence[ModelFile], shape: ImageShape, form: InputForm, options: VerifyOptions
+    job: Job,
+    files: Sequence[ModelFile],
+    shape: ImageShape,
+    form: InputForm,
+    options: VerifyOptions,
+    conversion: Conversion | None = None,
 ) -> Verification:
     inputs = verification_inputs(job.card, shape, options.images, form)
     compared = candidates(files, job.card, shape, form, at_default_precision=options.at_default_precision)
@@ -132,7 +148,8 @@ def _compare(
         network = job.source.take_network()
         threshold = network.decision_score
         with writing(job.workspace.folder):
-            expected = expect(network, job.card, inputs, folder, note)
+            precisions = {one.precision for one in compared}
+            expected = expect(network, job.card, inputs, folder, note, precisions, conversion)
         del network  # its weights are freed before the converted models are loaded
         result = compare_with_reference(expected, compared, inputs, len(job.card.classes), note, threshold)
     return replace(result, preprocessing=check_preprocessing(job.card))
