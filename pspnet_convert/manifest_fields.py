@@ -221,7 +221,11 @@ class UnexplainedPixel(ManifestModel):
 
 
 class Comparison(ManifestModel):
-    """One converted model against the reference. A `report_only` one does not affect the verdict."""
+    """One converted model against the reference. A `report_only` one does not affect the verdict.
+
+    `relative_error` must be within `allowed`. It is against the reference; an FP16 IR's is against the reference with
+    its constants in FP16, where it is known how they are rounded. Then `from_reference` is against the plain reference.
+    """
 
     backend: str
     precision: Literal["f32", "FP16", "bf16", "f16"]
@@ -234,6 +238,7 @@ class Comparison(ManifestModel):
     largest_error: float | None
     relative_error: RelativeError
     allowed: RelativeError
+    from_reference: RelativeError | None = None  # earlier manifests have none
     checks: list[Check]
     unexplained: list[UnexplainedPixel]
 

@@ -30,12 +30,15 @@ from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.commands.export_onnx.options import ExportOptions
 from pspnet_convert.commands.export_onnx.write_onnx import write_onnx, write_plain_onnx
+from pspnet_convert.commands.to_ir.front_ends import find_front_end
 from pspnet_convert.commands.verify.candidates import candidates
 from pspnet_convert.commands.verify.compare import compare_with_reference
+from pspnet_convert.commands.verify.conversion import Conversion
 from pspnet_convert.commands.verify.inputs import verification_inputs
 from pspnet_convert.commands.verify.reference import expect
 from pspnet_convert.commands.verify.result import Comparison
 from pspnet_convert.image_shape import DYNAMIC, ImageShape
+from pspnet_convert.package_versions import versions
 from pspnet_convert.pytorch.batchnorm import sharing_copy
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import PSPNet, build_network
@@ -81,7 +84,7 @@ def _each(
     faults: Sequence[Fault], network: PSPNet, card: ModelCard, right: Path, shape: ImageShape, form: InputForm
 ) -> Iterator[Caught]:
     inputs = verification_inputs(card, shape)
-    expected = expect(network, card, inputs, right.parent, lambda: None)
+    expected = expect(network, card, inputs, right.parent, lambda: None, conversion=this_conversion())
 
     def compare(fault: Fault) -> Comparison:
         path = make(fault, card, right, right.parent, form)
@@ -97,6 +100,11 @@ def _each(
     for fault in faults:
         comparison = compare(fault)
         yield Caught(fault, {check: words[0] for check, words in comparison.faults.items()})
+
+
+def this_conversion() -> Conversion:
+    """How `make` converts."""
+    return Conversion(True, find_front_end("auto", {}).name, versions("openvino")["openvino"])
 
 
 def with_auxiliary_head(network: PSPNet) -> PSPNet:
@@ -145,7 +153,7 @@ def right_conversions(count: int, seed: int, folder: Path) -> Iterator[tuple[str
         ]
         inputs = verification_inputs(card, shape)
         result = compare_with_reference(
-            expect(network, card, inputs, place, lambda: None),
+            expect(network, card, inputs, place, lambda: None, conversion=this_conversion()),
             candidates(files, card, shape, form, at_default_precision=False),
             inputs,
             len(card.classes),

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from fault_catalogue import PRECISIONS, network_of, random_card
+from fault_catalogue import PRECISIONS, network_of, random_card, this_conversion
 from faults import Fault, make
 from make_standin_checkpoint import make_standin, write_card
 from small_networks import BACKBONE, BN, BOTTLENECKS, NECK, RESNET, drawn, model
@@ -37,9 +37,7 @@ from pspnet_convert.cards.model_index import published
 from pspnet_convert.cards.own_model import _plain
 from pspnet_convert.commands.export_onnx.options import ExportOptions
 from pspnet_convert.commands.export_onnx.write_onnx import write_onnx
-from pspnet_convert.commands.to_ir.front_ends import find_front_end
 from pspnet_convert.commands.verify.candidates import candidates
-from pspnet_convert.commands.verify.conversion import Conversion
 from pspnet_convert.commands.verify.inputs import verification_inputs
 from pspnet_convert.commands.verify.reference import expect
 from pspnet_convert.commands.verify.sensitivity import FINE_FAULTS
@@ -112,9 +110,8 @@ def measure(name: str, card: ModelCard, folder: Path) -> Measured:
         place.mkdir()
         files.append(ModelFile(file, make(Fault("none", file), card, onnx_path, place), precision))  # type: ignore[arg-type]
     inputs = verification_inputs(card, card.input.shape)
-    conversion = Conversion(True, find_front_end("auto", {}).name, versions("openvino")["openvino"])
     precisions = ("f32", "FP16", "f16")  # the last so that rounding of weights is measured for each
-    expected = expect(network, card, inputs, folder, lambda: None, precisions, conversion)  # type: ignore[arg-type]
+    expected = expect(network, card, inputs, folder, lambda: None, precisions, this_conversion())  # type: ignore[arg-type]
     errors: dict[str, Error | None] = dict.fromkeys(FILES)
     for candidate in candidates(files, card, card.input.shape, at_default_precision=False):
         images = (entry.image for entry in inputs)

@@ -106,7 +106,10 @@ def compare(expected: Expected, found: Prediction, name: str, comparison: Compar
     at_pixel = np.abs(found.logits - logits).max(axis=0)  # [H, W], over the classes
     at_pixel[~np.isfinite(at_pixel)] = np.inf
     against, limit = _standard(expected, comparison.precision)
-    error = error_of(found.logits, logits if against is None else against)
+    error = error_of(found.logits, logits)
+    if against is not None:
+        comparison.from_reference = worst(error, comparison.from_reference or error)
+        error = error_of(found.logits, against)
     comparison.largest_error = max(comparison.largest_error, float(at_pixel.max()))
     comparison.error = worst(comparison.error, error)
     comparison.allowed = worst(comparison.allowed, limit)

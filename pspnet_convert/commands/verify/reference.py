@@ -14,7 +14,7 @@ from pspnet_convert.commands.verify.inputs import VerificationInput
 from pspnet_convert.commands.verify.kept_prediction import KeptPrediction, keep
 from pspnet_convert.commands.verify.rounding import (
     rounding_of_input,
-    rounding_of_norms,
+    rounding_of_map_sums,
     rounding_of_sums,
     rounding_of_weights,
 )
@@ -69,8 +69,8 @@ def expect(
         images = _probes(reference, pictures)
         sensitivities = [sensitivity(reference, card.input, image) for image in images]
         of_input = rounding_of_input(network, card.input, images)
-        of_norms = rounding_of_norms(network, card.input, pictures[0], predictions[0].logits)
-        of_sums = worst(of_norms, rounding_of_sums(network, card.input, images))
+        of_maps = rounding_of_map_sums(network, card.input, pictures[0], predictions[0].logits)
+        of_sums = worst(of_maps, rounding_of_sums(network, card.input, images))
     in_fp16: Sequence[KeptPrediction | None] = [None] * len(inputs)
     if conversion is not None and "FP16" in precisions:
         from pspnet_convert.commands.verify.fp16_reference import fp16_reference

@@ -40,14 +40,14 @@ def rounding_of_sums(network: PSPNet, card_input: Input, images: Sequence[Image]
     return worst(NO_ERROR, *found)
 
 
-def rounding_of_norms(network: PSPNet, card_input: Input, image: Image, known: NDArray[np.float32]) -> Error:
-    """How far the logits move from `known` if norms of maps add up as runtimes do, at full size: it grows with the map.
+def rounding_of_map_sums(network: PSPNet, card_input: Input, image: Image, known: NDArray[np.float32]) -> Error:
+    """How far the logits move from `known` if whole maps are added up as runtimes do it, which grows with the map.
 
-    Without effect for a network without such norms.
+    Without effect, and without a run, for a network that does not add up whole maps.
     """
-    from pspnet_convert.commands.verify.norm_sums import added_one_by_one, norms_of_maps
+    from pspnet_convert.commands.verify.map_sums import added_one_by_one, layers_of_maps
 
-    if not norms_of_maps(network):
+    if not layers_of_maps(network):
         return NO_ERROR
     with added_one_by_one(network):
         (found,) = TorchBackend(network, card_input).run([image])
