@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -70,8 +71,10 @@ def _other_arithmetics(network: PSPNet) -> Iterator[Callable[[NDArray[np.float32
         return run(network, torch.from_numpy(values).to(memory_format=torch.channels_last))
 
     def without_onednn(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.backends.mkldnn.flags(enabled=False):
-            return run(network, torch.from_numpy(values))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of Intel's GPUs
+            with torch.backends.mkldnn.flags(enabled=False):
+                return run(network, torch.from_numpy(values))
 
     double = deepcopy(network).double()
     yield in_float64
