@@ -27,6 +27,7 @@ from pspnet_convert.commands.verify.conversion import Conversion
 from pspnet_convert.commands.verify.fp16_reference import fp16_reference
 from pspnet_convert.commands.verify.inputs import sheet, verification_inputs
 from pspnet_convert.commands.verify.map_sums import _mean, added_one_by_one, layers_of_maps
+from pspnet_convert.commands.verify.probes import probe
 from pspnet_convert.commands.verify.reference import Expected
 from pspnet_convert.commands.verify.result import Comparison
 from pspnet_convert.commands.verify.rounding import rounding_of_sums
@@ -107,15 +108,18 @@ class _Own(nn.Module):
         return self.layers(image)  # type: ignore[no-any-return]
 
 
-def test_a_network_that_refuses_float64_is_measured_by_other_orders_of_summation(small: ModelCard) -> None:
+def test_a_network_that_refuses_float64_is_measured_by_other_orders_of_summation(
+    small: ModelCard, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     network = _Own()
     images = [np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)]
-    found = rounding_of_sums(network, small.input, images)  # type: ignore[arg-type]
+    probes = probe(TorchBackend(network, small.input), images, tmp_path)
+    found = rounding_of_sums(network, small.input, probes)  # type: ignore[arg-type]
     assert 1e-8 < found.rms < 1e-5
     network.is_as_written = False
     with pytest.raises(RuntimeError, match="float32 alone"):
-        rounding_of_sums(network, small.input, images)  # type: ignore[arg-type]
+        rounding_of_sums(network, small.input, probes)  # type: ignore[arg-type]
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 500), st.sampled_from([1, 8]))
