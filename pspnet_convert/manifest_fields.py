@@ -231,6 +231,8 @@ class UnexplainedPixel(ManifestModel):
 class Comparison(ManifestModel):
     """One converted model against the reference. A `report_only` one does not affect the verdict.
 
+    `relative_error` must be within `allowed`. It is against the reference; an FP16 IR's is against the reference with
+    its constants in FP16, where it is known how they are rounded. Then `from_reference` is against the plain reference.
     `processor`: the instruction set that the processor was capped to, null for none; `executed`: the one that the
     model's convolutions ran with.
     """
@@ -248,6 +250,7 @@ class Comparison(ManifestModel):
     largest_error: float | None
     relative_error: RelativeError
     allowed: RelativeError
+    from_reference: RelativeError | None
     checks: list[Check]
     unexplained: list[UnexplainedPixel]
 

@@ -118,7 +118,7 @@ def _convert(
     stages = pc.run(card, output_dir=folder, input_shape=shape).stages
     seconds.update((name, outcome.seconds) for name, outcome in stages.items())
     result = stages["verify"].result
-    errors.update((row.backend, row.relative_error.rms) for row in result.comparisons)
+    errors.update((row.backend, (row.from_reference or row.relative_error).rms) for row in result.comparisons)
     return _verdict(result)
 
 

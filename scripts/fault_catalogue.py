@@ -3,7 +3,7 @@
 The faults are those of faults.py and input_faults.py, one at a time. The right conversions are of networks with random
 weights, sizes, bins, batches and input forms.
 
-    python scripts/fault_catalogue.py                 # the demo model's faults, then 50 right conversions
+    python scripts/fault_catalogue.py                 # the demo model's faults, finer ones, 50 right conversions
     python scripts/fault_catalogue.py --model standin # another folder with a model.yml and its checkpoint
 """
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from faults import Fault, all_faults, make
+from faults import Fault, all_faults, finer_faults, make
 from input_faults import BATCH, FORM, input_faults
 from make_standin_checkpoint import make_standin
 from rich.console import Console
@@ -30,15 +30,18 @@ from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.commands.export_onnx.options import ExportOptions
 from pspnet_convert.commands.export_onnx.write_onnx import write_onnx, write_plain_onnx
+from pspnet_convert.commands.to_ir.front_ends import find_front_end
 from pspnet_convert.commands.verify.answers import Answers, answers_of
 from pspnet_convert.commands.verify.candidates import Candidate, candidates
 from pspnet_convert.commands.verify.checks import drawn_for
 from pspnet_convert.commands.verify.compare import compare_with_reference
+from pspnet_convert.commands.verify.conversion import Conversion
 from pspnet_convert.commands.verify.inputs import VerificationInput, verification_inputs
 from pspnet_convert.commands.verify.reference import expect
 from pspnet_convert.commands.verify.result import Comparison
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.image_shape import DYNAMIC, ImageShape
+from pspnet_convert.package_versions import versions
 from pspnet_convert.pytorch.batchnorm import sharing_copy
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import PSPNet, build_network
@@ -80,11 +83,18 @@ def catalogue(card: ModelCard, folder: Path) -> Iterator[Caught]:
     yield from _each(faults, network, card, of_three, (BATCH, *of_image), FORM)
 
 
+def finer_catalogue(card: ModelCard, folder: Path) -> Iterator[Caught]:
+    """As `catalogue`, with faults at a tenth of the size. Not all need be caught."""
+    network, right = network_of(card), folder / "right.onnx"
+    write_onnx(network, card, right, ExportOptions(card.input.shape), {"name": card.name})
+    yield from _each(finer_faults(card), network, card, right, card.input.shape, PLAIN)
+
+
 def _each(
     faults: Sequence[Fault], network: PSPNet, card: ModelCard, right: Path, shape: ImageShape, form: InputForm
 ) -> Iterator[Caught]:
     inputs = verification_inputs(card, shape)
-    expected = expect(network, card, inputs, right.parent, lambda: None)
+    expected = expect(network, card, inputs, right.parent, lambda: None, conversion=this_conversion())
 
     def compare(fault: Fault) -> Comparison:
         path = make(fault, card, right, right.parent, form)
@@ -120,6 +130,11 @@ def answer(
         else:
             found.append((candidate, replace(made, precision=candidate.claims or "f32")))
     return found
+
+
+def this_conversion() -> Conversion:
+    """How `make` converts."""
+    return Conversion(True, find_front_end("auto", {}).name, versions("openvino")["openvino"])
 
 
 def with_auxiliary_head(network: PSPNet) -> PSPNet:
@@ -168,7 +183,7 @@ def right_conversions(count: int, seed: int, folder: Path) -> Iterator[tuple[str
         ]
         inputs = verification_inputs(card, shape)
         result = compare_with_reference(
-            expect(network, card, inputs, place, lambda: None),
+            expect(network, card, inputs, place, lambda: None, conversion=this_conversion()),
             answer(candidates(files, card, shape, form, at_default_precision=False), card, inputs, place),
             inputs,
             len(card.classes),
@@ -237,6 +252,9 @@ def main() -> None:
         Console(width=160 if not sys.stdout.isatty() else None).print(table(results))
         missed = [result.fault for result in results if not result.by]
         print(f"{len(results) - len(missed)} of {len(results)} faults caught")
+        finer = list(finer_catalogue(find_card(arguments.model), Path(folder)))
+        Console(width=160 if not sys.stdout.isatty() else None).print(table(finer))
+        print(f"{sum(bool(result.by) for result in finer)} of {len(finer)} faults at a tenth of the size caught")
         refused = 0
         for name, found in right_conversions(arguments.right, arguments.seed, Path(folder) / "right"):
             refused += bool(found)

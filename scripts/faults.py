@@ -97,6 +97,36 @@ def all_faults(card: ModelCard, other_onnx: Path, auxiliary_onnx: Path, eps_onnx
     ]
 
 
+def finer_faults(card: ModelCard) -> list[Fault]:
+    """Faults in weights, mean and scale at a tenth of the size that they have in `all_faults`."""
+    mean, scale = np.array(card.input.mean), np.array(card.input.scale)
+    one = np.array([1.001, 1, 1])
+    layer = "backbone.layer3.1.conv2.weight"
+    graph = {
+        "a bias off by 0.1 %": _weight("decode_head.conv_seg.bias", lambda b: 1.001 * b),
+        "one channel of one layer off by 0.1 %": _weight(layer, lambda w: _with(w, 0, 1.001 * w[0])),
+        "one weight off by 10 %": _weight(
+            layer, lambda w: _with(w, np.abs(w).argmax(), 1.1 * w.flat[np.abs(w).argmax()], flat=True)
+        ),
+        "one layer's weights off by 0.1 %": _weight(layer, lambda w: 1.001 * w),
+    }
+    preprocessing = {
+        "all means off by 0.1 %": {"mean": 1.001 * mean},
+        "one mean off by 0.1 %": {"mean": one * mean},
+        "all scales off by 0.1 %": {"scale": 1.001 * scale},
+        "one scale off by 0.1 %": {"scale": one * scale},
+    }
+    in_floats = {
+        name: {key: tuple(map(float, value)) for key, value in changes.items()}
+        for name, changes in preprocessing.items()
+    }
+    files = ("IR FP32", "IR FP16")
+    return [
+        *(Fault(name, file, graph=edit) for file in ("ONNX", *files) for name, edit in graph.items()),
+        *(Fault(name, file, preprocessing=values) for file in files for name, values in in_floats.items()),
+    ]
+
+
 # No faults in an IR: OpenVINO takes the first of equal logits whatever the ONNX says, and drops casts that undo others.
 _NOT_IN_IR = {"the last of equal logits instead of the first", "logits rounded to FP16"}
 

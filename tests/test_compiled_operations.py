@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import Cli, slow
 from own_package import importable, importing
-from test_every_network import NETWORKS, checkpoint, write_config
+from small_networks import NETWORKS, checkpoint, write_config
 
 from pspnet_convert.cards.inline_network import WHY_NOT
 from pspnet_convert.cards.registry_names import _REGISTERED, registered

@@ -21,7 +21,7 @@ from conftest import Cli, slow
 from make_standin_checkpoint import calibrate
 from manifests import read as read_manifest
 from safetensors.torch import save_file
-from test_every_network import BACKBONE
+from small_networks import BACKBONE
 
 from pspnet_convert.pytorch.network import PSPNet, build_inline
 

@@ -13,7 +13,7 @@ import yaml
 from conftest import LENIENT, Cli, slow
 from make_standin_checkpoint import blobs, calibrate
 from own_package import importable, importing
-from test_every_network import NETWORKS, write_config
+from small_networks import NETWORKS, write_config
 
 from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.own_model import own_card

@@ -9,7 +9,7 @@ from typing import Any
 
 from pspnet_convert.errors import count
 from pspnet_convert.manifest_document import ManifestDocument, Stages
-from pspnet_convert.manifest_fields import Comparison, File, StageRecord
+from pspnet_convert.manifest_fields import Comparison, File, RelativeError, StageRecord
 from pspnet_convert.pipeline import CONVERSION, ORDER
 from pspnet_convert.report_page.words import percent, scientific
 from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
@@ -62,7 +62,7 @@ def key_figures(stages: Stages) -> list[Figure]:
             f"lowest: {differing.backend}",
         ),
         Figure(
-            scientific(farthest.relative_error.largest),
+            scientific(_from_reference(farthest).largest),
             "largest relative logit error",
             f"of {farthest.backend}",
         ),
@@ -75,8 +75,12 @@ def key_figures(stages: Stages) -> list[Figure]:
 
 
 def _largest_error(row: Comparison) -> float:
-    largest = row.relative_error.largest
+    largest = _from_reference(row).largest
     return inf if largest is None else largest
+
+
+def _from_reference(row: Comparison) -> RelativeError:
+    return row.from_reference or row.relative_error
 
 
 def notices(stages: Stages) -> list[str]:

@@ -30,7 +30,7 @@ from pspnet_convert.commands.verify.tolerances import allowed
 from pspnet_convert.errors import ArtifactError, ContractError
 from pspnet_convert.manifest_fields import UnexplainedPixel
 from pspnet_convert.runtimes.backends import Prediction
-from pspnet_convert.runtimes.logit_error import Error, error_of, worst
+from pspnet_convert.runtimes.logit_error import Error, Precision, error_of, worst
 
 _LISTED = 20  # unexplained pixels of a model
 
@@ -119,14 +119,19 @@ def compare(expected: Expected, found: Prediction, name: str, comparison: Compar
         return
     at_pixel = np.abs(found.logits - logits).max(axis=0)  # [H, W], over the classes
     at_pixel[~np.isfinite(at_pixel)] = np.inf
-    error, limit = error_of(found.logits, logits), allowed(comparison.precision, expected.rounding)
+    against, limit = _standard(expected, comparison.precision)
+    error = error_of(found.logits, logits)
+    if against is not None:
+        comparison.from_reference = worst(error, comparison.from_reference or error)
+        error = error_of(found.logits, against)
     comparison.largest_error = max(comparison.largest_error, float(at_pixel.max()))
     comparison.error = worst(comparison.error, error)
     comparison.allowed = worst(comparison.allowed, limit)
     if not error.within(limit):
         comparison.add_fault(
             "logits",
-            f"{name}: logit error {error.rms:.1e} rms and {error.largest:.1e} largest, relative; "
+            f"{name}: logit error {error.rms:.1e} rms and {error.largest:.1e} largest, relative"
+            f"{'' if against is None else ' to the reference with FP16 weights'}; "
             f"{limit.rms:.1e} and {limit.largest:.1e} allowed",
         )
     differs = found.labels != labels
@@ -154,6 +159,14 @@ def compare(expected: Expected, found: Prediction, name: str, comparison: Compar
             f"{name}: {len(unexplained)} differing pixels unexplained, first x={first.x} y={first.y}: "
             f"class {first.label} instead of {first.expected}",
         )
+
+
+def _standard(expected: Expected, precision: Precision) -> tuple[NDArray[np.float32] | None, Error]:
+    """The logits that a model of this precision is held to, if they are not the reference's own; and the error that is
+    allowed."""
+    if precision == "FP16" and expected.in_fp16 is not None:
+        return expected.in_fp16.logits, allowed("f32", expected.rounding)
+    return None, allowed(precision, expected.rounding)
 
 
 def margin(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,70 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.commands.verify.conversion import Conversion
 from pspnet_convert.commands.verify.inputs import VerificationInput
 from pspnet_convert.commands.verify.kept_prediction import KeptPrediction, keep
-from pspnet_convert.commands.verify.rounding import rounding_of_input, rounding_of_weights
+from pspnet_convert.commands.verify.probes import probe
+from pspnet_convert.commands.verify.rounding import (
+    rounding_of_input,
+    rounding_of_map_sums,
+    rounding_of_sums,
+    rounding_of_weights,
+)
 from pspnet_convert.commands.verify.sensitivity import sensitivity
 from pspnet_convert.commands.verify.tolerances import Rounding
-from pspnet_convert.errors import ImageError
 from pspnet_convert.runtimes.backends import Prediction, TorchBackend
 from pspnet_convert.runtimes.input_form import Image
-from pspnet_convert.runtimes.logit_error import Error
+from pspnet_convert.runtimes.logit_error import Error, Precision, worst
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from pspnet_convert.pytorch.network import PSPNet
 
-_PROBED_SIDE = 96  # pixels: full size takes twenty times as long, and the figures are the same within a factor of 2
-_MULTIPLE = 16  # UNet needs sides that are multiples of 16; no other network needs more
-
 
 @dataclass(frozen=True)
 class Expected:
     """The reference's `prediction` on an input.
 
-    `sensitivity`: how far each small fault in the input moves the logits, by the fault's name.
+    `sensitivity`: how far each small fault in the input moves the logits, by the fault's name. `in_fp16`: the answer of
+    the network with its constants as an FP16 IR has them; None where it is not known how they are rounded.
     """
 
     prediction: Prediction | KeptPrediction
     sensitivity: Mapping[str, Error]
     rounding: Rounding
+    in_fp16: Prediction | KeptPrediction | None = None
 
 
 def expect(
-    network: PSPNet, card: ModelCard, inputs: Sequence[VerificationInput], folder: Path, note: Callable[[], None]
+    network: PSPNet,
+    card: ModelCard,
+    inputs: Sequence[VerificationInput],
+    folder: Path,
+    note: Callable[[], None],
+    precisions: Collection[Precision] = ("f32", "FP16"),
+    conversion: Conversion | None = None,
 ) -> list[Expected]:
     """Run the PyTorch reference on `inputs`; `note` is called after each. Logits are kept in `folder`; an OSError is
-    that folder's."""
+    that folder's.
+
+    `precisions`: those of the models that will be compared. `conversion`: how the IRs were made, where this is known.
+    """
     reference = TorchBackend(network, card.input)
-    predictions = []
+    pictures = [entry.image for entry in inputs]
     with _pools_in_float64(network):
-        for number, prediction in enumerate(reference.run(entry.image for entry in inputs)):
-            predictions.append(keep(prediction, folder / f"{number}.logits"))
-            note()
-        images = _probes(reference, [entry.image for entry in inputs])
-        sensitivities = [sensitivity(reference, card.input, image) for image in images]
-        of_input = rounding_of_input(network, card.input, images)
-    rounding = Rounding(rounding_of_weights(network, card.input, images, folder), of_input)
-    return [Expected(*parts, rounding) for parts in zip(predictions, sensitivities)]
+        predictions = _kept(reference.run(pictures), folder, "reference", note)
+        probes = probe(reference, pictures, folder)
+        sensitivities = [sensitivity(reference, card.input, one) for one in probes]
+        of_input = rounding_of_input(network, card.input, probes)
+        of_maps = rounding_of_map_sums(network, card.input, pictures[0], predictions[0].logits)
+        of_sums = worst(of_maps, rounding_of_sums(network, card.input, probes))
+    in_fp16: Sequence[KeptPrediction | None] = [None] * len(inputs)
+    if conversion is not None and "FP16" in precisions:
+        in_fp16 = _in_fp16(network, card, pictures, conversion, folder) or in_fp16
+    coarse = {"f16", "bf16", *(() if in_fp16[0] else ("FP16",))}
+    of_weights = rounding_of_weights(network, card.input, probes, folder) if coarse & set(precisions) else None
+    rounding = Rounding(of_sums, of_input, of_weights)
+    parts = zip(predictions, sensitivities, in_fp16)
+    return [Expected(prediction, moved, rounding, half) for prediction, moved, half in parts]
 
 
-def _probes(reference: TorchBackend, images: Sequence[Image]) -> Sequence[Image]:
-    """Smaller images with the same content; the images themselves for a network that takes one size (BEiT)."""
-    thinned = [_thinned(image) for image in images]
-    try:
-        list(reference.run(thinned[:1]))
-    except ImageError:
-        return images
-    return thinned
+def _in_fp16(
+    network: PSPNet, card: ModelCard, pictures: Sequence[Image], conversion: Conversion, folder: Path
+) -> list[KeptPrediction] | None:
+    """The answers of the network with its constants in FP16; None where it is not known how they are rounded."""
+    from pspnet_convert.commands.verify.fp16_reference import fp16_reference
+
+    shape = (card.input.channels, *pictures[0].shape[:2])
+    rounded = fp16_reference(network, card.input, shape, conversion)
+    return None if rounded is None else _kept(rounded.run(pictures), folder, "fp16")
+
+
+def _kept(
+    predictions: Iterable[Prediction], folder: Path, name: str, note: Callable[[], None] = lambda: None
+) -> list[KeptPrediction]:
+    kept = []
+    for number, prediction in enumerate(predictions):
+        kept.append(keep(prediction, folder / f"{name}-{number}.logits"))
+        note()
+    return kept
 
 
 @contextmanager
@@ -88,16 +119,3 @@ def _pools_in_float64(network: PSPNet) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _thinned(image: Image) -> Image:
-    """Every n-th row and m-th column, so that the sides are at most _PROBED_SIDE."""
-    rows, columns = (_kept_places(side) for side in image.shape[:2])
-    return image[rows][:, columns]
-
-
-def _kept_places(side: int) -> range:
-    """All places of a short side; else every n-th, a multiple of _MULTIPLE of them."""
-    step = -(-side // _PROBED_SIDE)
-    count = side if step == 1 else side // step // _MULTIPLE * _MULTIPLE
-    return range(0, count * step, step)

@@ -30,7 +30,9 @@ class Comparison:
     """One converted model against the reference, on all inputs. `pixels`, `differing` and `explained` are counts.
 
     `is_ir`: the preprocessing is in the model. `report_only`: the result does not affect the verdict. `processor`: the
-    instruction set that it was capped to; `executed`: the one that its convolutions ran with.
+    instruction set that it was capped to; `executed`: the one that its convolutions ran with. `error`: against the
+    reference; an FP16 IR's against the reference with its constants in FP16, where there is one. Then `from_reference`
+    is the error against the reference itself.
     """
 
     backend: str
@@ -45,6 +47,7 @@ class Comparison:
     largest_error: float = 0.0  # in logits
     error: Error = NO_ERROR
     allowed: Error = NO_ERROR  # on the input that allows most
+    from_reference: Error | None = None
     faults: dict[str, list[str]] = field(default_factory=dict)  # by check
     unexplained: list[UnexplainedPixel] = field(default_factory=list)
     labels: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # by input
@@ -77,6 +80,7 @@ class Comparison:
             "largest_error": self.largest_error if np.isfinite(self.largest_error) else None,
             "relative_error": self.error.as_dict(),
             "allowed": self.allowed.as_dict(),
+            "from_reference": self.from_reference.as_dict() if self.from_reference else None,
             "checks": [
                 {"name": name, "what": what, "passed": name not in self.faults, "faults": self.faults.get(name, [])}
                 for name, what in CHECKS.items()

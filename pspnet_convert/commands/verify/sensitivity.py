@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from pspnet_convert.cards.card import Input
+from pspnet_convert.commands.verify.probes import Probe
 from pspnet_convert.runtimes.backends import TorchBackend
 from pspnet_convert.runtimes.input_form import Image
 from pspnet_convert.runtimes.logit_error import Error, error_of
@@ -20,12 +21,11 @@ FINE_FAULTS = {_BLUE_OFF, _CHANNEL_OFF}  # the size of the fault if the mean is 
 _PROBED_CHANNELS = 16  # of a model with more, so many are probed, evenly spread
 
 
-def sensitivity(reference: TorchBackend, card_input: Input, image: Image) -> dict[str, Error]:
+def sensitivity(reference: TorchBackend, card_input: Input, probe: Probe) -> dict[str, Error]:
     """How far each fault moves the logits. A fault that each channel can have counts where it moves them least."""
-    (known,) = reference.run([image])
-    found = {}
-    for name, images in _faults(card_input, image):
-        errors = [error_of(one.logits, known.logits) for one in reference.run(images)]
+    known, found = probe.known.logits, {}
+    for name, images in _faults(card_input, probe.image):
+        errors = [error_of(one.logits, known) for one in reference.run(images)]
         # A channel that the network does not read moves nothing, and cannot be wrong.
         moved = [error for error in errors if error.largest > 0] or errors
         found[name] = Error(min(error.rms for error in moved), min(error.largest for error in moved))

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from pspnet_convert import tools
 from pspnet_convert.commands.verify.answers import AnswersInChildren
-from pspnet_convert.commands.verify.candidates import candidates
+from pspnet_convert.commands.verify.candidates import candidates, precisions_of
 from pspnet_convert.commands.verify.checks import drawn_for
 from pspnet_convert.commands.verify.compare import Verification, compare_with_reference
+from pspnet_convert.commands.verify.conversion import Conversion
 from pspnet_convert.commands.verify.inputs import picture_files, verification_inputs
 from pspnet_convert.commands.verify.options import ForeignModelOptions, VerifyOptions
 from pspnet_convert.commands.verify.pictures import save_differences, write_pictures
@@ -61,7 +62,7 @@ def verify_stage(job: Job, options: VerifyOptions) -> Stage:
     require([part for file in files for part in file.parts], "to-ir")
 
     def make(made: Workspace) -> dict[str, Any]:
-        result = _compare(job, files, job.exported_shape(), job.input_form(), options)
+        result = _compare(job, files, job.exported_shape(), job.input_form(), options, _conversion(job))
         with writing(job.workspace.verification):
             write_pictures(result, job.card, made.verification)
         return result.as_dict()
@@ -131,8 +132,23 @@ def _stage(
     return Stage("verify", make, inputs, options, tools.VERIFICATION, outputs=None)
 
 
+def _conversion(job: Job) -> Conversion | None:
+    """How the workspace's IRs were made; None where the manifest does not say."""
+    exported, converted = job.manifest.stage("export-onnx"), job.manifest.stage("to-ir")
+    if exported is None or converted is None:
+        return None
+    options = converted.options
+    release = converted.tools.get("openvino", "")
+    return Conversion(exported.options.fold_pyramid, options.front_end, release, is_plain=not options.mo_arg)
+
+
 def _compare(
-    job: Job, files: Sequence[ModelFile], shape: ImageShape, form: InputForm, options: VerifyOptions
+    job: Job,
+    files: Sequence[ModelFile],
+    shape: ImageShape,
+    form: InputForm,
+    options: VerifyOptions,
+    conversion: Conversion | None = None,
 ) -> Verification:
     inputs = verification_inputs(job.card, shape, options.images, form)
     images = [entry.image for entry in inputs]
@@ -151,7 +167,7 @@ def _compare(
     ):
         network = job.source.take_network()
         drawn.set_result(drawn_for((len(job.card.classes), *shape[2:]), network.decision_score))
-        expected = expect(network, job.card, inputs, folder, note)
+        expected = expect(network, job.card, inputs, folder, note, precisions_of(compared), conversion)
         answered = asked.all()
         result = compare_with_reference(expected, answered, inputs, len(job.card.classes), network.decision_score)
     return replace(result, preprocessing=check_preprocessing(job.card))
