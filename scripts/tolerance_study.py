@@ -115,10 +115,10 @@ def measure(name: str, card: ModelCard, folder: Path) -> Measured:
     errors: dict[str, Error | None] = dict.fromkeys(FILES)
     for candidate in candidates(files, card, card.input.shape, at_default_precision=False):
         images = (entry.image for entry in inputs)
-        for answer, found in zip(expected, candidate.open().run(images)):
+        for answer, found in zip(expected, candidate.model.open().run(images)):
             plain = error_of(found.logits, answer.prediction.logits)
             held_to: list[tuple[str, Error]] = [(candidate.name, plain)]
-            if candidate.precision == "FP16":
+            if candidate.claims == "FP16":
                 held_to = [(FP16_AS_ELSEWHERE, plain)]
                 if answer.in_fp16 is not None:
                     held_to.append((candidate.name, error_of(found.logits, answer.in_fp16.logits)))
