@@ -47,7 +47,7 @@ def expect(
     that folder's."""
     reference = TorchBackend(network, card.input)
     predictions = []
-    with _pools_in_float64(network):
+    with pools_in_float64(network):
         for number, prediction in enumerate(reference.run(entry.image for entry in inputs)):
             predictions.append(keep(prediction, folder / f"{number}.logits"))
             note()
@@ -69,7 +69,7 @@ def _probes(reference: TorchBackend, images: Sequence[Image]) -> Sequence[Image]
 
 
 @contextmanager
-def _pools_in_float64(network: PSPNet) -> Iterator[None]:
+def pools_in_float64(network: PSPNet) -> Iterator[None]:
     """In the block, pools such as the pyramid's add up in float64.
 
     torch adds up a cell's values one by one in float32. On a map of 1024x1024 a cell of the bin 2 is off by 1.5e-5,

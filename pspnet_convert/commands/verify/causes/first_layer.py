@@ -1,0 +1,117 @@
+"""Find out what a model does to an image before its first convolution, from that convolution's output.
+
+A convolution is linear. If the network's input is x_c = sum over d of A[c, d] v_d + t_c, for the image's channels v_d,
+the output is y = bias + sum of A[c, d] (W_c * v_d) + sum of t_c (W_c * 1), with W_c the weights for channel c. So least
+squares give A and t from y, without running the network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from pspnet_convert.commands.verify.causes.evidence import Evidence
+from pspnet_convert.commands.verify.causes.normalisations import Affine
+from pspnet_convert.commands.verify.causes.reference_runs import first_convolution
+from pspnet_convert.pytorch.convolutions import is_plain
+from pspnet_convert.pytorch.folded import folded_copy
+
+_MARGIN = 8  # cells at the map's borders, which the padding reaches
+_SIDE = 24  # so many rows and columns of cells are used
+_ROWS = 40_000  # so many numbers
+_MOST_MIXED = 16  # channels up to which each may be a mix of all
+
+
+@dataclass(frozen=True)
+class Fit:
+    """`affine`: what was applied to the image. `residual`: the part of the output that it leaves unexplained, 0..1."""
+
+    affine: Affine
+    residual: float
+
+
+class FirstLayer:
+    """The first convolution of the reference, next to its output in the model: inner cells of it, some of them."""
+
+    def __init__(self, convolution: nn.Conv2d, found: NDArray[np.float32]) -> None:
+        rows, columns = (_inner(side) for side in found.shape[1:])
+        self._places = np.ix_(_spread(len(found), _ROWS // (len(rows) * len(columns))), rows, columns)
+        self._convolution = convolution
+        self._found = self._sampled(found)
+
+    @classmethod
+    def of(cls, evidence: Evidence) -> FirstLayer | None:
+        """None if the output is not known, or is not that of the reference's first convolution.
+
+        In most models the BatchNorm after the convolution is in its weights. That of the two which fits better is used.
+        """
+        found = evidence.first_layer
+        if found is None or not np.isfinite(found).all():
+            return None
+        shape = (1, *evidence.tensor.shape[1:])
+        copies = [folded_copy(evidence.network, shape), evidence.network]
+        convolutions = [first_convolution(copy, evidence.tensor) for copy in copies]
+        layers = [
+            cls(convolution, found)
+            for convolution in convolutions
+            if convolution is not None and is_plain(convolution) and _gives(convolution, evidence.tensor, found.shape)
+        ]
+        return min(layers, key=lambda layer: layer.fit(evidence.image).residual) if layers else None
+
+    def residual(self, tensor: NDArray[np.float32]) -> float:
+        """The part of the model's output that this input [1, C, H, W] of the network leaves unexplained, 0..1."""
+        return _share(self._output(tensor) - self._found, self._found)
+
+    def fit(self, image: NDArray[np.generic]) -> Fit:
+        """The least squares' fit, for the image [H, W, C] that the model was given."""
+        channels = image.shape[2]
+        pairs = [(c, d) for c in range(channels) for d in range(channels) if channels <= _MOST_MIXED or c == d]
+        bias = self._output(np.zeros((1, channels, *image.shape[:2]), np.float32))
+        terms = [self._response(c, image[:, :, d]) - bias for c, d in pairs]
+        terms += [self._response(c, np.ones(image.shape[:2])) - bias for c in range(channels)]
+        columns = np.stack(terms, axis=1)
+        sizes = np.maximum(np.linalg.norm(columns, axis=0), np.finfo(np.float64).tiny)
+        solution = np.linalg.lstsq(columns / sizes, self._found - bias, rcond=1e-10)[0] / sizes
+        matrix = np.zeros((channels, channels))
+        for (c, d), value in zip(pairs, solution):
+            matrix[c, d] = value
+        left = columns @ solution + bias - self._found
+        return Fit(Affine(matrix, solution[len(pairs) :]), _share(left, self._found))
+
+    def _response(self, channel: int, plane: NDArray[np.generic]) -> NDArray[np.float64]:
+        """The output for an input that is `plane` [H, W] in one channel, and 0 in the others."""
+        tensor = np.zeros((1, self._convolution.in_channels, *plane.shape), np.float32)
+        tensor[0, channel] = plane
+        return self._output(tensor)
+
+    def _output(self, tensor: NDArray[np.float32]) -> NDArray[np.float64]:
+        with torch.inference_mode():
+            return self._sampled(self._convolution(torch.from_numpy(np.ascontiguousarray(tensor)))[0].numpy())
+
+    def _sampled(self, output: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Some inner cells of an output [C, h, w], as one row."""
+        return output[self._places].astype(np.float64).ravel()
+
+
+def _gives(convolution: nn.Conv2d, tensor: NDArray[np.float32], shape: tuple[int, ...]) -> bool:
+    """Whether the convolution gives an output of `shape`, for all channels alike."""
+    with torch.inference_mode():
+        return convolution.groups == 1 and tuple(convolution(torch.from_numpy(tensor)).shape[1:]) == shape
+
+
+def _inner(side: int) -> NDArray[np.intp]:
+    margin = min(_MARGIN, side // 4)
+    return margin + _spread(side - 2 * margin, _SIDE)
+
+
+def _spread(count: int, most: int) -> NDArray[np.intp]:
+    """Up to `most` of `count` places, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, max(most, 1))).astype(np.intp))
+
+
+def _share(left: NDArray[np.float64], whole: NDArray[np.float64]) -> float:
+    return float(np.linalg.norm(left) / max(np.linalg.norm(whole), np.finfo(np.float64).tiny))

@@ -1,0 +1,130 @@
+"""Faults in the numbers: weights or logits rounded to fewer bits, a run in fewer bits, another eps.
+
+A rounding may be done in another order than here, on weights that were folded in another way. So these causes are
+accepted by the clear ratio that `Evidence.explained_by` asks for, and not by what is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pspnet_convert.commands.verify.causes.evidence import Cause, Evidence, Logits, Tests
+from pspnet_convert.commands.verify.causes.reference_runs import run
+from pspnet_convert.pytorch.batchnorm import sharing_copy
+from pspnet_convert.pytorch.rewritten import rewritten_copy
+from pspnet_convert.runtimes.logit_error import error_of
+
+if TYPE_CHECKING:
+    from pspnet_convert.pytorch.network import PSPNet
+
+Rounding = Callable[[Tensor], Tensor]
+_EPS = (1e-3, 1e-5, 1e-6, 1e-12)  # of BatchNorm in TensorFlow, PyTorch, and others
+
+
+def number_causes(evidence: Evidence) -> Tests:
+    yield _logits_rounded(evidence)
+    for network in _as_in_files(evidence):
+        for what, change in _ROUNDED_WEIGHTS.items():
+            for with_rest in (False, True):
+                yield _explained(evidence, what, run(_rounded(network, change, with_rest), evidence.tensor))
+    yield from _other_eps(evidence)
+    for name, kind in (("bf16", torch.bfloat16), ("FP16", torch.float16)):
+        with torch.autocast("cpu", dtype=kind):
+            logits = run(evidence.network, evidence.tensor)
+        yield _explained(evidence, f"the model is run in {name}", logits)
+
+
+def _explained(evidence: Evidence, what: str, logits: Logits) -> Cause | None:
+    return evidence.explained_by("numbers", what, logits, by_ratio=True)
+
+
+def _as_in_files(evidence: Evidence) -> Iterator[PSPNet]:
+    """The network with the weights that a file has: folded, with and without its pyramid.
+
+    An FP16 model is compared with such a network already.
+    """
+    if evidence.precision != "f32":
+        yield evidence.network
+        return
+    for fold_pyramid in (True, False):
+        yield rewritten_copy(evidence.network, evidence.tensor.shape[1:], fold_pyramid=fold_pyramid)
+
+
+@torch.no_grad()
+def _rounded(network: PSPNet, change: Rounding, with_rest: bool) -> PSPNet:
+    """A copy with rounded weights, and with `with_rest` also biases and other constants."""
+    copy = sharing_copy(network)
+    for module in copy.modules():
+        for kept in (module._parameters, module._buffers):
+            for name, tensor in kept.items():
+                if tensor is None or not tensor.is_floating_point():
+                    continue
+                if with_rest or (name == "weight" and tensor.dim() > 1):
+                    kept[name] = nn.Parameter(change(tensor), requires_grad=False)
+    return copy
+
+
+def _by_channel(tensor: Tensor) -> Tensor:
+    """Symmetric, to -127..127, a scale for each output channel. Vectors stay."""
+    return (
+        _to_bytes(tensor, tensor.abs().amax(tuple(range(1, tensor.dim())), keepdim=True))
+        if tensor.dim() > 1
+        else tensor
+    )
+
+
+def _by_tensor(tensor: Tensor) -> Tensor:
+    return _to_bytes(tensor, tensor.abs().max()) if tensor.dim() > 1 else tensor
+
+
+def _to_bytes(tensor: Tensor, largest: Tensor) -> Tensor:
+    scale = (largest / 127).clamp(min=torch.finfo(torch.float32).tiny)
+    return torch.round(tensor / scale) * scale
+
+
+_ROUNDED_WEIGHTS: dict[str, Rounding] = {
+    "weights are rounded to FP16": lambda tensor: tensor.half().float(),
+    "weights are rounded to bf16": lambda tensor: tensor.bfloat16().float(),
+    "weights are rounded to 8 bits": _by_channel,
+    "weights are rounded to 8 bits, with one scale for a whole layer": _by_tensor,
+}
+
+
+def _other_eps(evidence: Evidence) -> Tests:
+    norms = [module for module in evidence.network.modules() if isinstance(module, _BatchNorm)]
+    used = sorted({norm.eps for norm in norms})
+    for eps in _EPS if evidence.precision == "f32" and norms else ():
+        if used == [eps]:
+            continue
+        copy = sharing_copy(evidence.network)
+        for module in copy.modules():
+            if isinstance(module, _BatchNorm):
+                module.eps = eps
+        what = f"BatchNorm's eps is {eps:g}, the network's is {', '.join(f'{one:g}' for one in used)}"
+        yield evidence.explained_by("numbers", what, run(copy, evidence.tensor))
+
+
+def _logits_rounded(evidence: Evidence) -> Cause | None:
+    """Whether all logits are numbers that FP16 or bf16 holds, next to the reference's."""
+    found, expected = evidence.found.logits, evidence.expected.logits
+    for name, kind in (("FP16", torch.float16), ("bf16", torch.bfloat16)):
+        if not np.array_equal(_cast(found, kind), found):
+            continue
+        # A logit near the middle of two numbers may be rounded to either.
+        error = error_of(found, _cast(expected, kind))
+        if 2 * error.rms <= evidence.difference.rms:
+            words = (
+                f"each of them is a number of {name}; with the reference's rounded, the difference is {error.rms:.1e}"
+            )
+            return Cause("numbers", f"logits are rounded to {name}", words)
+    return None
+
+
+def _cast(logits: Logits, kind: torch.dtype) -> Logits:
+    return torch.from_numpy(logits).to(kind).float().numpy()  # type: ignore[no-any-return]
