@@ -26,7 +26,9 @@ from pspnet_convert.runtimes.input_form import Image
 Tensor = NDArray[np.float32]
 _RIGHT = 2e-6  # of the first layer's output left unexplained: float32 rounds that much
 _NAMED = 3e-3  # how near a fit must be to a mistake's numbers; the reference decides
-_FINEST = 1e-4  # a difference of mean or scale that is not looked for
+# A difference of mean or scale that is not looked for; FP16 rounds them by up to 2**-11, 5e-4.
+_FINEST = {"f32": 1e-4}
+_FINEST_ROUNDED = 1e-3
 _FAR = 4  # pixels that an image may be shifted by
 
 
@@ -64,7 +66,7 @@ def _affine(evidence: Evidence, layer: FirstLayer | None) -> Tests:
     for what, wrong in chain(single_mistakes(card_input), double_mistakes(card_input)):
         if found.is_near(wrong, _NAMED):
             yield _explained(evidence, what, wrong.affine)
-    tolerance = max(_FINEST, 10 * fit.residual)
+    tolerance = max(_FINEST.get(evidence.precision, _FINEST_ROUNDED), 10 * fit.residual)
     what = difference_in_words(found, card_input, tolerance)
     if what:
         yield _explained(evidence, what, fit.affine)

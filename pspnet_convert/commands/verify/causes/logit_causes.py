@@ -94,7 +94,7 @@ def _probabilities() -> Iterator[tuple[str, Callable[[Logits], Logits]]]:
     yield "the logits are logarithms of probabilities (log-softmax)", log_softmax
     yield "the logits are probabilities of each class (sigmoid)", lambda logits: 1 / (1 + np.exp(-logits))
     yield "logits below 0 are cut off", lambda logits: logits.clip(0, None)
-    yield "logits are smallest where they should be largest (argmin)", lambda logits: -logits
+    yield "the logits have the opposite sign (argmin)", lambda logits: -logits
 
 
 def _turns(shape: Sequence[int]) -> Iterator[tuple[str, Callable[[Logits], Logits]]]:

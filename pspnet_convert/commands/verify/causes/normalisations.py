@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import Input
+from pspnet_convert.errors import count
 from pspnet_convert.runtimes.input_form import Image
 
 Values = NDArray[np.float64]
@@ -174,18 +175,19 @@ def difference_in_words(found: Normalisation, card_input: Input, tolerance: floa
         ("scale", ratio > tolerance, found.scale, right.scale),
     ):
         if is_wrong.any():
-            words.append(_numbers(name, np.flatnonzero(is_wrong), values, expected, channel_names(card_input)))
+            digits = 6 if tolerance < 1e-3 else 4
+            words.append(_numbers(name, np.flatnonzero(is_wrong), values, expected, channel_names(card_input), digits))
     return "; ".join(words)
 
 
-def _numbers(name: str, wrong: NDArray[np.intp], values: Values, expected: Values, channels: Sequence[str]) -> str:
-    whole = len(wrong) == len(channels)
-    if whole and len(channels) <= _LISTED:
-        return f"the {name} is {_listed(values)}, the card says {_listed(expected)}"
-    each = [f"{channels[c]}'s {name} is {values[c]:.6g}, the card says {expected[c]:.6g}" for c in wrong[:_LISTED]]
-    more = f" (and {len(wrong) - _LISTED} more channels)" if len(wrong) > _LISTED else ""
-    return ", ".join(each) + more
-
-
-def _listed(values: Values) -> str:
-    return "[" + ", ".join(f"{value:.6g}" for value in values) + "]"
+def _numbers(
+    name: str, wrong: NDArray[np.intp], values: Values, expected: Values, channels: Sequence[str], digits: int
+) -> str:
+    if len(wrong) == len(channels) <= _LISTED:
+        found, right = (", ".join(f"{value:.{digits}g}" for value in some) for some in (values, expected))
+        return f"the {name} is [{found}], the card says [{right}]"
+    each = [
+        f"{channels[c]}'s {name} is {values[c]:.{digits}g}, the card says {expected[c]:.{digits}g}"
+        for c in wrong[:_LISTED]
+    ]
+    return ", ".join(each) + (f", and {count(len(wrong) - _LISTED, 'more channel')}" if len(wrong) > _LISTED else "")

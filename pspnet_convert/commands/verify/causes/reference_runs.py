@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def run(network: PSPNet, tensor: NDArray[np.float32]) -> NDArray[np.float32]:
     """The logits [classes, H, W] for a normalised image [1, C, H, W]."""
     with torch.inference_mode(), pools_in_float64(network):
-        return network(torch.from_numpy(np.ascontiguousarray(tensor)))[0].numpy()  # type: ignore[no-any-return]
+        return network(torch.from_numpy(np.ascontiguousarray(tensor)))[0].float().numpy()  # type: ignore[no-any-return]
 
 
 def run_before_resize(network: PSPNet, tensor: NDArray[np.float32]) -> NDArray[np.float32] | None:

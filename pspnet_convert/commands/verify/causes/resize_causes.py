@@ -57,8 +57,8 @@ def rules(size: Sequence[int], resized: Sequence[int]) -> Iterator[tuple[str, _P
         "by cubic interpolation": lambda places, cells: cubic(places, cells, -0.75),
         "by cubic interpolation with a = -0.5": lambda places, cells: cubic(places, cells, -0.5),
         "to the nearest": lambda places, cells: nearest(np.ceil(places - 0.5), cells),
-        "to the nearest, rounded down": lambda places, cells: nearest(np.floor(places + 1e-9), cells),
-        "to the nearest, rounded up": lambda places, cells: nearest(np.ceil(places - 1e-9), cells),
+        "to the nearest (rounded down)": lambda places, cells: nearest(np.floor(places + 1e-9), cells),
+        "to the nearest (rounded up)": lambda places, cells: nearest(np.ceil(places - 1e-9), cells),
     }
     for (of_kernel, kernel), (of_places, place) in product(kernels.items(), _PLACES.items()):
         rows, columns = (kernel(place(cells, pixels), cells) for cells, pixels in zip(size, resized))
@@ -76,7 +76,7 @@ def _fixed_factor(cells: int, pixels: int) -> _Places:
 
 
 _PLACES: dict[str, Callable[[int, int], _Places]] = {
-    " with half-pixel centres (align_corners false)": _half_pixel,
+    " with half-pixel centres": _half_pixel,
     " with align_corners": lambda cells, pixels: np.arange(pixels) * (cells - 1) / max(pixels - 1, 1),
     " without the half-pixel offset (asymmetric)": lambda cells, pixels: np.arange(pixels) * cells / pixels,
     " by a whole factor, and cut to size": _fixed_factor,
