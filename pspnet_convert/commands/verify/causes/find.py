@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from itertools import chain
 
 from pspnet_convert.commands.verify.causes.evidence import Cause, Evidence, Tests
+from pspnet_convert.commands.verify.causes.first_layer import FirstLayer
 from pspnet_convert.commands.verify.causes.input_causes import input_causes
 from pspnet_convert.commands.verify.causes.label_causes import follows, label_cause
 from pspnet_convert.commands.verify.causes.logit_causes import logit_causes, not_finite
@@ -39,5 +39,8 @@ def _tests(evidence: Evidence) -> Tests:
     if has_right_logits:
         yield label_cause(evidence)
         return
-    causes = logit_causes, resize_causes, input_causes, number_causes
-    yield from chain.from_iterable(tests(evidence) for tests in causes)
+    yield from logit_causes(evidence)
+    yield from resize_causes(evidence)
+    layer = FirstLayer.of(evidence)
+    yield from input_causes(evidence, layer)
+    yield from number_causes(evidence, layer)

@@ -23,6 +23,8 @@ from pspnet_convert.pytorch.folded import folded_copy
 _MARGIN = 8  # cells at the map's borders, which the padding reaches
 _SIDE = 24  # so many rows and columns of cells are used
 _ROWS = 40_000  # so many numbers
+_RIGHT = 2e-6  # of the output left unexplained: float32 rounds that much
+_MOST_LEFT, _NEARER = 0.05, 4  # the same of a hypothesis, which leaves so many times less than no fault does
 _MOST_MIXED = 16  # channels up to which each may be a mix of all
 
 
@@ -40,6 +42,7 @@ class FirstLayer:
     def __init__(self, convolution: nn.Conv2d, found: NDArray[np.float32]) -> None:
         rows, columns = (_inner(side) for side in found.shape[1:])
         self._places = np.ix_(_spread(len(found), _ROWS // (len(rows) * len(columns))), rows, columns)
+        self._shape = found.shape
         self._convolution = convolution
         self._found = self._sampled(found)
 
@@ -66,6 +69,22 @@ class FirstLayer:
         """The part of the model's output that this input [1, C, H, W] of the network leaves unexplained, 0..1."""
         return _share(self._output(tensor) - self._found, self._found)
 
+    def is_right(self, tensor: NDArray[np.float32]) -> bool:
+        """Whether this input, and the reference's weights, explain all of it."""
+        return self.residual(tensor) <= _RIGHT
+
+    def allows(self, tensor: NDArray[np.float32], without: NDArray[np.float32]) -> bool:
+        """Whether the network may have been given `tensor` instead of `without`."""
+        return _is_better(self.residual(tensor), self.residual(without))
+
+    def allows_network(self, network: nn.Module, tensor: NDArray[np.float32]) -> bool:
+        """Whether the model may be this network, which gets `tensor`, instead of the reference."""
+        convolution = first_convolution(network, tensor)
+        if convolution is None or not _gives(convolution, tensor, self._shape):
+            return False
+        left = _share(self._output(tensor, convolution) - self._found, self._found)
+        return _is_better(left, self.residual(tensor))
+
     def fit(self, image: NDArray[np.generic]) -> Fit:
         """The least squares' fit, for the image [H, W, C] that the model was given."""
         channels = image.shape[2]
@@ -88,13 +107,19 @@ class FirstLayer:
         tensor[0, channel] = plane
         return self._output(tensor)
 
-    def _output(self, tensor: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _output(self, tensor: NDArray[np.float32], convolution: nn.Conv2d | None = None) -> NDArray[np.float64]:
         with torch.inference_mode():
-            return self._sampled(self._convolution(torch.from_numpy(np.ascontiguousarray(tensor)))[0].numpy())
+            return self._sampled(
+                (convolution or self._convolution)(torch.from_numpy(np.ascontiguousarray(tensor)))[0].numpy()
+            )
 
     def _sampled(self, output: NDArray[np.float32]) -> NDArray[np.float64]:
         """Some inner cells of an output [C, h, w], as one row."""
         return output[self._places].astype(np.float64).ravel()
+
+
+def _is_better(left: float, before: float) -> bool:
+    return left <= _MOST_LEFT and _NEARER * left <= before
 
 
 def _gives(convolution: nn.Conv2d, tensor: NDArray[np.float32], shape: tuple[int, ...]) -> bool:

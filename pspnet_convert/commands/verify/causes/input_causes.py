@@ -24,7 +24,6 @@ from pspnet_convert.runtimes.backends import normalised
 from pspnet_convert.runtimes.input_form import Image
 
 Tensor = NDArray[np.float32]
-_RIGHT = 2e-6  # of the first layer's output left unexplained: float32 rounds that much
 _NAMED = 3e-3  # how near a fit must be to a mistake's numbers; the reference decides
 # A difference of mean or scale that is not looked for; FP16 rounds them by up to 2**-11, 5e-4.
 _FINEST = {"f32": 1e-4}
@@ -32,21 +31,15 @@ _FINEST_ROUNDED = 1e-3
 _FAR = 4  # pixels that an image may be shifted by
 
 
-def input_causes(evidence: Evidence) -> Tests:
+def input_causes(evidence: Evidence, layer: FirstLayer | None) -> Tests:
     """Hypotheses on what the network is given. With the first layer's output, only those that it allows are run."""
-    layer = FirstLayer.of(evidence)
-    if layer is not None and layer.residual(evidence.tensor) <= _RIGHT:
+    if layer is not None and layer.is_right(evidence.tensor):
         return
     yield from _affine(evidence, layer)
-    for what, tensors in (*_of_values(evidence), *_of_axes(evidence), *_shifts(evidence, layer)):
-        if layer is None or _is_allowed(layer, evidence, tensors[0]):
+    for what, tensors in chain(_of_values(evidence), _of_axes(evidence), _shifts(evidence, layer)):
+        if layer is None or layer.allows(tensors[0], evidence.tensor):
             for tensor in tensors:
                 yield evidence.explained_by("input", what, run(evidence.network, tensor))
-
-
-def _is_allowed(layer: FirstLayer, evidence: Evidence, tensor: Tensor) -> bool:
-    left = layer.residual(tensor)
-    return 4 * left <= layer.residual(evidence.tensor) and left < 0.05
 
 
 # Order, mean and scale
@@ -63,8 +56,9 @@ def _affine(evidence: Evidence, layer: FirstLayer | None) -> Tests:
     if found is None:
         yield _explained(evidence, _mix_in_words(fit.affine, evidence), fit.affine)
         return
+    largest = float(np.abs(evidence.image.astype(np.float64)).max())
     for what, wrong in chain(single_mistakes(card_input), double_mistakes(card_input)):
-        if found.is_near(wrong, _NAMED):
+        if found.is_near(wrong, _NAMED, largest):
             yield _explained(evidence, what, wrong.affine)
     tolerance = max(_FINEST.get(evidence.precision, _FINEST_ROUNDED), 10 * fit.residual)
     what = difference_in_words(found, card_input, tolerance)

@@ -53,12 +53,11 @@ class Normalisation:
         matrix[np.arange(len(self.order)), self.order] = 1 / self.scale
         return Affine(matrix, -self.mean / self.scale)
 
-    def is_near(self, other: Normalisation, tolerance: float) -> bool:
-        """Whether the order is the same, and values that are normalised by each differ by `tolerance` at most, for
-        values of about their mean."""
+    def is_near(self, other: Normalisation, tolerance: float, largest: float = 0.0) -> bool:
+        """Whether the order is the same, and the results for values up to `largest` are, but for this part of them."""
         ratio = self.scale / other.scale - 1
         shift = (self.mean - other.mean) / other.scale
-        size = np.maximum(1, np.abs(other.mean / other.scale))
+        size = np.maximum(1, np.maximum(np.abs(other.mean), largest) / np.abs(other.scale))
         return self.order == other.order and bool((np.maximum(np.abs(ratio), np.abs(shift) / size) <= tolerance).all())
 
 

@@ -7,6 +7,7 @@ accepted by the clear ratio that `Evidence.explained_by` asks for, and not by wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,8 +16,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pspnet_convert.commands.verify.causes.evidence import Cause, Evidence, Logits, Tests
+from pspnet_convert.commands.verify.causes.first_layer import FirstLayer
 from pspnet_convert.commands.verify.causes.reference_runs import run
 from pspnet_convert.pytorch.batchnorm import sharing_copy
+from pspnet_convert.pytorch.folded import folded_copy
 from pspnet_convert.pytorch.rewritten import rewritten_copy
 from pspnet_convert.runtimes.logit_error import error_of
 
@@ -27,13 +30,14 @@ Rounding = Callable[[Tensor], Tensor]
 _EPS = (1e-3, 1e-5, 1e-6, 1e-12)  # of BatchNorm in TensorFlow, PyTorch, and others
 
 
-def number_causes(evidence: Evidence) -> Tests:
+def number_causes(evidence: Evidence, layer: FirstLayer | None) -> Tests:
+    """Hypotheses on the numbers. With the first layer's output, only those that it allows are run."""
     yield _logits_rounded(evidence)
-    for network in _as_in_files(evidence):
-        for what, change in _ROUNDED_WEIGHTS.items():
-            for with_rest in (False, True):
-                yield _explained(evidence, what, run(_rounded(network, change, with_rest), evidence.tensor))
-    yield from _other_eps(evidence)
+    if layer is not None and layer.is_right(evidence.tensor):
+        return
+    for what, network in chain(_with_rounded_weights(evidence), _with_other_eps(evidence)):
+        if layer is None or layer.allows_network(network, evidence.tensor):
+            yield _explained(evidence, what, run(network, evidence.tensor))
     for name, kind in (("bf16", torch.bfloat16), ("FP16", torch.float16)):
         try:
             with torch.autocast("cpu", dtype=kind):
@@ -47,16 +51,22 @@ def _explained(evidence: Evidence, what: str, logits: Logits) -> Cause | None:
     return evidence.explained_by("numbers", what, logits, by_ratio=True)
 
 
-def _as_in_files(evidence: Evidence) -> Iterator[PSPNet]:
-    """The network with the weights that a file has: folded, with and without its pyramid.
+def _with_rounded_weights(evidence: Evidence) -> Iterator[tuple[str, PSPNet]]:
+    for network in _as_in_files(evidence):
+        for what, change in _ROUNDED_WEIGHTS.items():
+            for with_rest in (False, True):
+                yield what, _rounded(network, change, with_rest)
 
-    An FP16 model is compared with such a network already.
+
+def _as_in_files(evidence: Evidence) -> Iterator[PSPNet]:
+    """The network with the weights that a file has: folded, with and without its pyramid, or as they are.
+
+    An FP16 model is compared with a folded network already.
     """
-    if evidence.precision != "f32":
-        yield evidence.network
-        return
-    for fold_pyramid in (True, False):
-        yield rewritten_copy(evidence.network, evidence.tensor.shape[1:], fold_pyramid=fold_pyramid)
+    if evidence.precision == "f32":
+        for fold_pyramid in (True, False):
+            yield rewritten_copy(evidence.network, evidence.tensor.shape[1:], fold_pyramid=fold_pyramid)
+    yield evidence.network
 
 
 @torch.no_grad()
@@ -99,10 +109,10 @@ _ROUNDED_WEIGHTS: dict[str, Rounding] = {
 }
 
 
-def _other_eps(evidence: Evidence) -> Tests:
+def _with_other_eps(evidence: Evidence) -> Iterator[tuple[str, PSPNet]]:
     norms = [module for module in evidence.network.modules() if isinstance(module, _BatchNorm)]
     used = sorted({norm.eps for norm in norms})
-    for eps in _EPS if evidence.precision == "f32" and norms else ():
+    for eps in _EPS if norms else ():
         if used == [eps]:
             continue
         copy = sharing_copy(evidence.network)
@@ -110,7 +120,7 @@ def _other_eps(evidence: Evidence) -> Tests:
             if isinstance(module, _BatchNorm):
                 module.eps = eps
         what = f"BatchNorm's eps is {eps:g}, the network's is {', '.join(f'{one:g}' for one in used)}"
-        yield evidence.explained_by("numbers", what, run(copy, evidence.tensor))
+        yield what, folded_copy(copy, (1, *evidence.tensor.shape[1:]))
 
 
 def _logits_rounded(evidence: Evidence) -> Cause | None:
