@@ -7,7 +7,9 @@ squares give A and t from y, without running the network.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,37 +39,33 @@ class Fit:
 
 
 class FirstLayer:
-    """The first convolution of the reference, next to its output in the model: inner cells of it, some of them."""
+    """The first convolution of the reference, next to its output in the model: inner cells of it, some of them.
 
-    def __init__(self, convolution: nn.Conv2d, found: NDArray[np.float32]) -> None:
+    In most models the BatchNorm after the convolution is in its weights. Both are tried: `convolutions`.
+    """
+
+    def __init__(self, convolutions: Sequence[nn.Conv2d], found: NDArray[np.float32]) -> None:
         rows, columns = (_inner(side) for side in found.shape[1:])
         self._places = np.ix_(_spread(len(found), _ROWS // (len(rows) * len(columns))), rows, columns)
         self._shape = found.shape
-        self._convolution = convolution
+        self._convolutions = convolutions
         self._found = self._sampled(found)
 
     @classmethod
     def of(cls, evidence: Evidence) -> FirstLayer | None:
-        """None if the output is not known, or is not that of the reference's first convolution.
-
-        In most models the BatchNorm after the convolution is in its weights. That of the two which fits better is used.
-        """
+        """None if the output is not known, or is not that of the reference's first convolution."""
         found = evidence.first_layer
         if found is None or not np.isfinite(found).all():
             return None
         shape = (1, *evidence.tensor.shape[1:])
         copies = [folded_copy(evidence.network, shape), evidence.network]
         convolutions = [first_convolution(copy, evidence.tensor) for copy in copies]
-        layers = [
-            cls(convolution, found)
-            for convolution in convolutions
-            if convolution is not None and is_plain(convolution) and _gives(convolution, evidence.tensor, found.shape)
-        ]
-        return min(layers, key=lambda layer: layer.fit(evidence.image).residual) if layers else None
+        usable = [one for one in convolutions if one is not None and _gives(one, evidence.tensor, found.shape)]
+        return cls(usable, found) if usable else None
 
     def residual(self, tensor: NDArray[np.float32]) -> float:
         """The part of the model's output that this input [1, C, H, W] of the network leaves unexplained, 0..1."""
-        return _share(self._output(tensor) - self._found, self._found)
+        return min(self._left(convolution, tensor) for convolution in self._convolutions)
 
     def is_right(self, tensor: NDArray[np.float32]) -> bool:
         """Whether this input, and the reference's weights, explain all of it."""
@@ -82,36 +80,49 @@ class FirstLayer:
         convolution = first_convolution(network, tensor)
         if convolution is None or not _gives(convolution, tensor, self._shape):
             return False
-        left = _share(self._output(tensor, convolution) - self._found, self._found)
-        return _is_better(left, self.residual(tensor))
+        return _is_better(self._left(convolution, tensor), self.residual(tensor))
 
-    def fit(self, image: NDArray[np.generic]) -> Fit:
-        """The least squares' fit, for the image [H, W, C] that the model was given."""
+    def fit(self, image: NDArray[np.generic]) -> Fit | None:
+        """The least squares' fit, for the image [H, W, C] that the model was given.
+
+        None if there are several: where the convolution gives fewer channels than it takes, or the image has equal
+        ones.
+        """
+        fits = [fit for fit in (self._fit(one, image) for one in self._convolutions) if fit is not None]
+        return min(fits, key=lambda fit: fit.residual, default=None)
+
+    def _fit(self, convolution: nn.Conv2d, image: NDArray[np.generic]) -> Fit | None:
         channels = image.shape[2]
         pairs = [(c, d) for c in range(channels) for d in range(channels) if channels <= _MOST_MIXED or c == d]
-        bias = self._output(np.zeros((1, channels, *image.shape[:2]), np.float32))
-        terms = [self._response(c, image[:, :, d]) - bias for c, d in pairs]
-        terms += [self._response(c, np.ones(image.shape[:2])) - bias for c in range(channels)]
-        columns = np.stack(terms, axis=1)
+        given = np.zeros((1, channels, *image.shape[:2]), np.float32)
+        bias = self._output(convolution, given)
+
+        def response(channel: int, plane: Any) -> NDArray[np.float64]:
+            """The output for `plane` [H, W] in one channel, and 0 in the others."""
+            given[0, channel] = plane
+            output = self._output(convolution, given)
+            given[0, channel] = 0
+            return output - bias
+
+        terms = [response(c, image[:, :, d]) for c, d in pairs]
+        columns = np.stack([*terms, *(response(c, 1) for c in range(channels))], axis=1)
         sizes = np.maximum(np.linalg.norm(columns, axis=0), np.finfo(np.float64).tiny)
-        solution = np.linalg.lstsq(columns / sizes, self._found - bias, rcond=1e-10)[0] / sizes
+        scaled, _, rank, _ = np.linalg.lstsq(columns / sizes, self._found - bias, rcond=1e-8)
+        if rank < columns.shape[1]:
+            return None
+        solution = scaled / sizes
         matrix = np.zeros((channels, channels))
         for (c, d), value in zip(pairs, solution):
             matrix[c, d] = value
         left = columns @ solution + bias - self._found
         return Fit(Affine(matrix, solution[len(pairs) :]), _share(left, self._found))
 
-    def _response(self, channel: int, plane: NDArray[np.generic]) -> NDArray[np.float64]:
-        """The output for an input that is `plane` [H, W] in one channel, and 0 in the others."""
-        tensor = np.zeros((1, self._convolution.in_channels, *plane.shape), np.float32)
-        tensor[0, channel] = plane
-        return self._output(tensor)
+    def _left(self, convolution: nn.Conv2d, tensor: NDArray[np.float32]) -> float:
+        return _share(self._output(convolution, tensor) - self._found, self._found)
 
-    def _output(self, tensor: NDArray[np.float32], convolution: nn.Conv2d | None = None) -> NDArray[np.float64]:
+    def _output(self, convolution: nn.Conv2d, tensor: NDArray[np.float32]) -> NDArray[np.float64]:
         with torch.inference_mode():
-            return self._sampled(
-                (convolution or self._convolution)(torch.from_numpy(np.ascontiguousarray(tensor)))[0].numpy()
-            )
+            return self._sampled(convolution(torch.from_numpy(np.ascontiguousarray(tensor)))[0].numpy())
 
     def _sampled(self, output: NDArray[np.float32]) -> NDArray[np.float64]:
         """Some inner cells of an output [C, h, w], as one row."""
@@ -123,9 +134,11 @@ def _is_better(left: float, before: float) -> bool:
 
 
 def _gives(convolution: nn.Conv2d, tensor: NDArray[np.float32], shape: tuple[int, ...]) -> bool:
-    """Whether the convolution gives an output of `shape`, for all channels alike."""
+    """Whether the convolution is a plain one of all channels, and gives an output of `shape`."""
+    if not is_plain(convolution) or convolution.groups != 1:
+        return False
     with torch.inference_mode():
-        return convolution.groups == 1 and tuple(convolution(torch.from_numpy(tensor)).shape[1:]) == shape
+        return tuple(convolution(torch.from_numpy(tensor)).shape[1:]) == shape
 
 
 def _inner(side: int) -> NDArray[np.intp]:

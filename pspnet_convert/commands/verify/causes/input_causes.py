@@ -37,8 +37,8 @@ def input_causes(evidence: Evidence, layer: FirstLayer | None) -> Tests:
         return
     yield from _affine(evidence, layer)
     for what, tensors in chain(_of_values(evidence), _of_axes(evidence), _shifts(evidence, layer)):
-        if layer is None or layer.allows(tensors[0], evidence.tensor):
-            for tensor in tensors:
+        for tensor in tensors:
+            if layer is None or layer.allows(tensor, evidence.tensor):
                 yield evidence.explained_by("input", what, run(evidence.network, tensor))
 
 
@@ -47,11 +47,12 @@ def input_causes(evidence: Evidence, layer: FirstLayer | None) -> Tests:
 
 def _affine(evidence: Evidence, layer: FirstLayer | None) -> Tests:
     card_input = evidence.card.input
-    if layer is None:
+    fit = layer.fit(evidence.image) if layer is not None else None
+    if fit is None:
         for what, wrong in single_mistakes(card_input):
-            yield _explained(evidence, what, wrong.affine)
+            if layer is None or layer.allows(wrong.affine.apply(evidence.image), evidence.tensor):
+                yield _explained(evidence, what, wrong.affine)
         return
-    fit = layer.fit(evidence.image)
     found = fitted(fit.affine)
     if found is None:
         yield _explained(evidence, _mix_in_words(fit.affine, evidence), fit.affine)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
+from itertools import combinations, permutations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from pspnet_convert.runtimes.input_form import Image
 Values = NDArray[np.float64]
 _COLOURS = {"RGB": ("red", "green", "blue"), "BGR": ("blue", "green", "red")}
 _MOST_ORDERS = 3  # channels up to which all orders of mean and scale are tried
+_MOST_PAIRS = 16  # channels up to which each two may be swapped, not only neighbours
 _LISTED = 4  # channels whose numbers a message lists
 _SAME = 1e-9
 
@@ -100,6 +101,11 @@ def _wrong_orders(card_input: Input) -> Iterator[tuple[str, tuple[int, ...]]]:
     if card_input.is_color:
         yield "red and blue are swapped", right[::-1]
     elif len(right) > 1:
+        for first, second in combinations(range(len(right)), 2):
+            if second == first + 1 or len(right) <= _MOST_PAIRS:
+                swapped = list(right)
+                swapped[first], swapped[second] = right[second], right[first]
+                yield order_in_words(swapped, card_input), tuple(swapped)
         yield "the order of the channels is reversed", right[::-1]
     if len(right) <= _MOST_ORDERS:
         for order in permutations(right):

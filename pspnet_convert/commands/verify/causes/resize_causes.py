@@ -57,6 +57,7 @@ def rules(size: Sequence[int], resized: Sequence[int]) -> Iterator[tuple[str, _P
         "by cubic interpolation": lambda places, cells: cubic(places, cells, -0.75),
         "by cubic interpolation with a = -0.5": lambda places, cells: cubic(places, cells, -0.5),
         "to the nearest": lambda places, cells: nearest(np.ceil(places - 0.5), cells),
+        "to the nearest (the next at ties)": lambda places, cells: nearest(np.floor(places + 0.5), cells),
         "to the nearest (rounded down)": lambda places, cells: nearest(np.floor(places + 1e-9), cells),
         "to the nearest (rounded up)": lambda places, cells: nearest(np.ceil(places - 1e-9), cells),
     }
