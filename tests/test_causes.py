@@ -66,7 +66,7 @@ def first_layer(network: PSPNet, tensor: Array) -> Array:
     convolution = first_convolution(folded, tensor)
     assert convolution is not None
     with torch.inference_mode():
-        return convolution(torch.from_numpy(tensor))[0].numpy()  # type: ignore[no-any-return]
+        return convolution(torch.from_numpy(tensor))[0].float().numpy()  # type: ignore[no-any-return]
 
 
 def given(right: Evidence, tensor: Array, network: PSPNet | None = None) -> Evidence:
@@ -409,9 +409,38 @@ def test_rounded_logits_are_named(right: Evidence, kind: str) -> None:
 
 def test_a_run_in_bf16_is_named(right: Evidence) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = run(right.network, right.tensor)
-    evidence = replace(with_logits(right, logits), first_layer=None)
+        evidence = given(right, right.tensor)
+    assert evidence.first_layer is not None
     assert named(find_cause(evidence), "numbers") == "the model is run in bf16"
+    # What moves the logits much farther is not that.
+    assert find_cause(with_logits(evidence, evidence.found.logits + blurred(evidence, 1.0))) is None
+
+
+def blurred(evidence: Evidence, size: float) -> Array:
+    noise = np.random.default_rng(0).standard_normal(evidence.expected.logits.shape)
+    return size * np.abs(evidence.expected.logits).max() * noise
+
+
+def in_fp16(model: onnx.ModelProto) -> None:
+    """All of it, from the input to the logits, which are turned into float32 again."""
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    nodes = model.graph.node
+    place = next(number for number, node in enumerate(nodes) if node.op_type == "ArgMax")
+    logits = nodes[place].input[0]
+    nodes[place].input[0] = "in f32"
+    nodes.insert(place, helper.make_node("Cast", [logits], ["in f32"], to=onnx.TensorProto.FLOAT))
+    name = model.graph.input[0].name
+    for node in nodes:
+        node.input[:] = ["in FP16" if one == name else one for one in node.input]
+    nodes.insert(0, helper.make_node("Cast", [name], ["in FP16"], to=onnx.TensorProto.FLOAT16))
+    del model.graph.value_info[:]
+
+
+def test_an_onnx_in_fp16_is_named(right: Evidence, small_run: Path, tmp_path: Path) -> None:
+    evidence = evidence_of_onnx(right, small_run, tmp_path, in_fp16)
+    assert named(find_cause(evidence), "numbers") == "the model is run in FP16"
 
 
 def test_another_eps_is_named(right: Evidence) -> None:

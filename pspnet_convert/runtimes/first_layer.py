@@ -77,12 +77,12 @@ def run_onnx_first_layer(model: onnx.ModelProto, given: NDArray[np.float32]) -> 
     cut = onnx.ModelProto()
     cut.CopyFrom(model)
     del cut.graph.output[:]
-    cut.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    cut.graph.output.append(onnx.ValueInfoProto(name=name))  # of any type
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(cut.SerializeToString(), options, providers=["CPUExecutionProvider"])
     (found,) = session.run([name], {session.get_inputs()[0].name: given})
-    return found  # type: ignore[no-any-return]
+    return found.astype(np.float32)  # type: ignore[no-any-return]
 
 
 def run_ir_first_layer(model: openvino.Model, given: NDArray[Any]) -> NDArray[np.float32] | None:
@@ -95,4 +95,4 @@ def run_ir_first_layer(model: openvino.Model, given: NDArray[Any]) -> NDArray[np
         return None
     cut = openvino.Model([operations().result(tap)], copy.get_parameters())
     compiled = openvino.Core().compile_model(cut, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return compiled(given)[0].copy()  # type: ignore[no-any-return]
+    return compiled(given)[0].astype(np.float32)  # type: ignore[no-any-return]
