@@ -183,6 +183,32 @@ def test_a_shifted_input_is_named_whatever_comes_in_at_its_border(right: Evidenc
     assert named(find_cause(evidence), "input") == what
 
 
+def test_a_mean_in_the_first_layers_bias_is_named(right: Evidence) -> None:
+    """A convolution that pads the image before the mean is subtracted: black, not the mean."""
+    black = (-MEAN / SCALE).tolist()
+
+    def with_black_borders(network: PSPNet) -> PSPNet:
+        changed = sharing_copy(network)
+        convolution = first_convolution(changed, right.tensor)
+        assert convolution is not None
+        convolution.padding = (0, 0)
+        convolution.register_forward_pre_hook(
+            lambda _, images: torch.stack(
+                [nn.functional.pad(images[0][:, c], (1, 1, 1, 1), value=black[c]) for c in range(3)], dim=1
+            )
+        )
+        return changed
+
+    folded = with_black_borders(folded_copy(right.network, (1, *right.tensor.shape[1:])))
+    convolution = next(module for module in folded.modules() if isinstance(module, nn.Conv2d))
+    with torch.inference_mode():
+        output = convolution(torch.from_numpy(right.tensor))[0].numpy()
+    logits = run(with_black_borders(right.network), right.tensor)
+    evidence = replace(with_logits(right, logits), first_layer=output)
+    what = "the first layer's bias subtracts the mean, which is wrong at the image's borders"
+    assert named(find_cause(evidence), "input") == what
+
+
 @pytest.mark.parametrize("channels", [1, 4, 13])
 def test_faults_in_other_channels_are_named(small: ModelCard, channels: int) -> None:
     card = card_of_channels(small, channels)

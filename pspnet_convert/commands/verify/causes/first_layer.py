@@ -47,7 +47,7 @@ class FirstLayer:
     def __init__(self, convolutions: Sequence[nn.Conv2d], found: NDArray[np.float32]) -> None:
         rows, columns = (_inner(side) for side in found.shape[1:])
         self._places = np.ix_(_spread(len(found), _ROWS // (len(rows) * len(columns))), rows, columns)
-        self._shape = found.shape
+        self._shape, self._whole = found.shape, found
         self._convolutions = convolutions
         self._found = self._sampled(found)
 
@@ -68,8 +68,14 @@ class FirstLayer:
         return min(self._left(convolution, tensor) for convolution in self._convolutions)
 
     def is_right(self, tensor: NDArray[np.float32]) -> bool:
-        """Whether this input, and the reference's weights, explain all of it."""
+        """Whether this input, and the reference's weights, explain all of it, apart from the borders."""
         return self.residual(tensor) <= _RIGHT
+
+    def is_right_at_borders(self, tensor: NDArray[np.float32]) -> bool:
+        """Whether they explain all of it."""
+        with torch.inference_mode():
+            outputs = [one(torch.from_numpy(tensor))[0].numpy() for one in self._convolutions]
+        return min(_share(output - self._whole, self._whole) for output in outputs) <= _RIGHT
 
     def allows(self, tensor: NDArray[np.float32], without: NDArray[np.float32]) -> bool:
         """Whether the network may have been given `tensor` instead of `without`."""
@@ -151,5 +157,5 @@ def _spread(count: int, most: int) -> NDArray[np.intp]:
     return np.unique(np.linspace(0, count - 1, min(count, max(most, 1))).astype(np.intp))
 
 
-def _share(left: NDArray[np.float64], whole: NDArray[np.float64]) -> float:
+def _share(left: NDArray[np.floating[Any]], whole: NDArray[np.floating[Any]]) -> float:
     return float(np.linalg.norm(left) / max(np.linalg.norm(whole), np.finfo(np.float64).tiny))

@@ -19,7 +19,7 @@ from pspnet_convert.commands.verify.causes.normalisations import (
     fitted,
     single_mistakes,
 )
-from pspnet_convert.commands.verify.causes.reference_runs import run
+from pspnet_convert.commands.verify.causes.reference_runs import run, run_with_mean_in_bias
 from pspnet_convert.runtimes.backends import normalised
 from pspnet_convert.runtimes.input_form import Image
 
@@ -34,6 +34,8 @@ _FAR = 4  # pixels that an image may be shifted by
 def input_causes(evidence: Evidence, layer: FirstLayer | None) -> Tests:
     """Hypotheses on what the network is given. With the first layer's output, only those that it allows are run."""
     if layer is not None and layer.is_right(evidence.tensor):
+        if not layer.is_right_at_borders(evidence.tensor):
+            yield _mean_in_bias(evidence)
         return
     yield from _affine(evidence, layer)
     for what, tensors in chain(_of_values(evidence), _of_axes(evidence), _shifts(evidence, layer)):
@@ -69,6 +71,12 @@ def _affine(evidence: Evidence, layer: FirstLayer | None) -> Tests:
 
 def _explained(evidence: Evidence, what: str, affine: Affine) -> Cause | None:
     return evidence.explained_by("input", what, run(evidence.network, affine.apply(evidence.image)))
+
+
+def _mean_in_bias(evidence: Evidence) -> Cause | None:
+    black = Normalisation.of(evidence.card.input).affine.offset.tolist()
+    what = "the first layer's bias subtracts the mean, which is wrong at the image's borders"
+    return evidence.explained_by("input", what, run_with_mean_in_bias(evidence.network, evidence.tensor, black))
 
 
 def _mix_in_words(affine: Affine, evidence: Evidence) -> str:

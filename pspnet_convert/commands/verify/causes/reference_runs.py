@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from pspnet_convert.commands.verify.reference import pools_in_float64
+from pspnet_convert.pytorch.batchnorm import sharing_copy
 
 if TYPE_CHECKING:
     from pspnet_convert.pytorch.network import PSPNet
@@ -59,3 +61,22 @@ def first_convolution(network: nn.Module, tensor: NDArray[np.float32]) -> nn.Con
         for hook in hooks:
             hook.remove()
     return reached[0][0] if reached and torch.equal(reached[0][1], given) else None
+
+
+def run_with_mean_in_bias(network: PSPNet, tensor: NDArray[np.float32], offset: Sequence[float]) -> NDArray[np.float32]:
+    """As run, where the first convolution gets the image without the mean, and its bias subtracts it.
+
+    `offset`: a black pixel's values in `tensor`. That bias is right where the convolution sees the image alone. At the
+    borders it sees zeros too, which are then black and not of the mean.
+    """
+    copy = sharing_copy(network)
+    convolution = first_convolution(copy, tensor)
+    black = torch.tensor(offset, dtype=torch.float32)[:, None, None]
+
+    def without_mean(module: Any, given: tuple[Tensor, ...], _: Tensor) -> Tensor:
+        of_mean = (module.weight * black).sum(dim=(1, 2, 3))
+        return module.forward(given[0] - black) + of_mean[:, None, None]  # type: ignore[no-any-return]
+
+    if convolution is not None:
+        convolution.register_forward_hook(without_mean)
+    return run(copy, tensor)
