@@ -14,11 +14,13 @@ import os
 import random
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from fault_causes import expected_of
 from faults import Fault, all_faults, finer_faults, make
 from input_faults import BATCH, FORM, input_faults
 from make_standin_checkpoint import make_standin
@@ -34,11 +36,11 @@ from pspnet_convert.commands.to_ir.front_ends import find_front_end
 from pspnet_convert.commands.verify.answers import Answers, answers_of
 from pspnet_convert.commands.verify.candidates import Candidate, candidates
 from pspnet_convert.commands.verify.checks import drawn_for
+from pspnet_convert.commands.verify.causes.evidence import Cause
 from pspnet_convert.commands.verify.compare import compare_with_reference
 from pspnet_convert.commands.verify.conversion import Conversion
 from pspnet_convert.commands.verify.inputs import VerificationInput, verification_inputs
 from pspnet_convert.commands.verify.reference import expect
-from pspnet_convert.commands.verify.result import Comparison
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.image_shape import DYNAMIC, ImageShape
 from pspnet_convert.package_versions import versions
@@ -53,10 +55,19 @@ PRECISIONS = {"ONNX": "f32", "IR FP32": "f32", "IR FP16": "FP16"}
 
 @dataclass(frozen=True)
 class Caught:
-    """A fault, and the checks that caught it, each with its first message; empty if none did."""
+    """A fault, and the checks that caught it, each with its first message; empty if none did.
+
+    `cause`: what find_cause says of it; it is not asked where the check `contract` says what is wrong.
+    """
 
     fault: Fault
     by: dict[str, str]
+    cause: Cause | None = None
+
+    @property
+    def naming(self) -> str:
+        """Whether the cause is the right one: see Expected.judge."""
+        return expected_of(self.fault.name).judge(self.cause, self.by)
 
 
 def network_of(card: ModelCard) -> PSPNet:
@@ -96,22 +107,24 @@ def _each(
     inputs = verification_inputs(card, shape)
     expected = expect(network, card, inputs, right.parent, lambda: None, conversion=this_conversion())
 
-    def compare(fault: Fault) -> Comparison:
+    def compare(fault: Fault) -> Caught:
         path = make(fault, card, right, right.parent, form)
-        claimed = [ModelFile(fault.file, path, PRECISIONS[fault.file])]  # type: ignore[arg-type]
-        compared = candidates(claimed, card, shape, form, at_default_precision=False)
-        result = compare_with_reference(
-            expected, answer(compared, card, inputs, right.parent), inputs, len(card.classes)
-        )
+        file = ModelFile(fault.file, path, PRECISIONS[fault.file])  # type: ignore[arg-type]
+        compared = candidates([file], card, shape, form, at_default_precision=False)
+        answered = answer(compared, card, inputs, right.parent)
+        result = compare_with_reference(expected, answered, inputs, len(card.classes))
         assert not result.doubts, result.doubts
-        return result.comparisons[0]
+        found = {check: words[0] for check, words in result.comparisons[0].faults.items()}
+        if "contract" in found:
+            return Caught(fault, found)
+        evidence = evidence_of(Model(network, card, file, shape, form), inputs, result.comparisons[0].allowed)
+        return Caught(fault, found, find_cause(evidence))
 
     for file in PRECISIONS:
-        comparison = compare(Fault("none", file))
-        assert comparison.passed, f"the right {file} is refused: {comparison.faults}"
+        none = compare(Fault("none", file))
+        assert not none.by and none.cause is None, f"the right {file} is refused: {none.by}, {none.cause}"
     for fault in faults:
-        comparison = compare(fault)
-        yield Caught(fault, {check: words[0] for check, words in comparison.faults.items()})
+        yield compare(fault)
 
 
 def answer(
@@ -231,11 +244,22 @@ def _made(folder: Path) -> Path:
 
 
 def table(results: Sequence[Caught]) -> Table:
-    made = Table("fault", "in", "caught by", "in its words")
+    made = Table("fault", "in", "caught by", "in its words", "named", "cause")
     for result in results:
         words = next(iter(result.by.values()), "").rpartition("/")[2]  # without the temporary folder
-        made.add_row(result.fault.name, result.fault.file, ", ".join(result.by) or "NOT CAUGHT", words[:70])
+        cause = result.cause.what if result.cause else ""
+        caught_by = ", ".join(result.by) or "NOT CAUGHT"
+        made.add_row(result.fault.name, result.fault.file, caught_by, words[:70], result.naming, cause)
     return made
+
+
+def names_in_words(results: Sequence[Caught]) -> str:
+    """How many causes are right, wrong or not named."""
+    of = Counter(result.naming for result in results)
+    return (
+        f"causes: {of['right']} right, {of['WRONG']} wrong, {of['none']} none; "
+        f"{of['layer']} faults in a layer, which is named otherwise"
+    )
 
 
 def main() -> None:
@@ -252,6 +276,7 @@ def main() -> None:
         Console(width=160 if not sys.stdout.isatty() else None).print(table(results))
         missed = [result.fault for result in results if not result.by]
         print(f"{len(results) - len(missed)} of {len(results)} faults caught")
+        print(names_in_words(results))
         finer = list(finer_catalogue(find_card(arguments.model), Path(folder)))
         Console(width=160 if not sys.stdout.isatty() else None).print(table(finer))
         print(f"{sum(bool(result.by) for result in finer)} of {len(finer)} faults at a tenth of the size caught")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from fault_catalogue import Caught, catalogue, right_conversions
+from fault_causes import EXPECTED
 
 from pspnet_convert.cards.card import ModelCard
 
@@ -28,6 +29,19 @@ def test_each_check_finds_some_faults(caught: list[Caught]) -> None:
     seen = [list(one.by) for one in caught]
     assert {checks[0] for checks in seen} == {"contract", "argmax", "logits"}
     assert any("labels" in checks and "pixels" in checks for checks in seen)
+
+
+def test_every_cause_is_right_or_the_layer_is_to_be_named(caught: list[Caught]) -> None:
+    """The faults in the input, the output and the numbers are all named, and none of them wrongly."""
+    wrong = {f"{one.fault.file}: {one.fault.name}": one.cause for one in caught if one.naming in ("WRONG", "none")}
+    assert wrong == {}
+    assert sum(one.naming == "right" for one in caught) >= 95
+
+
+def test_what_must_be_named_is_known_of_each_fault_and_of_no_other(caught: list[Caught]) -> None:
+    judged = {one.fault.name for one in caught if "contract" not in one.by}
+    assert judged - set(EXPECTED) == set()
+    assert set(EXPECTED) - {one.fault.name for one in caught} == set()
 
 
 def test_right_conversions_pass(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.commands.verify.compare import compare, margin
 from pspnet_convert.commands.verify.inputs import verification_inputs
-from pspnet_convert.commands.verify.reference import Expected, _pools_in_float64
+from pspnet_convert.commands.verify.reference import Expected, pools_in_float64
 from pspnet_convert.commands.verify.result import Comparison, Verification
 from pspnet_convert.commands.verify.sensitivity import FINE_FAULTS
 from pspnet_convert.commands.verify.tolerances import Rounding
@@ -296,7 +296,7 @@ def test_the_references_pools_add_up_in_float64(small: ModelCard) -> None:
     pool = network.decode_head.psp_modules[1][0]
     values = torch.rand(1, 1, 600, 600, generator=torch.Generator().manual_seed(0))
     exact = adaptive_avg_pool2d(values.double(), 2).float()
-    with _pools_in_float64(network):
+    with pools_in_float64(network):
         assert torch.equal(pool(values), exact)
     assert not torch.equal(pool(values), exact)
 

@@ -61,7 +61,7 @@ def expect(
     """
     reference = TorchBackend(network, card.input)
     pictures = [entry.image for entry in inputs]
-    with _pools_in_float64(network):
+    with pools_in_float64(network):
         predictions = _kept(reference.run(pictures), folder, "reference", note)
         probes = probe(reference, pictures, folder)
         sensitivities = [sensitivity(reference, card.input, one) for one in probes]
@@ -100,7 +100,7 @@ def _kept(
 
 
 @contextmanager
-def _pools_in_float64(network: PSPNet) -> Iterator[None]:
+def pools_in_float64(network: PSPNet) -> Iterator[None]:
     """In the block, pools such as the pyramid's add up in float64.
 
     torch adds up a cell's values one by one in float32. On a map of 1024x1024 a cell of the bin 2 is off by 1.5e-5,
