@@ -113,7 +113,7 @@ class OnnxBackend:
         # Protobuf merges messages that are written one after another: this adds an output to the graph.
         tap = onnx.ModelProto()
         tap.graph.output.append(onnx.helper.make_tensor_value_info(logits, onnx.TensorProto.FLOAT, None))
-        self._session = _onnx_session(path, path.read_bytes() + tap.SerializeToString())
+        self._session = onnx_session(path, path.read_bytes() + tap.SerializeToString())
         self._outputs = [card.output.name, logits]
         self._path = path
         self._input = card.input
@@ -125,15 +125,15 @@ class OnnxBackend:
             given = normalised(pad_batch(group, self._batch), self._input)
             try:
                 labels, logits = self._session.run(self._outputs, {self._input.name: given})
-            except Exception as error:  # see _onnx_session
+            except Exception as error:  # see onnx_session
                 raise ArtifactError(f"{self._path}: ONNX Runtime cannot run it: {first_line(error)}") from error
             yield from _by_slot(self._path, labels, logits, given)[: len(group)]
 
     def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
-        session = _onnx_session(self._path, self._tail)
+        session = onnx_session(self._path, self._tail)
         try:
             (labels,) = session.run(None, {session.get_inputs()[0].name: logits})
-        except Exception as error:  # see _onnx_session
+        except Exception as error:  # see onnx_session
             raise ArtifactError(f"{self._path}: its argmax does not run on logits: {first_line(error)}") from error
         return labels[:, 0]  # type: ignore[no-any-return]
 
@@ -244,10 +244,14 @@ def last_line(error: Exception) -> str:
     return ([line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"])[-1]
 
 
-def _onnx_session(path: Path, model: bytes) -> Any:
+def onnx_session(path: Path, model: bytes, *, optimised: bool = True) -> Any:
+    """A session of ONNX Runtime's CPU provider; without `optimised` it runs each node as it stands. ArtifactError if it
+    refuses the model."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False  # an arena keeps the memory of the largest run; there are few runs
     try:

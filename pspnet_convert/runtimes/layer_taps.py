@@ -1,0 +1,281 @@
+"""Read the inner tensors of a converted model while it runs, and cut a few of its nodes out as a model of their own.
+
+A tensor is known by its name: in an ONNX file each has one. In an IR the front-ends keep the ONNX names on the ports; a
+port without a name goes by its node's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pspnet_convert.errors import ArtifactError, first_line
+from pspnet_convert.runtimes.backends import last_line, onnx_session, read_ir
+from pspnet_convert.runtimes.io_signature import read_onnx
+from pspnet_convert.runtimes.ir_file import save
+from pspnet_convert.runtimes.logits_tap import argmax_nodes, ir_logits
+from pspnet_convert.runtimes.openvino_install import operations
+
+if TYPE_CHECKING:
+    import onnx
+    import openvino
+
+Values = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The node that makes a tensor: its name, operation and place in the order of execution, from 0."""
+
+    name: str
+    op: str
+    index: int
+
+
+class Part(Protocol):
+    """A few nodes of a model as a model of their own. `inputs`: the tensors that it takes; `tensors`: those it makes,
+    in the order of execution, the one that it gives last."""
+
+    inputs: Sequence[str]
+    tensors: Sequence[str]
+
+    def run(self, values: Values) -> NDArray[Any]:
+        """The last tensor, from the values of the inputs. ArtifactError if the runtime refuses the part."""
+
+    def save(self, folder: Path) -> Path:
+        """Write the part into `folder` as `layer.onnx`, or `layer.xml` and `layer.bin`; gives the path."""
+
+
+class LayerTaps(Protocol):
+    """A model whose inner tensors can be read. `layers`: what makes each tensor, in the order of execution.
+
+    `image`: the name of its input; `logits`: the argmax's input; `output`: its label map.
+    """
+
+    layers: Mapping[str, Layer]
+    image: str
+    logits: str
+    output: str
+
+    def run(self, names: Collection[str], given: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """The tensors `names` for the input `given`; only these are kept. ArtifactError if the model does not run."""
+
+    def part(self, known: Collection[str], target: str) -> Part:
+        """The nodes from the tensors `known`, or the input, to `target`."""
+
+
+class OnnxPart:
+    """See Part. `optimised`: whether ONNX Runtime may fuse its nodes, as it does in a model that ships."""
+
+    def __init__(self, model: onnx.ModelProto, inputs: Sequence[str], tensors: Sequence[str], optimised: bool) -> None:
+        self._model = model
+        self.inputs, self.tensors = inputs, tensors
+        self._optimised = optimised
+
+    def run(self, values: Values) -> NDArray[Any]:
+        path = Path("layer.onnx")
+        session = onnx_session(path, self._model.SerializeToString(), optimised=self._optimised)
+        return _run_session(session, path, [self.tensors[-1]], {name: values[name] for name in self.inputs})[0]
+
+    def save(self, folder: Path) -> Path:
+        target = folder / "layer.onnx"
+        target.write_bytes(self._model.SerializeToString())
+        return target
+
+
+class OnnxTaps:
+    """See LayerTaps. `output` is the card's name of it. ContractError if that does not come from an argmax."""
+
+    def __init__(self, model: onnx.ModelProto, path: Path, output: str, *, optimised: bool = True) -> None:
+        self._model, self._path, self._optimised = model, path, optimised
+        self._serialized = model.SerializeToString()
+        self._producers = {name: node for node in model.graph.node for name in node.output}
+        self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.layers = {
+            name: Layer(node.name, node.op_type, index)
+            for index, node in enumerate(model.graph.node)
+            for name in node.output
+            if name and node.op_type != "Constant"
+        }
+        self.image = next(value.name for value in model.graph.input if value.name not in self._weights)
+        self.logits = str(argmax_nodes(model, path, output)[-1].input[0])
+        self.output = output
+
+    def run(self, names: Collection[str], given: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        import onnx
+
+        # Protobuf merges messages that are written one after another: this adds outputs to the graph.
+        taps = onnx.ModelProto()
+        there = {value.name for value in self._model.graph.output}
+        taps.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in there)
+        serialized = self._serialized + taps.SerializeToString()
+        session = onnx_session(self._path, serialized, optimised=self._optimised)
+        wanted = list(names)
+        return dict(zip(wanted, _run_session(session, self._path, wanted, {self.image: given})))
+
+    def part(self, known: Collection[str], target: str) -> OnnxPart:
+        import onnx
+
+        nodes, inputs, tensors = self._cone(known, target)
+        graph = onnx.helper.make_graph(
+            nodes,
+            "layer",
+            [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in inputs],
+            [onnx.ValueInfoProto(name=target)],
+            [self._weights[name] for name in dict.fromkeys(n for node in nodes for n in node.input)
+             if name in self._weights],
+        )  # fmt: skip
+        made = onnx.helper.make_model(graph, opset_imports=self._model.opset_import, ir_version=self._model.ir_version)
+        return OnnxPart(made, inputs, tensors, self._optimised)
+
+    def _cone(self, known: Collection[str], target: str) -> tuple[list[onnx.NodeProto], list[str], list[str]]:
+        """The nodes back from `target` to the tensors `known` or the image; the tensors they take, and those they make,
+        in the order of execution."""
+        inputs: dict[str, None] = {}
+        made: dict[str, onnx.NodeProto] = {}
+        waiting = [target]
+        while waiting:
+            name = waiting.pop()
+            if name in made or name in inputs or name in self._weights or not name:
+                continue
+            if name not in self._producers or (name in known and name != target):
+                inputs[name] = None
+                continue
+            made[name] = self._producers[name]
+            waiting.extend(self._producers[name].input)
+        kept = {id(node) for node in made.values()}
+        nodes = [node for node in self._model.graph.node if id(node) in kept]
+        tensors = sorted((name for name in made if name in self.layers), key=lambda name: self.layers[name].index)
+        return nodes, list(inputs), tensors
+
+
+class IrPart:
+    """See Part."""
+
+    def __init__(self, model: openvino.Model, inputs: Sequence[str], tensors: Sequence[str]) -> None:
+        self._model = model
+        self.inputs, self.tensors = inputs, tensors
+
+    def run(self, values: Values) -> NDArray[Any]:
+        path = Path("layer.xml")
+        return _run_ir(self._model, path, [values[name] for name in self.inputs])[0]
+
+    def save(self, folder: Path) -> Path:
+        target = folder / "layer.xml"
+        save(self._model, target, compress_to_fp16=False)
+        return target
+
+
+class IrTaps:
+    """See LayerTaps; runs on OpenVINO's CPU device, in float32. ArtifactError or ContractError if the file is no IR, or
+    has no argmax."""
+
+    def __init__(self, path: Path) -> None:
+        import openvino
+
+        self._path = path
+        self._model = read_ir(openvino.Core(), path)
+        self.layers = {}
+        for index, node in enumerate(self._model.get_ordered_ops()):
+            if node.get_type_name() in ("Constant", "Parameter", "Result"):
+                continue
+            layer = Layer(node.get_friendly_name(), node.get_type_name(), index)
+            self.layers.update(dict.fromkeys((name for port in node.outputs() for name in port_names(port)), layer))
+        self.image = port_names(self._model.inputs[0])[0]
+        self.logits = port_names(ir_logits(self._model, path))[0]
+        self.output = port_names(self._model.outputs[0].get_node().input_value(0))[0]
+
+    def input_of(self, tensor: str) -> str:
+        """The first input of the node that makes `tensor`."""
+        return port_names(_ports(self._model)[tensor].get_node().input_value(0))[0]
+
+    def run(self, names: Collection[str], given: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        model = self._model.clone()
+        ports = _ports(model)
+        model.add_outputs([ports[name] for name in {_id_of(ports[name]): name for name in names}.values()])
+        found = _run_ir(model, self._path, [given])
+        # A port may have several of the names, and may be an output already.
+        places = {_id_of(port.get_node().input_value(0)): place for place, port in enumerate(model.outputs)}
+        return {name: found[places[_id_of(ports[name])]] for name in names}
+
+    def part(self, known: Collection[str], target: str) -> IrPart:
+        import openvino
+
+        model = self._model.clone()
+        ports = _ports(model)
+        known_ports = {_id_of(ports[name]): name for name in known if name in ports}
+        inputs: dict[str, Any] = {}
+        tensors: dict[int, str] = {}
+        seen: set[str] = set()
+        waiting = [ports[target].get_node()]
+        order = {node.get_friendly_name(): index for index, node in enumerate(model.get_ordered_ops())}
+        while waiting:
+            node = waiting.pop()
+            if node.get_friendly_name() in seen:
+                continue
+            seen.add(node.get_friendly_name())
+            if node.get_type_name() == "Parameter":
+                inputs[port_names(node.output(0))[0]] = node
+                continue
+            if node.get_type_name() != "Constant":
+                tensors[order[node.get_friendly_name()]] = port_names(node.output(0))[0]
+            for entry in node.inputs():
+                source = entry.get_source_output()
+                name = known_ports.get(_id_of(source))
+                if name is None:
+                    waiting.append(source.get_node())
+                    continue
+                if name not in inputs:
+                    inputs[name] = operations().parameter(source.get_partial_shape(), source.get_element_type())
+                    inputs[name].set_friendly_name(name)
+                entry.replace_source_output(inputs[name].output(0))
+        result = operations().result(ports[target])
+        made = openvino.Model([result], list(inputs.values()))
+        for name, node in inputs.items():
+            node.output(0).set_names({name})
+        names = [tensors[index] for index in sorted(tensors)]
+        return IrPart(made, list(inputs), [*(name for name in names if name != target), target])
+
+
+def port_names(port: openvino.Output) -> list[str]:
+    """The tensor's names, in order; its node's name if it has none."""
+    number = port.get_index()
+    return sorted(port.get_names()) or [port.get_node().get_friendly_name() + (f":{number}" if number else "")]
+
+
+def _id_of(port: openvino.Output) -> tuple[str, int]:
+    return port.get_node().get_friendly_name(), port.get_index()
+
+
+def _ports(model: openvino.Model) -> dict[str, Any]:
+    ports = [port for node in model.get_ordered_ops() if node.get_type_name() != "Result" for port in node.outputs()]
+    return {name: port for port in ports for name in port_names(port)}
+
+
+def _run_ir(model: openvino.Model, path: Path, given: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    import openvino
+
+    try:
+        compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        results = compiled(list(given))
+        # Copies: the results' memory is the model's.
+        return [np.array(results[number]) for number in range(len(compiled.outputs))]
+    except RuntimeError as error:
+        raise ArtifactError(f"{path}: OpenVINO cannot run it: {last_line(error)}") from error
+
+
+def _run_session(session: Any, path: Path, names: Sequence[str], given: Values) -> list[NDArray[Any]]:
+    try:
+        return list(session.run(list(names), dict(given)))
+    except Exception as error:  # ONNX Runtime's exceptions have no base class except Exception
+        raise ArtifactError(f"{path}: ONNX Runtime cannot run it: {first_line(error)}") from error
+
+
+def onnx_taps(path: Path, output: str) -> OnnxTaps:
+    """The model at `path`; ArtifactError or ContractError if it is no ONNX file, or has no argmax."""
+    return OnnxTaps(read_onnx(path), path, output)
