@@ -6,7 +6,9 @@ port without a name goes by its node's.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import logging
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,17 +16,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet_convert.errors import ArtifactError, first_line
+from pspnet_convert.errors import ArtifactError, ContractError, first_line
 from pspnet_convert.runtimes.backends import last_line, onnx_session, read_ir
-from pspnet_convert.runtimes.io_signature import read_onnx
 from pspnet_convert.runtimes.ir_file import save
-from pspnet_convert.runtimes.logits_tap import argmax_nodes, ir_logits
+from pspnet_convert.runtimes.logits_tap import argmax_nodes, ir_argmax
 from pspnet_convert.runtimes.openvino_install import operations
 
 if TYPE_CHECKING:
     import onnx
     import openvino
 
+log = logging.getLogger(__name__)
 Values = Mapping[str, NDArray[Any]]
 
 
@@ -35,6 +37,16 @@ class Layer:
     name: str
     op: str
     index: int
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """`weight`: its shape [out, in / groups, height, width]. `results`: its output, then that with a constant added or
+    multiplied, as a bias or a BatchNorm does, if nothing else reads the output."""
+
+    given: str
+    results: tuple[str, ...]
+    weight: tuple[int, ...]
 
 
 class Part(Protocol):
@@ -54,19 +66,25 @@ class Part(Protocol):
 class LayerTaps(Protocol):
     """A model whose inner tensors can be read. `layers`: what makes each tensor, in the order of execution.
 
-    `image`: the name of its input; `logits`: the argmax's input; `output`: its label map.
+    `image`: the name of its input; `output`: its label map; `logits`: the argmax's input, None without an argmax.
     """
 
     layers: Mapping[str, Layer]
     image: str
-    logits: str
     output: str
+    logits: str | None
 
     def run(self, names: Collection[str], given: NDArray[Any]) -> dict[str, NDArray[Any]]:
         """The tensors `names` for the input `given`; only these are kept. ArtifactError if the model does not run."""
 
     def part(self, known: Collection[str], target: str) -> Part:
         """The nodes from the tensors `known`, or the input, to `target`."""
+
+    def sizes(self, batch: int) -> Mapping[str, int]:
+        """Bytes of each float32 tensor of a known rank; a dimension that is not fixed counts as `batch`."""
+
+    def convolutions(self) -> list[Convolution]:
+        """Those with constant weights, in the order of execution."""
 
 
 class OnnxPart:
@@ -89,22 +107,26 @@ class OnnxPart:
 
 
 class OnnxTaps:
-    """See LayerTaps. `output` is the card's name of it. ContractError if that does not come from an argmax."""
+    """See LayerTaps."""
 
-    def __init__(self, model: onnx.ModelProto, path: Path, output: str, *, optimised: bool = True) -> None:
+    def __init__(self, model: onnx.ModelProto, path: Path, *, optimised: bool = True) -> None:
         self._model, self._path, self._optimised = model, path, optimised
         self._serialized = model.SerializeToString()
         self._producers = {name: node for node in model.graph.node for name in node.output}
         self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
-        self.layers = {
+        self.layers: Mapping[str, Layer] = {
             name: Layer(node.name, node.op_type, index)
             for index, node in enumerate(model.graph.node)
             for name in node.output
             if name and node.op_type != "Constant"
         }
         self.image = next(value.name for value in model.graph.input if value.name not in self._weights)
-        self.logits = str(argmax_nodes(model, path, output)[-1].input[0])
-        self.output = output
+        self.output = str(model.graph.output[0].name)
+        self.logits: str | None = None
+        try:
+            self.logits = str(argmax_nodes(model, path, self.output)[-1].input[0])
+        except ContractError:
+            log.debug("%s: has no argmax at its end", path)
 
     def run(self, names: Collection[str], given: NDArray[Any]) -> dict[str, NDArray[Any]]:
         import onnx
@@ -153,6 +175,38 @@ class OnnxTaps:
         tensors = sorted((name for name in made if name in self.layers), key=lambda name: self.layers[name].index)
         return nodes, list(inputs), tensors
 
+    def sizes(self, batch: int) -> dict[str, int]:
+        from onnx import TensorProto, shape_inference
+
+        known = {value.name: value.type.tensor_type for value in self._model.graph.value_info}
+        if not self.layers.keys() <= {*known, *(value.name for value in self._model.graph.output)}:
+            inferred = shape_inference.infer_shapes(self._model)
+            known = {value.name: value.type.tensor_type for value in inferred.graph.value_info}
+        return {
+            name: 4 * math.prod(side.dim_value or batch for side in kind.shape.dim)
+            for name, kind in known.items()
+            if name in self.layers and kind.elem_type == TensorProto.FLOAT
+        }
+
+    def convolutions(self) -> list[Convolution]:
+        nodes = [node for node in self._model.graph.node if node.op_type == "Conv" and node.input[1] in self._weights]
+        return [
+            Convolution(node.input[0], tuple(self._chain(node)), tuple(self._weights[node.input[1]].dims))
+            for node in nodes
+        ]
+
+    def _chain(self, node: onnx.NodeProto) -> Iterator[str]:
+        """The node's result, then those of the nodes that change it by constants."""
+        yield node.output[0]
+        readers = [one for one in self._model.graph.node if node.output[0] in one.input]
+        if len(readers) == 1 and readers[0].op_type in ("Add", "Sub", "Mul", "Div", "BatchNormalization"):
+            others = [name for name in readers[0].input if name != node.output[0]]
+            if others and all(self._is_constant(name) for name in others):
+                yield from self._chain(readers[0])
+
+    def _is_constant(self, name: str) -> bool:
+        return name in self._weights or (name in self._producers and self._producers[name].op_type == "Constant")
+
 
 class IrPart:
     """See Part."""
@@ -172,22 +226,23 @@ class IrPart:
 
 
 class IrTaps:
-    """See LayerTaps; runs on OpenVINO's CPU device, in float32. ArtifactError or ContractError if the file is no IR, or
-    has no argmax."""
+    """See LayerTaps; runs on OpenVINO's CPU device, in float32. ArtifactError if the file is no IR."""
 
     def __init__(self, path: Path) -> None:
         import openvino
 
         self._path = path
         self._model = read_ir(openvino.Core(), path)
-        self.layers = {}
+        layers: dict[str, Layer] = {}
         for index, node in enumerate(self._model.get_ordered_ops()):
             if node.get_type_name() in ("Constant", "Parameter", "Result"):
                 continue
             layer = Layer(node.get_friendly_name(), node.get_type_name(), index)
-            self.layers.update(dict.fromkeys((name for port in node.outputs() for name in port_names(port)), layer))
+            layers.update(dict.fromkeys((name for port in node.outputs() for name in port_names(port)), layer))
+        self.layers: Mapping[str, Layer] = layers
         self.image = port_names(self._model.inputs[0])[0]
-        self.logits = port_names(ir_logits(self._model, path))[0]
+        argmax = ir_argmax(self._model)
+        self.logits = None if argmax is None else port_names(argmax.input_value(0))[0]
         self.output = port_names(self._model.outputs[0].get_node().input_value(0))[0]
 
     def input_of(self, tensor: str) -> str:
@@ -241,6 +296,44 @@ class IrTaps:
         names = [tensors[index] for index in sorted(tensors)]
         return IrPart(made, list(inputs), [*(name for name in names if name != target), target])
 
+    def sizes(self, batch: int) -> dict[str, int]:
+        return {
+            name: 4 * math.prod(side.get_length() if side.is_static else batch for side in port.get_partial_shape())
+            for name, port in _ports(self._model).items()
+            if name in self.layers and port.get_element_type().get_type_name() == "f32"
+            and port.get_partial_shape().rank.is_static
+        }  # fmt: skip
+
+    def convolutions(self) -> list[Convolution]:
+        found = []
+        for node in self._model.get_ordered_ops():
+            if node.get_type_name() in ("Convolution", "GroupConvolution") and _is_constant(node.input_value(1)):
+                weight = list(node.input_value(1).get_shape())
+                if node.get_type_name() == "GroupConvolution":
+                    weight = [weight[0] * weight[1], *weight[2:]]
+                given = port_names(node.input_value(0))[0]
+                found.append(Convolution(given, tuple(_chain(node)), tuple(weight)))
+        return found
+
+
+def _chain(node: openvino.Node) -> Iterator[str]:
+    """The node's result, then those of the nodes that change it by constants."""
+    result = node.output(0)
+    yield port_names(result)[0]
+    readers = [entry.get_node() for entry in result.get_target_inputs()]
+    if len(readers) == 1 and readers[0].get_type_name() in ("Add", "Subtract", "Multiply", "Divide"):
+        sources = [entry.get_source_output() for entry in readers[0].inputs()]
+        if all(_is_constant(source) for source in sources if _id_of(source) != _id_of(result)):
+            yield from _chain(readers[0])
+
+
+def _is_constant(port: openvino.Output) -> bool:
+    """Whether it is a constant, in any number of conversions and reshapes."""
+    node = port.get_node()
+    while node.get_type_name() in ("Convert", "Reshape"):
+        node = node.input_value(0).get_node()
+    return bool(node.get_type_name() == "Constant")
+
 
 def port_names(port: openvino.Output) -> list[str]:
     """The tensor's names, in order; its node's name if it has none."""
@@ -274,8 +367,3 @@ def _run_session(session: Any, path: Path, names: Sequence[str], given: Values) 
         return list(session.run(list(names), dict(given)))
     except Exception as error:  # ONNX Runtime's exceptions have no base class except Exception
         raise ArtifactError(f"{path}: ONNX Runtime cannot run it: {first_line(error)}") from error
-
-
-def onnx_taps(path: Path, output: str) -> OnnxTaps:
-    """The model at `path`; ArtifactError or ContractError if it is no ONNX file, or has no argmax."""
-    return OnnxTaps(read_onnx(path), path, output)

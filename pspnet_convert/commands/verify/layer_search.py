@@ -18,6 +18,7 @@ from pspnet_convert.commands.verify.right_graph import OwnError, RightGraph, Ste
 from pspnet_convert.runtimes.layer_taps import LayerTaps, Values
 
 GROUP = 256 * 2**20  # bytes of the tensors that one run keeps
+_MOST = 6  # tensors that a front-end merges into one step; a step of more is of a model with other names
 _SURE = 4  # times what is allowed: a step of many layers is only accused of more
 
 
@@ -57,8 +58,11 @@ class LayerSearch:
 
     def wrong_logits(self) -> WrongStep | None:
         """The last step before the argmax, if the argmax takes other logits than that step should make."""
+        if self.found.logits is None:
+            return None
         shared = [name for name in self.right.layers if name in self.found.layers and name != self.right.logits]
-        return self._alone(self.right.step(shared, self.right.logits), self.found.logits)
+        step = self.right.step(shared, self.right.logits)
+        return self._alone(step, self.found.logits) if _is_one_layer(step) else None
 
     def again(self, wrong: WrongStep) -> WrongStep | None:
         """`wrong` once more, with no tensors read but those at its ends; None if it is right then."""
@@ -83,7 +87,7 @@ class LayerSearch:
             at_ends = {end: values[end] for end in [*step.inputs, name]}
             inside = [one for one in names if one in set(step.tensors) - {name}]
             if not inside:
-                return WrongStep(step, name, own, at_ends)
+                return WrongStep(step, name, own, at_ends) if _is_one_layer(step) else None
             deeper = self._first_wrong([*inside, name], step.inputs)
             if deeper is not None:
                 return deeper
@@ -94,6 +98,10 @@ class LayerSearch:
     def _values(self, names: Sequence[str]) -> dict[str, NDArray[np.generic]]:
         wanted = [name for name in dict.fromkeys(names) if name != self.right.image]
         return {**self.found.run(wanted, self.given), self.right.image: self.image}
+
+
+def _is_one_layer(step: Step) -> bool:
+    return len(step.tensors) <= _MOST
 
 
 def spread(names: Sequence[str], sizes: Mapping[str, int], group: int) -> list[str]:

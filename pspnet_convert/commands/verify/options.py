@@ -25,6 +25,13 @@ class VerifyOptions(Options):
         recorded="at_default_precision",
         help="Also report results at the processor's default precision.",
     )
+    locate: bool = option(
+        False,
+        group="Verification",
+        recorded="locate",
+        help="Name the first layer that is wrong, and save it as a small model. A mismatch of the workspace's own "
+        "models does so by itself.",
+    )
 
 
 @dataclass(frozen=True)

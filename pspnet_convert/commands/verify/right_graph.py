@@ -7,7 +7,7 @@ ONNX Runtime runs it without fusing anything.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from pspnet_convert.files import temporary_folder
 from pspnet_convert.runtimes.backends import TorchBackend
 from pspnet_convert.runtimes.input_form import Image
 from pspnet_convert.runtimes.io_signature import read_onnx
-from pspnet_convert.runtimes.layer_taps import Layer, OnnxTaps, Part, Values
+from pspnet_convert.runtimes.layer_taps import OnnxTaps, Part, Values
 from pspnet_convert.runtimes.logit_error import Error, error_of
 
 if TYPE_CHECKING:
@@ -69,9 +69,10 @@ class OwnError:
 class RightGraph:
     """`sizes`: bytes of each floating-point tensor, by name. The label map's name is not in it."""
 
-    def __init__(self, exact: OnnxTaps, rounded: OnnxTaps | None, sizes: dict[str, int]) -> None:
+    def __init__(self, exact: OnnxTaps, rounded: OnnxTaps | None, sizes: Mapping[str, int]) -> None:
         self._exact, self._rounded = exact, rounded
         self.sizes = sizes
+        assert exact.logits is not None  # write_onnx puts the argmax there
         self.image, self.logits, self.output = exact.image, exact.logits, exact.output
         self.layers = exact.layers
 
@@ -116,11 +117,9 @@ def right_graph(
     with temporary_folder(folder) as place:
         write_onnx(network, card, place / "right.onnx", options, {"name": card.name})
         model = read_onnx(place / "right.onnx")
-    exact = OnnxTaps(model, place / "right.onnx", card.output.name, optimised=False)
-    rounded = None
-    if fp16:
-        rounded = OnnxTaps(_in_fp16(model), place / "right.onnx", card.output.name, optimised=False)
-    return RightGraph(exact, rounded, _sizes(model, len(images)))
+    exact = OnnxTaps(model, place / "right.onnx", optimised=False)
+    rounded = OnnxTaps(_in_fp16(model), place / "right.onnx", optimised=False) if fp16 else None
+    return RightGraph(exact, rounded, exact.sizes(len(images)))
 
 
 def agrees(graph: RightGraph, network: PSPNet, card: ModelCard, images: Sequence[Image], given: NDArray[Any]) -> bool:
@@ -151,19 +150,3 @@ def _in_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
             if np.isfinite(rounded).all():
                 tensor.CopyFrom(numpy_helper.from_array(rounded, tensor.name))
     return changed
-
-
-def _sizes(model: onnx.ModelProto, batch: int) -> dict[str, int]:
-    """Bytes of each float32 tensor between the nodes, for `batch` images; a dimension that is not fixed is the batch."""
-    from onnx import TensorProto, shape_inference
-
-    known = {value.name: value.type.tensor_type for value in model.graph.value_info}
-    made = {name for node in model.graph.node if node.op_type != "Constant" for name in node.output}
-    if not made <= {*known, *(value.name for value in model.graph.output)}:
-        inferred = shape_inference.infer_shapes(model)
-        known = {value.name: value.type.tensor_type for value in inferred.graph.value_info}
-    return {
-        name: 4 * int(np.prod([side.dim_value or batch for side in kind.shape.dim], dtype=np.int64))
-        for name, kind in known.items()
-        if name in made and kind.elem_type == TensorProto.FLOAT
-    }
