@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.commands.verify.layer_search import WrongStep
-from pspnet_convert.runtimes.layer_taps import IrTaps
+from pspnet_convert.runtimes.ir_taps import IrTaps
 from pspnet_convert.runtimes.logit_error import Error, error_of
 
 PREPROCESSING = "preprocessing"

@@ -23,8 +23,10 @@ from pspnet_convert.image_shape import ImageShape
 from pspnet_convert.runtimes.backends import normalised
 from pspnet_convert.runtimes.input_form import Image, InputForm, pad_batch
 from pspnet_convert.runtimes.io_signature import read_onnx
-from pspnet_convert.runtimes.layer_taps import IrTaps, LayerTaps, OnnxTaps
+from pspnet_convert.runtimes.ir_taps import IrTaps
+from pspnet_convert.runtimes.layer_taps import LayerTaps
 from pspnet_convert.runtimes.logit_error import NO_ERROR, Error, Precision, worst
+from pspnet_convert.runtimes.onnx_taps import OnnxTaps
 
 if TYPE_CHECKING:
     from pspnet_convert.pytorch.network import PSPNet

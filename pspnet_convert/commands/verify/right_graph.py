@@ -22,8 +22,9 @@ from pspnet_convert.files import temporary_folder
 from pspnet_convert.runtimes.backends import TorchBackend
 from pspnet_convert.runtimes.input_form import Image
 from pspnet_convert.runtimes.io_signature import read_onnx
-from pspnet_convert.runtimes.layer_taps import OnnxTaps, Part, Values
+from pspnet_convert.runtimes.layer_taps import Part, Values
 from pspnet_convert.runtimes.logit_error import Error, error_of
+from pspnet_convert.runtimes.onnx_taps import OnnxTaps
 
 if TYPE_CHECKING:
     import onnx
