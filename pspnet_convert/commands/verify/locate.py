@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pspnet_convert.pytorch.network import PSPNet
 
 log = logging.getLogger(__name__)
-_SAME = 0.5  # of the error that was seen in the whole model: alone, a layer has all of it, or none
+_SAME = 0.5  # of the error that it adds in the whole model: alone, a layer has all of it, or none
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _described_step(search: LayerSearch, wrong: WrongStep, save_to: Path | None)
     before = worst(NO_ERROR, *(error_between(wrong.values[name], reference[name]) for name in inputs))
     after = error_between(wrong.values[wrong.tensor], reference[step.target])
     place = layer if layer == PREPROCESSING else f"{layer} ({op})"
-    found_step = _Found(layer, op, place, wrong.tensor, before, after, wrong.own.expected)
+    found_step = _Found(layer, op, place, wrong.tensor, before, after, wrong.own.error, wrong.own.expected)
     return _located(found, search.given, found_step, known, save_to, wrong.vanishes)
 
 
@@ -191,13 +191,14 @@ def _described_convolution(
         layer, place = path, numbered
     op = "Conv" if path and not wrong.is_before else found.layers[wrong.tensor].op
     expected = given if wrong.is_before else result
-    found_layer = _Found(layer, op, place, wrong.tensor, wrong.before, wrong.after, expected)
+    found_layer = _Found(layer, op, place, wrong.tensor, wrong.before, wrong.after, wrong.after, expected)
     return _located(found, opened.given, found_layer, wrong.known, save_to)
 
 
 @dataclass(frozen=True)
 class _Found:
-    """A wrong layer before its small model is made; `place`: the layer for people, `expected`: its right result."""
+    """A wrong layer before its small model is made; `place`: the layer for people, `own`: the error that it adds,
+    `expected`: its right result."""
 
     layer: str
     op: str
@@ -205,6 +206,7 @@ class _Found:
     tensor: str
     before: Error
     after: Error
+    own: Error
     expected: NDArray[Any]
 
 
@@ -219,7 +221,7 @@ def _located(
     """`known`: the model's tensors that are right, from which the small model begins."""
     part = found.part([name for name in known if name != wrong.tensor], wrong.tensor)
     small = small_model(found, part, given, wrong.expected)
-    repeats = not vanishes and not small.error.rms < _SAME * wrong.after.rms
+    repeats = not vanishes and not small.error.rms < _SAME * wrong.own.rms
     words = f"{wrong.place}: {_before(part.inputs, found.image, wrong.before)}, {_after(wrong.after)}; "
     words += _alone(vanishes, repeats)
     folder = save_to and save_layer(small, save_to)
