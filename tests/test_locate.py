@@ -24,8 +24,8 @@ from pspnet_convert.commands.export_onnx.options import ExportOptions
 from pspnet_convert.commands.export_onnx.write_onnx import write_onnx, write_plain_onnx
 from pspnet_convert.commands.verify.inputs import verification_inputs
 from pspnet_convert.commands.verify.layer_search import GROUP, LayerSearch, spread
-from pspnet_convert.commands.verify.locate import InspectedModel, LocatedLayer, locate
-from pspnet_convert.commands.verify.right_graph import right_graph
+from pspnet_convert.commands.verify.locate import InspectedModel, LocatedLayer, _described_step, locate
+from pspnet_convert.commands.verify.right_graph import read_right_graph
 from pspnet_convert.image_shape import DYNAMIC
 from pspnet_convert.pytorch.network import PSPNet
 from pspnet_convert.runtimes.backends import normalised
@@ -55,7 +55,7 @@ class Models:
         path = faults.make(fault, self.card, onnx_path or self.right, self.folder)
         exported = self.options if onnx_path is None else None
         precision = fault_catalogue.PRECISIONS[fault.file]
-        model = InspectedModel(path, precision, self.card.input.shape, PLAIN, exported)  # type: ignore[arg-type]
+        model = InspectedModel(path, precision, self.card.input.shape, PLAIN, exported, self.right)  # type: ignore[arg-type]
         return locate(self.network, self.card, self.images, model, self.folder, **changes)
 
 
@@ -155,7 +155,7 @@ def test_another_network_has_no_first_wrong_layer(models: Models, tmp_path: Path
     assert models.locate(Fault("auxiliary", "ONNX", graph=faults.replaced_by(path))) is None
 
 
-@pytest.mark.parametrize(("batch", "form"), [(3, InputForm("u8", "NHWC")), (DYNAMIC, PLAIN)])
+@pytest.mark.parametrize(("batch", "form"), [(3, InputForm("u8", "NHWC")), slow(DYNAMIC, PLAIN)])
 def test_batches_and_other_input_forms(models: Models, batch: int, form: InputForm, tmp_path: Path) -> None:
     card, shape = models.card, (batch, *models.card.input.shape[1:])
     options = ExportOptions(card.input.shape, batch)
@@ -185,7 +185,7 @@ class Counted(OnnxTaps):
 @pytest.mark.parametrize("group", [GROUP, 200_000])
 def test_groups_are_bounded_and_find_the_same_layer(models: Models, group: int) -> None:
     path = faults.make(Fault("mirrored", "ONNX", graph=MIRRORED), models.card, models.right, models.folder)
-    right = right_graph(models.network, models.card, models.options, models.images, models.folder, fp16=False)
+    right = read_right_graph(models.right, 1, fp16=False)
     found = Counted(read_onnx(path), path)
     found.kept = []
     image = normalised(models.images[:1], models.card.input)
@@ -220,16 +220,23 @@ class Fusing(OnnxTaps):
 
 
 def test_a_difference_that_vanishes_when_tensors_are_read_is_a_fusion(models: Models) -> None:
-    right = right_graph(models.network, models.card, models.options, models.images, models.folder, fp16=False)
+    right = read_right_graph(models.right, 1, fp16=False)
     image = normalised(models.images[:1], models.card.input)
     found = Fusing(read_onnx(models.right), models.right)
+    names = ["backbone.layer3.0.relu.Relu.2", "backbone.layer3.1.conv1.Conv", "backbone.layer3.1.relu.Relu"]
+    names.append(f"{LAYER}.Conv")
     search = LayerSearch(right, found, image, image)
-    step = [f"{LAYER}.Conv"]
-    wrong = search._first_wrong(["backbone.layer3.1.relu.Relu", *step], ["backbone.layer3.1.conv1.Conv"])
-    assert wrong is None  # both are read
-    coarse = replace(search, group=1)._first_wrong(["backbone.layer3.1.conv1.Conv", *step], [])
-    assert coarse is not None
-    assert coarse.vanishes or coarse.step.tensors[-1] == step[0]
+    assert search._first_wrong(names, ["backbone.layer3.0.Add"]) is None  # all are read at once
+    coarse = replace(search, group=1)
+    wrong = coarse._first_wrong(names, ["backbone.layer3.0.Add"])
+    assert wrong is not None
+    assert (wrong.step.target, wrong.vanishes) == (names[-1], True)
+    again = coarse.again(wrong)
+    assert again is not None
+    assert again.vanishes
+    said = _described_step(coarse, again, None)
+    assert not said.repeats
+    assert said.words.endswith("the difference vanishes when tensors inside it are read: a fusion of the runtime")
 
 
 # The small model
@@ -318,8 +325,9 @@ def test_a_convolution_that_is_run_in_another_order_is_paired_by_its_values(mode
     def reordered(model: onnx.ModelProto) -> None:
         """A block's shortcut before its first convolution."""
         nodes = list(model.graph.node)
-        shortcut = next(n for n in nodes if "layer2.0.downsample.0.weight" in n.input[1:2][0] if n.op_type == "Conv")
-        first = next(n for n in nodes if n.op_type == "Conv" and "layer2.0.conv1.weight" in n.input[1])
+        convolutions = _of_kind(model, "Conv")
+        shortcut = next(node for node in convolutions if "layer2.0.downsample.0.weight" in node.input[1])
+        first = next(node for node in convolutions if "layer2.0.conv1.weight" in node.input[1])
         nodes.remove(shortcut)
         nodes.insert(nodes.index(first), shortcut)
         del model.graph.node[:]

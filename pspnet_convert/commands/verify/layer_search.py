@@ -9,7 +9,7 @@ has none inside.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +66,8 @@ class LayerSearch:
 
     def again(self, wrong: WrongStep) -> WrongStep | None:
         """`wrong` once more, with no tensors read but those at its ends; None if it is right then."""
-        return self._alone(wrong.step, wrong.tensor)
+        once_more = self._alone(wrong.step, wrong.tensor)
+        return once_more and replace(once_more, vanishes=wrong.vanishes)
 
     def _alone(self, step: Step, tensor: str) -> WrongStep | None:
         values = self._values([*step.inputs, tensor])

@@ -17,8 +17,9 @@ from pspnet_convert.commands.verify.convolution_search import Runs, WrongConvolu
 from pspnet_convert.commands.verify.image_step import PREPROCESSING, name_of_image_step
 from pspnet_convert.commands.verify.layer_file import save_layer, small_model
 from pspnet_convert.commands.verify.layer_search import GROUP, LayerSearch, WrongStep
-from pspnet_convert.commands.verify.right_graph import agrees, error_between, right_graph
+from pspnet_convert.commands.verify.right_graph import agrees, error_between, export_again, read_right_graph
 from pspnet_convert.errors import ArtifactError
+from pspnet_convert.files import temporary_folder
 from pspnet_convert.image_shape import ImageShape
 from pspnet_convert.runtimes.backends import normalised
 from pspnet_convert.runtimes.input_form import Image, InputForm, pad_batch
@@ -60,13 +61,15 @@ class LocatedLayer:
 @dataclass(frozen=True)
 class InspectedModel:
     """The converted model at `path`, for images of `shape`, which an IR takes in `form`. `precision` is FP16 for
-    weights that are stored so. `exported`: how its ONNX was exported, None for a file from elsewhere."""
+    weights that are stored so. `exported`: how its ONNX was exported, None for a file from elsewhere; `right`: what
+    export_again wrote with these options, None to have it written."""
 
     path: Path
     precision: Precision
     shape: ImageShape
     form: InputForm
     exported: ExportOptions | None = None
+    right: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,11 @@ def _by_name(
     save_to: Path | None,
     group: int,
 ) -> LocatedLayer | None:
-    right = right_graph(network, card, exported, opened.slots, folder, fp16=opened.of.precision == "FP16")
+    with temporary_folder(folder) as place:
+        path = opened.of.right or place / "right.onnx"
+        if opened.of.right is None:
+            export_again(network, card, exported, path)
+        right = read_right_graph(path, len(opened.slots), fp16=opened.of.precision == "FP16")
     if not agrees(right, network, card, opened.slots, opened.image):
         # The exporter is wrong, or ONNX Runtime. PyTorch's convolutions have the same names.
         return _by_convolution(network, opened, save_to, group, fold_pyramid=exported.fold_pyramid)

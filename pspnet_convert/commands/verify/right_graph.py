@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.commands.export_onnx.options import ExportOptions
 from pspnet_convert.commands.verify.tolerances import F32, MARGIN
-from pspnet_convert.files import temporary_folder
 from pspnet_convert.runtimes.backends import TorchBackend
 from pspnet_convert.runtimes.input_form import Image
 from pspnet_convert.runtimes.io_signature import read_onnx
@@ -107,22 +106,22 @@ class RightGraph:
         return (self._rounded or self._exact).run(names, image)
 
 
-def right_graph(
-    network: PSPNet, card: ModelCard, options: ExportOptions, images: Sequence[Image], folder: Path, *, fp16: bool
-) -> RightGraph:
-    """Export the reference again, in the form of `options`, for batches of `images`. `agrees` says whether it is right.
-
-    `fp16`: for a model whose weights are in FP16. A temporary file is written to `folder`. ExportError if the network
-    does not export.
-    """
+def export_again(network: PSPNet, card: ModelCard, options: ExportOptions, target: Path) -> None:
+    """Write the reference as ONNX, in the form of `options`. ExportError if it does not export."""
     from pspnet_convert.commands.export_onnx.write_onnx import write_onnx
 
-    with temporary_folder(folder) as place:
-        write_onnx(network, card, place / "right.onnx", options, {"name": card.name})
-        model = read_onnx(place / "right.onnx")
-    exact = OnnxTaps(model, place / "right.onnx", optimised=False)
-    rounded = OnnxTaps(_in_fp16(model), place / "right.onnx", optimised=False) if fp16 else None
-    return RightGraph(exact, rounded, exact.sizes(len(images)))
+    write_onnx(network, card, target, options, {"name": card.name})
+
+
+def read_right_graph(path: Path, batch: int, *, fp16: bool) -> RightGraph:
+    """The graph that `export_again` wrote, for `batch` images. `agrees` says whether it is right.
+
+    `fp16`: for a model whose weights are in FP16.
+    """
+    model = read_onnx(path)
+    exact = OnnxTaps(model, path, optimised=False)
+    rounded = OnnxTaps(_in_fp16(model), path, optimised=False) if fp16 else None
+    return RightGraph(exact, rounded, exact.sizes(batch))
 
 
 def agrees(graph: RightGraph, network: PSPNet, card: ModelCard, images: Sequence[Image], given: NDArray[Any]) -> bool:
