@@ -121,24 +121,24 @@ def test_the_first_of_two_wrong_layers_is_named(models: Models) -> None:
     assert found.layer == LAYER
 
 
+EITHER = "preprocessing or backbone.stem.0"
+
+
 @pytest.mark.parametrize(
-    ("changes", "layer"),
+    ("changes", "layers"),
     [
-        ({"mean": (120.0, 100.0, 90.0)}, "preprocessing"),
-        ({"scale": (30.0, 57.12, 57.375)}, "preprocessing"),
+        ({"mean": (120.0, 100.0, 90.0)}, {"preprocessing"}),
+        ({"scale": (30.0, 57.12, 57.375)}, {"preprocessing", EITHER}),  # ovc has the scale in the weights
         # The weights of the first layer might as well have their input channels in the wrong order.
-        (
-            {"color_order": "BGR", "mean": (103.53, 116.28, 123.675), "scale": (57.375, 57.12, 58.395)},
-            "preprocessing or backbone.stem.0",
-        ),
+        ({"color_order": "BGR", "mean": (103.53, 116.28, 123.675), "scale": (57.375, 57.12, 58.395)}, {EITHER}),
     ],
 )
 def test_wrong_preprocessing_is_not_blamed_on_the_first_layer(
-    models: Models, changes: Mapping[str, Any], layer: str
+    models: Models, changes: Mapping[str, Any], layers: set[str]
 ) -> None:
     found = models.locate(Fault("mean", "IR FP32", preprocessing=dict(changes)))
     assert found is not None
-    assert found.layer == layer
+    assert found.layer in layers
 
 
 def test_the_first_layer_is_not_blamed_on_the_preprocessing(models: Models) -> None:
@@ -234,7 +234,7 @@ def test_a_difference_that_vanishes_when_tensors_are_read_is_a_fusion(models: Mo
     again = coarse.again(wrong)
     assert again is not None
     assert again.vanishes
-    said = _described_step(coarse, again, None)
+    said = _described_step(coarse, again, models.card.input, None)
     assert not said.repeats
     assert said.words.endswith("the difference vanishes when tensors inside it are read: a fusion of the runtime")
 

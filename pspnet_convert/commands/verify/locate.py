@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.card import Input, ModelCard
 from pspnet_convert.commands.export_onnx.options import ExportOptions
 from pspnet_convert.commands.verify.convolution_search import Runs, WrongConvolution, first_wrong_convolution
 from pspnet_convert.commands.verify.image_step import PREPROCESSING, name_of_image_step
@@ -136,14 +136,14 @@ def _by_name(
     wrong = search.first_wrong() or search.wrong_logits()
     if wrong is None:
         return None
-    return _described_step(search, search.again(wrong) or wrong, save_to)
+    return _described_step(search, search.again(wrong) or wrong, card.input, save_to)
 
 
-def _described_step(search: LayerSearch, wrong: WrongStep, save_to: Path | None) -> LocatedLayer:
+def _described_step(search: LayerSearch, wrong: WrongStep, card_input: Input, save_to: Path | None) -> LocatedLayer:
     right, found, step = search.right, search.found, wrong.step
     layer, op = right.module_of(step.target), right.layers[step.target].op
     if isinstance(found, IrTaps) and list(step.inputs) == [right.image]:
-        layer = name_of_image_step(found, wrong, layer, search.given)
+        layer = name_of_image_step(found, wrong, layer, search.given, card_input)
     known = [name for name in right.layers if name in found.layers and name not in step.tensors]
     inputs = [name for name in step.inputs if name != right.image]
     reference = right.values([*inputs, step.target], search.image)
