@@ -35,8 +35,8 @@ from pspnet_convert.commands.export_onnx.write_onnx import write_onnx, write_pla
 from pspnet_convert.commands.to_ir.front_ends import find_front_end
 from pspnet_convert.commands.verify.answers import Answers, answers_of
 from pspnet_convert.commands.verify.candidates import Candidate, candidates
-from pspnet_convert.commands.verify.checks import drawn_for
 from pspnet_convert.commands.verify.causes.evidence import Cause
+from pspnet_convert.commands.verify.checks import drawn_for
 from pspnet_convert.commands.verify.compare import compare_with_reference
 from pspnet_convert.commands.verify.conversion import Conversion
 from pspnet_convert.commands.verify.inputs import VerificationInput, verification_inputs

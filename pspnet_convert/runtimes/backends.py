@@ -134,10 +134,10 @@ class OnnxBackend:
             yield from labels[: len(group), 0]
 
     def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
-        session = _onnx_session(self._path, self._tail)
+        session = onnx_session(self._path, self._tail)
         try:
             (labels,) = session.run(None, {session.get_inputs()[0].name: logits})
-        except Exception as error:  # see _onnx_session
+        except Exception as error:  # see onnx_session
             raise ArtifactError(f"{self._path}: its argmax does not run on logits: {first_line(error)}") from error
         return labels[:, 0]  # type: ignore[no-any-return]
 
@@ -151,7 +151,7 @@ class OnnxBackend:
 
     @cached_property
     def _as_shipped(self) -> Any:
-        return _onnx_session(self._path, self._path.read_bytes())
+        return onnx_session(self._path, self._path.read_bytes())
 
     @cached_property
     def _tapped(self) -> Any:
@@ -162,12 +162,12 @@ class OnnxBackend:
         # Protobuf merges messages that are written one after another: this adds an output to the graph.
         tap = onnx.ModelProto()
         tap.graph.output.append(onnx.helper.make_tensor_value_info(self._logits, onnx.TensorProto.FLOAT, None))
-        return _onnx_session(self._path, self._path.read_bytes() + tap.SerializeToString())
+        return onnx_session(self._path, self._path.read_bytes() + tap.SerializeToString())
 
     def _run(self, session: Any, outputs: Sequence[str], given: NDArray[np.float32]) -> Any:
         try:
             return session.run(outputs, {self._input.name: given})
-        except Exception as error:  # see _onnx_session
+        except Exception as error:  # see onnx_session
             raise ArtifactError(f"{self._path}: ONNX Runtime cannot run it: {first_line(error)}") from error
 
 
@@ -307,10 +307,14 @@ def last_line(error: Exception) -> str:
     return ([line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"])[-1]
 
 
-def _onnx_session(path: Path, model: bytes) -> Any:
+def onnx_session(path: Path, model: bytes, *, optimised: bool = True) -> Any:
+    """A session of ONNX Runtime's CPU provider; without `optimised` it runs each node as it stands. ArtifactError if it
+    refuses the model."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False  # an arena keeps the memory of the largest run; there are few runs
     try:

@@ -34,6 +34,13 @@ class VerifyOptions(Options):
         metavar="SECONDS",
         help="The longest that one model may run.",
     )
+    locate: bool = option(
+        False,
+        group="Verification",
+        recorded="locate",
+        help="Name the first layer that is wrong, and save it as a small model. A mismatch of the workspace's own "
+        "models does so by itself.",
+    )
 
 
 @dataclass(frozen=True)
