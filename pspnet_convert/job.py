@@ -192,8 +192,9 @@ class Job:
         for record, target in zip(records, targets):
             self.digests.learn(target, record["sha256"])
         if stage.clears is not None:
-            for other in set(stage.clears.glob("*.png")) - set(targets):
-                other.unlink()
+            for other in set(stage.clears.rglob("*")) - set(targets):
+                if other.is_file():
+                    other.unlink()
         return targets
 
     # The report page

@@ -228,6 +228,39 @@ class UnexplainedPixel(ManifestModel):
     margin: float
 
 
+class CauseOfMismatch(ManifestModel):
+    """`what` is wrong, in the model's input, its output or its numbers; `evidence`: the figures that show it."""
+
+    place: Literal["input", "output", "numbers", "graph"]
+    what: str
+    evidence: str
+
+
+class WrongLayer(ManifestModel):
+    """The first layer that is wrong: its module's path in the network, its operation, and the tensor that it gives.
+
+    `error_before`: of its inputs; `error_after`: of its result. `repeats`: whether it gives the same difference alone.
+    `folder`: where it is saved as a small model; null if it is not.
+    """
+
+    layer: str
+    op: str
+    tensor: str
+    error_before: RelativeError
+    error_after: RelativeError
+    repeats: bool
+    words: str
+    folder: str | None
+
+
+class Explanation(ManifestModel):
+    """Why a model is wrong, in `words`; `cause` and `layer` are null if they were not found or not looked for."""
+
+    words: str
+    cause: CauseOfMismatch | None
+    layer: WrongLayer | None
+
+
 class Comparison(ManifestModel):
     """One converted model against the reference. A `report_only` one does not affect the verdict.
 
@@ -252,6 +285,7 @@ class Comparison(ManifestModel):
     allowed: RelativeError
     from_reference: RelativeError | None
     checks: list[Check]
+    explanation: Explanation | None
     unexplained: list[UnexplainedPixel]
 
 

@@ -19,7 +19,7 @@ class Stage:
     `inputs`: plain values, as the manifest holds them. `tools`: the packages whose versions change the result. `make`
     writes its files into the temporary workspace that it is given, and returns the result in plain values. `outputs`:
     the files that it makes, by their places in the job's workspace; None for all that it writes. `clears`: a folder;
-    its other PNG files are deleted after the outputs are moved in. A stage that is not `recorded` runs each time, and
+    its other files are deleted after the outputs are moved in. A stage that is not `recorded` runs each time, and
     leaves neither files nor a record.
     """
 

@@ -35,14 +35,15 @@ from pspnet_convert.commands.export_onnx.write_onnx import write_onnx, write_pla
 from pspnet_convert.commands.to_ir.front_ends import find_front_end
 from pspnet_convert.commands.verify.answers import Answers, answers_of
 from pspnet_convert.commands.verify.candidates import Candidate, candidates
-from pspnet_convert.commands.verify.causes.evidence import Cause
 from pspnet_convert.commands.verify.checks import drawn_for
 from pspnet_convert.commands.verify.compare import compare_with_reference
 from pspnet_convert.commands.verify.conversion import Conversion
+from pspnet_convert.commands.verify.explain import Reference, explain
 from pspnet_convert.commands.verify.inputs import VerificationInput, verification_inputs
 from pspnet_convert.commands.verify.reference import expect
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.image_shape import DYNAMIC, ImageShape
+from pspnet_convert.manifest_fields import Explanation
 from pspnet_convert.package_versions import versions
 from pspnet_convert.pytorch.batchnorm import sharing_copy
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
@@ -57,17 +58,17 @@ PRECISIONS = {"ONNX": "f32", "IR FP32": "f32", "IR FP16": "FP16"}
 class Caught:
     """A fault, and the checks that caught it, each with its first message; empty if none did.
 
-    `cause`: what find_cause says of it; it is not asked where the check `contract` says what is wrong.
+    `explanation`: its cause, or the first wrong layer; None where the check `contract` says what is wrong.
     """
 
     fault: Fault
     by: dict[str, str]
-    cause: Cause | None = None
+    explanation: Explanation | None = None
 
     @property
     def naming(self) -> str:
-        """Whether the cause is the right one: see Expected.judge."""
-        return expected_of(self.fault.name).judge(self.cause, self.by)
+        """Whether the cause or the layer is the right one: see Expected.judge."""
+        return expected_of(self.fault.name).judge(self.explanation, self.by)
 
 
 def network_of(card: ModelCard) -> PSPNet:
@@ -114,15 +115,21 @@ def _each(
         answered = answer(compared, card, inputs, right.parent)
         result = compare_with_reference(expected, answered, inputs, len(card.classes))
         assert not result.doubts, result.doubts
-        found = {check: words[0] for check, words in result.comparisons[0].faults.items()}
-        if "contract" in found:
+        ((candidate, answers),), (comparison,) = answered, result.comparisons
+        found = {check: words[0] for check, words in comparison.faults.items()}
+        if isinstance(answers, ArtifactError):
             return Caught(fault, found)
-        evidence = evidence_of(Model(network, card, file, shape, form), inputs, result.comparisons[0].allowed)
-        return Caught(fault, found, find_cause(evidence))
+        return Caught(fault, found, explain(reference, candidate, answers, comparison, right.parent))
 
+    drawn = drawn_for((len(card.classes), *shape[2:]), network.decision_score)
+    exported = ExportOptions(card.input.shape, shape[0])
+    reference = Reference(network, card, inputs, expected, drawn, this_conversion(), exported)
     for file in PRECISIONS:
         none = compare(Fault("none", file))
-        assert not none.by and none.cause is None, f"the right {file} is refused: {none.by}, {none.cause}"
+        assert not none.by, f"the right {file} is refused: {none.by}"
+        assert none.explanation is not None
+        assert none.explanation.cause is None, f"the right {file} is accused: {none.explanation.words}"
+        assert none.explanation.layer is None, f"the right {file} is accused: {none.explanation.words}"
     for fault in faults:
         yield compare(fault)
 
@@ -244,22 +251,22 @@ def _made(folder: Path) -> Path:
 
 
 def table(results: Sequence[Caught]) -> Table:
-    made = Table("fault", "in", "caught by", "in its words", "named", "cause")
+    made = Table("fault", "in", "caught by", "in its words", "named", "cause", "layer")
     for result in results:
         words = next(iter(result.by.values()), "").rpartition("/")[2]  # without the temporary folder
-        cause = result.cause.what if result.cause else ""
+        cause, layer = "", ""
+        if result.explanation is not None:
+            cause = result.explanation.cause.what if result.explanation.cause else ""
+            layer = result.explanation.layer.layer if result.explanation.layer else ""
         caught_by = ", ".join(result.by) or "NOT CAUGHT"
-        made.add_row(result.fault.name, result.fault.file, caught_by, words[:70], result.naming, cause)
+        made.add_row(result.fault.name, result.fault.file, caught_by, words[:70], result.naming, cause, layer)
     return made
 
 
 def names_in_words(results: Sequence[Caught]) -> str:
-    """How many causes are right, wrong or not named."""
+    """How many causes or layers are right, wrong or not named."""
     of = Counter(result.naming for result in results)
-    return (
-        f"causes: {of['right']} right, {of['WRONG']} wrong, {of['none']} none; "
-        f"{of['layer']} faults in a layer, which is named otherwise"
-    )
+    return f"causes and layers: {of['right']} right, {of['WRONG']} wrong, {of['none']} not named"
 
 
 def main() -> None:

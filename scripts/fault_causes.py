@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pspnet_convert.commands.verify.causes.evidence import Cause
+from pspnet_convert.manifest_fields import Explanation
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,15 @@ class Expected:
     words: str = ""
     layer: str = ""
 
-    def judge(self, cause: Cause | None, by: Mapping[str, str]) -> str:
-        """`right`, `WRONG`, `none`, or `layer` where the layer is yet to be named. `by`: the checks that caught it."""
-        if cause is None:
-            return "right" if "contract" in by else "layer" if self.layer else "none"
-        return "right" if self.words and re.search(self.words, cause.what) else "WRONG"
+    def judge(self, explanation: Explanation | None, by: Mapping[str, str]) -> str:
+        """`right`, `WRONG` or `none`. `by`: the checks that caught it."""
+        if explanation is None:
+            return "right" if "contract" in by else "none"
+        if explanation.cause is not None:
+            return "right" if self.words and re.search(self.words, explanation.cause.what) else "WRONG"
+        if explanation.layer is not None:
+            return "right" if self.layer and re.search(self.layer, explanation.layer.layer) else "WRONG"
+        return "none"
 
 
 _LAYER = "backbone.layer3.1.conv2"

@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from fault_evidence import Model, evidence_of
 from faults import Edit, Fault, make
 from make_standin_checkpoint import blobs, calibrate
 from numpy.typing import NDArray
@@ -21,21 +20,27 @@ from torch.nn.functional import interpolate
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.commands.verify.answers import answers_of
+from pspnet_convert.commands.verify.candidates import Candidate
 from pspnet_convert.commands.verify.causes.evidence import Cause, Evidence
 from pspnet_convert.commands.verify.causes.find import find_cause
 from pspnet_convert.commands.verify.causes.reference_runs import first_convolution, run, run_before_resize
 from pspnet_convert.commands.verify.causes.resize_causes import rules
+from pspnet_convert.commands.verify.explain import Reference, evidence_of
 from pspnet_convert.commands.verify.inputs import drawn_logits, own_sheet, verification_inputs
-from pspnet_convert.commands.verify.tolerances import F32
+from pspnet_convert.commands.verify.reference import Expected
+from pspnet_convert.commands.verify.result import Comparison
+from pspnet_convert.commands.verify.tolerances import Rounding
 from pspnet_convert.pytorch.batchnorm import sharing_copy
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.folded import folded_copy
 from pspnet_convert.pytorch.network import PSPNet, build_network, build_segmentor
 from pspnet_convert.runtimes.backends import Prediction
-from pspnet_convert.runtimes.logit_error import Error
-from pspnet_convert.runtimes.model_file import ModelFile
+from pspnet_convert.runtimes.child_model import OpenModel
+from pspnet_convert.runtimes.logit_error import Error, Precision
 
 Array = NDArray[Any]
+F32 = Error(1e-5, 3e-5)
 MEAN, SCALE = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
 
 
@@ -418,8 +423,19 @@ def test_rounded_weights_are_named(right: Evidence, small_run: Path, tmp_path: P
 def evidence_of_onnx(right: Evidence, small_run: Path, folder: Path, edit: Edit) -> Evidence:
     """Of the small model's ONNX file with a fault."""
     path = make(Fault("", "ONNX", graph=edit), right.card, onnx_of(small_run), folder)
-    model = Model(right.network, right.card, ModelFile("ONNX", path, "f32"), right.card.input.shape)
-    return evidence_of(model, verification_inputs(right.card, right.card.input.shape)[:1], F32)
+    return evidence_of_file(right, path, "f32", F32, folder)
+
+
+def evidence_of_file(right: Evidence, path: Path, precision: Precision, allowed: Error, folder: Path) -> Evidence:
+    """As `verify` collects it."""
+    card = right.card
+    inputs = verification_inputs(card, card.input.shape)[:1]
+    drawn = drawn_logits(len(card.classes), *card.input.shape[2:])
+    candidate = Candidate(path.name, OpenModel(path, card, card.input.shape), precision)
+    answers = answers_of(candidate.model.open(), [inputs[0].image], lambda: drawn, folder / "kept")
+    comparison = Comparison(path.name, precision, candidate.is_ir, allowed=allowed)
+    expected = [Expected(right.expected, {}, Rounding(F32))]
+    return evidence_of(Reference(right.network, card, inputs, expected, drawn), candidate, answers, comparison)
 
 
 def onnx_of(small_run: Path) -> Path:
@@ -492,11 +508,12 @@ def test_logits_that_are_not_finite_are_named(right: Evidence, value: float) -> 
 
 
 @pytest.mark.parametrize("file", ["ONNX", "FP32", "FP16"])
-def test_the_first_layer_of_a_file_is_the_references(right: Evidence, small_run: Path, file: str) -> None:
+def test_the_first_layer_of_a_file_is_the_references(
+    right: Evidence, small_run: Path, tmp_path: Path, file: str
+) -> None:
     folder = onnx_of(small_run).parent
     path = onnx_of(small_run) if file == "ONNX" else folder / file / "small-standin.xml"
-    model = Model(right.network, right.card, ModelFile(file, path, "f32"), right.card.input.shape)
-    found = evidence_of(model, verification_inputs(right.card, right.card.input.shape)[:1], F32).first_layer
+    found = evidence_of_file(right, path, "f32", F32, tmp_path).first_layer
     assert found is not None
     assert right.first_layer is not None
     tolerance = 2e-3 if file == "FP16" else 2e-6
@@ -524,9 +541,8 @@ def test_a_wrong_mean_in_an_ir_is_named(right: Evidence, small_run: Path, tmp_pa
     mean = tuple(float(value) for value in MEAN * [1, 1, 0.97])
     path = make(Fault("", f"IR {precision}", preprocessing={"mean": mean}), right.card, onnx_of(small_run), tmp_path)
     claims: Any = {"FP32": "f32", "FP16": "FP16"}[precision]
-    model = Model(right.network, right.card, ModelFile("IR", path, claims), right.card.input.shape)
     allowed = {"f32": F32, "FP16": Error(2e-3, 6e-3)}[claims]
-    cause = find_cause(evidence_of(model, verification_inputs(right.card, right.card.input.shape)[:1], allowed))
+    cause = find_cause(evidence_of_file(right, path, claims, allowed, tmp_path))
     assert named(cause, "input").startswith("blue's mean is 100.")
 
 

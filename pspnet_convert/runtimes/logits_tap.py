@@ -70,8 +70,8 @@ def ir_tail(model: openvino.Model, path: Path) -> openvino.Model:
     import openvino
 
     copy = model.clone()
+    logits = ir_logits(copy, path)
     topk = ir_argmax(copy)
-    logits = topk.input_value(0)
     given = operations().parameter(logits.get_partial_shape(), logits.get_element_type())
     topk.input(0).replace_source_output(given.output(0))
     try:

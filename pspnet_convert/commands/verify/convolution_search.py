@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet_convert.commands.verify.right_graph import ONE_STEP, ROUNDED_STEP
+from pspnet_convert.commands.verify.right_graph import ONE_STEP, plus_rounding
 from pspnet_convert.runtimes.layer_taps import Convolution, LayerTaps
 from pspnet_convert.runtimes.logit_error import NO_ERROR, Error, error_of
 
@@ -39,7 +39,7 @@ class Runs:
         if self.rounded is not None:
             other = getattr(self.rounded[place], kind)
             moved = _error(other, expected)
-            limit = Error(limit.rms + ROUNDED_STEP.rms * moved.rms, limit.largest + ROUNDED_STEP.largest * moved.largest)
+            limit = plus_rounding(limit, moved)
             error = min(error, _error(found, other), key=lambda one: one.rms)
         return error, error.within(limit)
 

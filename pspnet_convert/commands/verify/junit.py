@@ -24,7 +24,8 @@ def junit_xml(model: str, result: VerifyResult) -> str:
         inputs.append((result.preprocessing.name, result.preprocessing.faults))
     _suite(suites, f"{model}.inputs", inputs, report_only=False)
     for row in result.comparisons:
-        checks = [(check.name, check.faults) for check in row.checks]
+        why = [row.explanation.words] if row.explanation else []
+        checks = [(check.name, [*check.faults, *why] if check.faults else []) for check in row.checks]
         _suite(suites, f"{model}.{row.backend}", checks, report_only=row.report_only)
     ElementTree.indent(suites)
     text = ElementTree.tostring(suites, encoding="unicode", xml_declaration=True) + "\n"

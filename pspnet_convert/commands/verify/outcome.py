@@ -28,6 +28,9 @@ def show_verification(result: StagesResult, as_json: bool) -> None:
     by_processor = processors_table(verification)
     if by_processor is not None:
         print_table(by_processor)
+    for row in verification.comparisons:
+        if row.explanation is not None:
+            print(f"{row.backend}: {row.explanation.words}")
     if verification.preprocessing is not None:
         check = verification.preprocessing
         print(f"{check.name}: {'pass' if check.passed else 'FAIL'}: {check.what}")
@@ -48,9 +51,8 @@ def failure_of_verification(result: VerifyResult) -> ConvertError | None:
             from pspnet_convert.runtimes.int8_overflow import OVERFLOW_FIX
 
             advice = f"Do not ship it to such processors. {OVERFLOW_FIX}"
-        return MismatchError(
-            f"{wrong.backend} differs from the reference: {(faults or ['nothing compared'])[0]}", advice
-        )
+        what = f"{wrong.backend} differs from the reference: {(faults or ['nothing compared'])[0]}"
+        return MismatchError(f"{what}. {wrong.explanation.words}" if wrong.explanation else what, advice)
     if result.verdict == "inconclusive":
         doubt = (result.doubts or ["nothing was compared"])[0]
         return InconclusiveError(doubt, "Add images of its classes with --images.")

@@ -24,7 +24,7 @@ _DIFFERENT = (255, 0, 0)
 
 
 def write_pictures(result: Verification, card: ModelCard, folder: Path) -> None:
-    """Write into the new `folder`: `<input>.input.png`, and as palette PNGs `<input>.reference.png`, and
+    """Write into `folder`: `<input>.input.png`, and as palette PNGs `<input>.reference.png`, and
     `<input>.<backend>.png` for each model that ran."""
     pictures = {}
     for entry in result.inputs:
@@ -35,7 +35,7 @@ def write_pictures(result: Verification, card: ModelCard, folder: Path) -> None:
             if entry.name in comparison.labels:
                 label_map = palette_image(comparison.labels[entry.name], card)
                 pictures[f"{entry.name}.{slug(comparison.backend)}.png"] = label_map
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for name, picture in pictures.items():
         picture.save(folder / name)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pspnet_convert.commands.verify.inputs import VerificationInput
 from pspnet_convert.commands.verify.sensitivity import FINE_FAULTS
-from pspnet_convert.manifest_fields import Check, UnexplainedPixel, Verdict
+from pspnet_convert.manifest_fields import Check, Explanation, UnexplainedPixel, Verdict
 from pspnet_convert.runtimes.logit_error import NO_ERROR, Error, Precision
 
 CHECKS: Mapping[str, str] = {
@@ -51,6 +51,7 @@ class Comparison:
     faults: dict[str, list[str]] = field(default_factory=dict)  # by check
     unexplained: list[UnexplainedPixel] = field(default_factory=list)
     labels: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # by input
+    explanation: Explanation | None = None  # of a mismatch
 
     @property
     def agreement(self) -> float:
@@ -85,6 +86,7 @@ class Comparison:
                 {"name": name, "what": what, "passed": name not in self.faults, "faults": self.faults.get(name, [])}
                 for name, what in CHECKS.items()
             ],
+            "explanation": None if self.explanation is None else self.explanation.model_dump(),
             "unexplained": [pixel.model_dump() for pixel in self.unexplained],
         }
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # What one step may add in float32, relative; and how many times the effect of rounding its constants to FP16.
 ONE_STEP = Error(rms=1e-5, largest=3e-5)
-ROUNDED_STEP = Error(rms=4, largest=8)
+_ROUNDED_STEP = Error(rms=4, largest=8)
 
 # FP16 rounds the mean and the scale too, which are in the step that takes the image: each by up to 2**-11.
 _OF_MEAN = 2**-10
@@ -97,9 +97,7 @@ class RightGraph:
             other = step.rounded.run(values)
             moved = error_between(other, expected)
             of_mean = _OF_MEAN if self.image in step.inputs else 0
-            allowed = Error(
-                ONE_STEP.rms + ROUNDED_STEP.rms * moved.rms + of_mean, ONE_STEP.largest + ROUNDED_STEP.largest * moved.largest + of_mean
-            )
+            allowed = plus_rounding(Error(ONE_STEP.rms + of_mean, ONE_STEP.largest + of_mean), moved)
             if (of_rounded := error_between(found, other)).rms < error.rms:
                 error, expected = of_rounded, other
         return OwnError(error, allowed, expected)
@@ -132,6 +130,11 @@ def agrees(graph: RightGraph, network: PSPNet, card: ModelCard, images: Sequence
     (known,) = TorchBackend(network, card.input).run(images[:1])
     found = graph._exact.run([graph.logits], given)[graph.logits][0]
     return error_of(found, known.logits).within(Error(3 * ONE_STEP.rms, 3 * ONE_STEP.largest))
+
+
+def plus_rounding(allowed: Error, moved: Error) -> Error:
+    """What is allowed of a step with FP16 constants; `moved`: how far their rounding moves its result."""
+    return Error(allowed.rms + _ROUNDED_STEP.rms * moved.rms, allowed.largest + _ROUNDED_STEP.largest * moved.largest)
 
 
 def error_between(found: NDArray[Any], expected: NDArray[Any]) -> Error:

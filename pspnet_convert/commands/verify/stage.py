@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert import tools
-from pspnet_convert.commands.verify.answers import AnswersInChildren
+from pspnet_convert.commands.export_onnx.options import ExportOptions
+from pspnet_convert.commands.verify.answers import Answers, AnswersInChildren
 from pspnet_convert.commands.verify.candidates import candidates, precisions_of
 from pspnet_convert.commands.verify.checks import drawn_for
 from pspnet_convert.commands.verify.compare import Verification, compare_with_reference
 from pspnet_convert.commands.verify.conversion import Conversion
+from pspnet_convert.commands.verify.explain import Reference, explain, needs_explanation
 from pspnet_convert.commands.verify.inputs import picture_files, verification_inputs
 from pspnet_convert.commands.verify.options import ForeignModelOptions, VerifyOptions
 from pspnet_convert.commands.verify.pictures import save_differences, write_pictures
@@ -62,7 +64,9 @@ def verify_stage(job: Job, options: VerifyOptions) -> Stage:
     require([part for file in files for part in file.parts], "to-ir")
 
     def make(made: Workspace) -> dict[str, Any]:
-        result = _compare(job, files, job.exported_shape(), job.input_form(), options, _conversion(job))
+        exported = job.manifest.stage("export-onnx")
+        models = _Models(files, job.exported_shape(), job.input_form(), _conversion(job), exported and exported.options)
+        result = _compare(job, models, options, made.verification)
         with writing(job.workspace.verification):
             write_pictures(result, job.card, made.verification)
         return result.as_dict()
@@ -84,7 +88,7 @@ def verify_foreign_stage(
     check_type(job.card.input, form)
 
     def make(made: Workspace) -> dict[str, Any]:
-        result = _compare(job, files, shape, form, options)
+        result = _compare(job, _Models(files, shape, form), options, save_diff)
         if save_diff is not None:
             with writing(job.workspace.folder):
                 write_pictures(result, job.card, made.verification)
@@ -142,19 +146,26 @@ def _conversion(job: Job) -> Conversion | None:
     return Conversion(exported.options.fold_pyramid, options.front_end, release, is_plain=not options.mo_arg)
 
 
-def _compare(
-    job: Job,
-    files: Sequence[ModelFile],
-    shape: ImageShape,
-    form: InputForm,
-    options: VerifyOptions,
-    conversion: Conversion | None = None,
-) -> Verification:
+@dataclass(frozen=True)
+class _Models:
+    """What is compared: files that take images of `shape`, as IRs in `form`. `conversion` and `exported`: how IRs and
+    ONNX were made, None for files from elsewhere and where it is not known."""
+
+    files: Sequence[ModelFile]
+    shape: ImageShape
+    form: InputForm
+    conversion: Conversion | None = None
+    exported: ExportOptions | None = None
+
+
+def _compare(job: Job, models: _Models, options: VerifyOptions, save_layers: Path | None) -> Verification:
+    """`save_layers`: the folder in which wrong layers are saved."""
+    shape, form = models.shape, models.form
     inputs = verification_inputs(job.card, shape, options.images, form)
     images = [entry.image for entry in inputs]
     processors = chosen_processors(options.processor, this_processor())
     compared = candidates(
-        files, job.card, shape, form, at_default_precision=options.at_default_precision, processors=processors
+        models.files, job.card, shape, form, at_default_precision=options.at_default_precision, processors=processors
     )
     drawn: Future[NDArray[np.float32]] = Future()
     limits = Limits(options.timeout, memory_for(job.source.path.stat().st_size, shape))
@@ -166,8 +177,16 @@ def _compare(
         AnswersInChildren(compared, images, drawn, folder, limits, note) as asked,
     ):
         network = job.source.take_network()
-        drawn.set_result(drawn_for((len(job.card.classes), *shape[2:]), network.decision_score))
-        expected = expect(network, job.card, inputs, folder, note, precisions_of(compared), conversion)
+        logits = drawn_for((len(job.card.classes), *shape[2:]), network.decision_score)
+        drawn.set_result(logits)
+        expected = expect(network, job.card, inputs, folder, note, precisions_of(compared), models.conversion)
         answered = asked.all()
         result = compare_with_reference(expected, answered, inputs, len(job.card.classes), network.decision_score)
+        reference = Reference(network, job.card, inputs, expected, logits, models.conversion, models.exported)
+        for (candidate, found), comparison in zip(answered, result.comparisons):
+            if isinstance(found, Answers) and candidate.processor is None and needs_explanation(comparison):
+                place = save_layers and save_layers / f"layer-{slug(comparison.backend)}"
+                comparison.explanation = explain(
+                    reference, candidate, found, comparison, folder, place, always_locate=options.locate
+                )
     return replace(result, preprocessing=check_preprocessing(job.card))
