@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import io
+import os
 import sys
 
 import click
@@ -64,6 +65,8 @@ def main() -> None:
     # A process that ends looks for garbage in all that torch and mmsegmentation made: most of a second, for nothing.
     atexit.register(gc.freeze)
     clean_up_when_terminated()
+    # torch's threads would go on taking time between its operations, while converted models run in other processes.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file's name may have characters that cannot be printed
             stream.reconfigure(errors="backslashreplace")

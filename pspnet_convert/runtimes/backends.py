@@ -317,6 +317,7 @@ def onnx_session(path: Path, model: bytes, *, optimised: bool = True) -> Any:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     options.enable_cpu_mem_arena = False  # an arena keeps the memory of the largest run; there are few runs
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the reference runs at the same time
     try:
         # The fallback would try the same provider again and print a message to stdout.
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
