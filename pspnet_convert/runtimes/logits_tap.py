@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 def argmax_nodes(model: onnx.ModelProto, path: Path, output: str) -> list[onnx.NodeProto]:
     """The nodes from `output` back to the ArgMax, last one first. ContractError if there is no ArgMax."""
     producers = {name: node for node in model.graph.node for name in node.output}
+    constants = {tensor.name for tensor in model.graph.initializer}
+    constants |= {name for node in model.graph.node if node.op_type == "Constant" for name in node.output}
     nodes: list[onnx.NodeProto] = []
     wanted = output
     while len(nodes) <= len(model.graph.node) and wanted in producers:  # a broken graph may have a cycle
         nodes.append(producers[wanted])
         if nodes[-1].op_type == "ArgMax":
             return nodes
-        wanted = nodes[-1].input[0] if nodes[-1].input else ""
+        wanted = next((name for name in nodes[-1].input if name not in constants), "")
     raise ContractError(f"{path}: its output {output} does not come from an argmax, so there are no logits to compare")
 
 
@@ -50,10 +52,9 @@ def onnx_tail(model: onnx.ModelProto, tail: Sequence[onnx.NodeProto], logits: st
 def ir_argmax(model: openvino.Model) -> Any:
     """The TopK (OpenVINO's ArgMax) that the model's result comes from; None if there is none."""
     node = model.outputs[0].get_node()
-    while node.get_type_name() != "TopK":
-        if not node.inputs():
-            return None
-        node = node.input_value(0).get_node()
+    while node is not None and node.get_type_name() != "TopK":
+        given = (value.get_node() for value in node.input_values())
+        node = next((one for one in given if one.get_type_name() != "Constant"), None)
     return node
 
 

@@ -38,8 +38,7 @@ class VerifyOptions(Options):
         False,
         group="Verification",
         recorded="locate",
-        help="Name the first layer that is wrong, and save it as a small model. A mismatch of the workspace's own "
-        "models does so by itself.",
+        help="Name the first wrong layer of a model, and save it as a small one, even where the cause is known.",
     )
 
 
