@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from pspnet_convert.cards.card import load_card
-from pspnet_convert.commands.verify.checks import check_argmax
+from pspnet_convert.commands.verify.checks import check_argmax, drawn_for
 from pspnet_convert.commands.verify.compare import margin
 from pspnet_convert.commands.verify.result import Comparison
 from pspnet_convert.pytorch.network import PSPNet, build_inline, decision_score
 from pspnet_convert.runtimes.backends import OnnxBackend, OpenVinoBackend, Prediction
-from pspnet_convert.runtimes.input_form import Image
 from pspnet_convert.runtimes.model_images import ModelImages
 from pspnet_convert.runtimes.openvino_install import has_model_optimizer, operations
 
@@ -290,20 +289,6 @@ def test_a_wrong_decision_in_an_ir_is_found(
     assert "logits: sheet: scores are compared with " in done.error
 
 
-@dataclass(frozen=True)
-class Decides:
-    """A model whose last step is `rule`, from logits to labels."""
-
-    rule: Callable[[NDArray[np.float32]], NDArray[np.bool_]]
-    slots: int = 2
-
-    def run(self, images: Iterable[Image]) -> Iterator[Prediction]:
-        raise NotImplementedError
-
-    def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
-        return self.rule(logits).astype(np.int64)
-
-
 def up(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.nextafter(values, np.float32(np.inf))
 
@@ -322,7 +307,9 @@ def test_scores_at_the_threshold_show_a_wrong_last_step(threshold: float) -> Non
     at = decision_score(threshold)
     for name, rule in {"right": lambda logits: logits[:, 1] > logits[:, 0], **RULES}.items():
         comparison = Comparison(name, "f32")
-        check_argmax(Decides(rule), (2, 6, 7), comparison, at)
+        drawn = drawn_for((2, 6, 7), at)
+        slots = np.stack([drawn, np.roll(drawn, 1, axis=-1)])
+        check_argmax(rule(slots).astype(np.int64), drawn, comparison)
         assert ("argmax" in comparison.faults) == (name != "right"), name
 
 
