@@ -29,6 +29,10 @@ FACTOR = Error(rms=8, largest=12)
 # second is never allowed: the finest fault of those that are tried (sensitivity.py) moved the logits by 2e-3.
 LEAST, MOST = Error(rms=2e-6, largest=6e-6), Error(rms=1e-3, largest=1e-3)
 
+# Where the values are far from 0 for their spread, each runtime rounds the normalised image in its own way, and no order
+# of its steps is the right one: that may be more than the cap. Right IRs were off by up to 1.1 times as much.
+INPUT_FACTOR = Error(rms=4, largest=8)
+
 # FP16 has 11 bits. An FP16 IR of this tool's is held to the reference with its constants in FP16, at what is allowed at
 # f32. Of one from elsewhere it is not known which constants were rounded: the folded network runs the same images, made
 # small, with rounded weights (pytorch/folded.py) and a rounded mean. Right IRs were off by 0.3 to 3.7 times as much in
@@ -41,8 +45,8 @@ _RUNTIME_FACTOR = {"f16": 2, "bf16": 2 * 2**3}
 
 def allowed_at_f32(rounding: Rounding) -> Error:
     """The largest error allowed of a model that computes in float32, against a reference with the same constants."""
-    measured = _times(FACTOR, worst(rounding.of_sums, rounding.of_input))
-    return _least(MOST, worst(LEAST, measured))
+    of_sums = _least(MOST, worst(LEAST, _times(FACTOR, rounding.of_sums)))
+    return worst(of_sums, _times(INPUT_FACTOR, rounding.of_input))
 
 
 def allowed(precision: Precision, rounding: Rounding) -> Error:
