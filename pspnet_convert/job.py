@@ -195,6 +195,8 @@ class Job:
             for other in set(stage.clears.rglob("*")) - set(targets):
                 if other.is_file():
                     other.unlink()
+            for inner in [path for path in stage.clears.rglob("*") if path.is_dir() and not any(path.iterdir())]:
+                inner.rmdir()
         return targets
 
     # The report page

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """What a worker may use: `seconds` from its start to its end, and bytes of `memory`; None: any amount."""
+    """What a worker may use: `seconds` for one call, and bytes of `memory`; None: any amount."""
 
     seconds: float | None = None
     memory: int | None = None
@@ -46,7 +47,7 @@ class Worker:
 
     `call` raises the errors of this tool that are raised in the process, and those of `make`. WorkerError for any other
     error, and where the process ends or comes to a limit. `end` may be called by another thread. `environment` is added
-    to that of this process; `name` is for the log.
+    to that of this process, without what is None in it; `name` is for the log.
     """
 
     def __init__(
@@ -56,9 +57,10 @@ class Worker:
         arguments: Sequence[Any],
         *,
         limits: Limits | None = None,
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str | None] | None = None,
     ) -> None:
         self._name, self._limits = name, limits or Limits()
+        whole = {**python_environment(), **(environment or {})}
         # Not multiprocessing, whose children run the caller's script again: it would have to guard its main part.
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 -- `end` closes it
         self._process = subprocess.Popen(
@@ -66,14 +68,10 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._output,
-            env={**python_environment(), **(environment or {})},
+            env={key: value for key, value in whole.items() if value is not None},
         )
-        self._is_late = False
-        self._timer = threading.Timer(self._limits.seconds or threading.TIMEOUT_MAX, self._stop_late)
-        self._timer.daemon = True
-        if self._limits.seconds is not None:
-            self._timer.start()
-        self._is_made = False
+        self._is_late = self._is_made = False
+        self._ending = threading.Lock()
         self._send((self._limits.memory, make, tuple(arguments)))
 
     def __enter__(self) -> Self:
@@ -91,19 +89,25 @@ class Worker:
         return self._answer()
 
     def output(self) -> str:
-        """What the process has printed so far."""
+        """What the process has printed so far. Empty on Windows, where a file that is written cannot be read."""
+        if not hasattr(os, "pread"):
+            return ""
         return os.pread(self._output.fileno(), os.fstat(self._output.fileno()).st_size, 0).decode(errors="replace")
 
     def end(self) -> None:
         """End the process."""
-        self._timer.cancel()
         self._process.kill()
-        if self._output.closed:
-            return
-        self._process.communicate()
-        for line in self.output().splitlines():
-            log.debug("%s: %s", self._name, line)
-        self._output.close()
+        with self._ending:
+            if self._output.closed:
+                return
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                assert pipe is not None
+                with suppress(OSError):  # what was not sent
+                    pipe.close()
+            for line in self.output().splitlines():
+                log.debug("%s: %s", self._name, line)
+            self._output.close()
 
     def _stop_late(self) -> None:
         self._is_late = True
@@ -116,10 +120,18 @@ class Worker:
 
     def _answer(self) -> Any:
         assert self._process.stdout is not None
+        timer = None
+        if self._limits.seconds is not None:
+            timer = threading.Timer(self._limits.seconds, self._stop_late)
+            timer.daemon = True
+            timer.start()
         try:
             kind, value = pickle.load(self._process.stdout)  # noqa: S301 -- our own process wrote it
-        except (EOFError, pickle.UnpicklingError) as error:
+        except (EOFError, ValueError, pickle.UnpicklingError) as error:  # ValueError: another thread has ended it
             raise WorkerError(self._why_it_ended()) from error
+        finally:
+            if timer is not None:
+                timer.cancel()
         if kind == "error":
             raise WorkerError(value)
         if kind == "raise":
@@ -129,12 +141,13 @@ class Worker:
 
     def _why_it_ended(self) -> str:
         if self._is_late:
-            return f"it took more than {self._limits.seconds:.0f} s"
+            return f"it took more than {self._limits.seconds:g} s"
         status = self._process.wait()
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         if self._limits.memory is not None:
             how += f"; it may use {self._limits.memory / 1e9:.1f} GB of memory"
-        return f"its process ended ({how})"
+        printed = [] if self._output.closed else self.output().strip().splitlines()
+        return f"its process ended ({how})" + (f": {printed[-1][:200]}" if printed else "")
 
 
 def serve() -> None:
@@ -144,6 +157,7 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # at Ctrl-C the parent ends this process
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     memory, make, arguments = pickle.load(requests)  # noqa: S301 -- our own parent wrote it
     if memory is not None:
         _limit_memory(memory)
@@ -155,6 +169,13 @@ def serve() -> None:
         except EOFError:  # the parent has ended
             return
         _write(answers, _attempt(partial(function, *made, *arguments)))
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this process when its parent has ended: a model that computes for hours reads no request."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _attempt(work: Callable[[], Any]) -> tuple[str, Any]:
@@ -181,7 +202,9 @@ def _limit_memory(size: int) -> None:
     with suppress(ImportError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = size if most == resource.RLIM_INFINITY else min(size, most)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
 
 
 def _write(file: IO[bytes], message: Any) -> None:

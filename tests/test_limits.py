@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +24,7 @@ from pspnet_convert.commands.verify.checks import check_as_shipped
 from pspnet_convert.commands.verify.result import Comparison
 from pspnet_convert.runtimes.backends import OnnxBackend, OpenVinoBackend, Prediction
 from pspnet_convert.runtimes.child_model import ChildModel, OpenModel, memory_for
+from pspnet_convert.runtimes.logit_error import Error
 from pspnet_convert.runtimes.openvino_install import operations
 from pspnet_convert.worker_process import Limits, Worker, WorkerError
 
@@ -51,7 +54,7 @@ def hostile_onnx(onnx_path: Path, change: Callable[[onnx.ModelProto], None], fol
     ("change", "seconds", "says"),
     [
         (lambda model: endless_loop(model, 10**12), "8", "it took more than 8 s. If the model is right"),
-        (lambda model: many_numbers(model, GIGABYTES_100), "600", "bad_alloc (it may use 4.4 GB of memory)"),
+        (lambda model: many_numbers(model, GIGABYTES_100), "600", "bad_alloc (it may use "),
     ],
 )
 def test_an_onnx_that_never_ends_or_fills_the_memory_ends_in_one_line(
@@ -191,7 +194,7 @@ def test_labels_may_change_with_the_tap_only_where_logits_are_equal_up_to_roundi
     logits[1, 0] = [1 - 5e-7, 1 - 5e-6]
     tapped = Prediction(np.zeros((1, 2), np.int64), logits)
     for labels, is_right in (([[1, 0]], True), ([[0, 1]], False), ([[0, 0]], True)):
-        comparison = Comparison("IR", "f32")
+        comparison = Comparison("IR", "f32", allowed=Error(1e-6, 1e-6))
         check_as_shipped(np.array(labels), tapped, "image", comparison)
         assert ("as shipped" not in comparison.faults) == is_right, labels
     check_as_shipped(np.zeros((2, 2), np.int64), tapped, "image", comparison)
@@ -227,3 +230,37 @@ def test_an_ir_that_keeps_a_state_or_draws_numbers_is_refused(
         result = cli("verify", small.folder, option, drawing, *checkpoint)
         assert result.exit_code == 9, result.output
         assert f"has the operation {name}, so that its answer to an image can change" in result.error
+
+
+def test_a_worker_ends_with_its_parent(tmp_path: Path) -> None:
+    """Also where the parent is killed and the worker computes: it reads no request then."""
+    code = (
+        "import os, sys, time\n"
+        "from pspnet_convert.worker_process import Worker\n"
+        "worker = Worker('orphan', os.getpid, [])\n"
+        "print(worker.call(repr), flush=True)\n"
+        "worker._send((time.sleep, (600,)))\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    process = int(done.stdout)
+    for _ in range(600):
+        if not Path(f"/proc/{process}").exists() or "State:\tZ" in Path(f"/proc/{process}/status").read_text():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"process {process} is still there")
+
+
+def test_a_process_that_cannot_begin_says_why() -> None:
+    with (
+        Worker("none", repr, [_Unreadable()]) as worker,
+        pytest.raises(WorkerError, match=r"exit status 1\): .*no number"),
+    ):
+        worker.call(repr)
+
+
+class _Unreadable:
+    """Its pickle does not load."""
+
+    def __reduce__(self) -> tuple[type[int], tuple[str]]:
+        return int, ("no number",)

@@ -22,8 +22,9 @@ from pspnet_convert.runtimes.logit_error import Precision
 from pspnet_convert.worker_process import Limits, Worker, WorkerError, flush_output
 
 _ANY_MODEL = 4 * 2**30  # bytes
+_PER_CPU = 64 * 2**20  # bytes: of each, a few threads' stacks, and room to work in
 _PER_PIXEL = 16 * 2**10  # bytes
-_MORE_TIME = "If the model is right and needs more, give it more with --timeout."
+_MORE = "If the model is right and needs more time, give it more with --timeout."
 
 
 def memory_for(weights: int, shape: ImageShape) -> int:
@@ -33,7 +34,8 @@ def memory_for(weights: int, shape: ImageShape) -> int:
     maps that PSPNets make at one time were up to 3 kB a pixel of the image (UNet).
     """
     batch, _, height, width = shape
-    needed = _ANY_MODEL + 4 * weights + _PER_PIXEL * max(batch_sizes(batch)) * height * width
+    needed = _ANY_MODEL + _PER_CPU * (os.cpu_count() or 1)
+    needed += 4 * weights + _PER_PIXEL * max(batch_sizes(batch)) * height * width
     with suppress(ValueError, AttributeError):  # a system that does not say
         needed = min(needed, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     return needed
@@ -120,7 +122,8 @@ class ChildModel:
         try:
             yield
         except WorkerError as error:
-            raise ArtifactError(f"{self._path}: does not run: {error}", _MORE_TIME) from error
+            advice = _MORE if "took more than" in str(error) else None
+            raise ArtifactError(f"{self._path}: does not run: {error}", advice) from error
         except ArtifactError as error:
             if self._memory is None or "alloc" not in error.what:
                 raise

@@ -49,7 +49,8 @@ class Contestant:
 
     def __init__(self, card: ModelCard, shape: ImageShape, subject: Subject) -> None:
         self._name = f"{subject.runtime} {subject.path.name}"
-        environment = capped(subject.processor) if subject.processor else {}
+        environment: dict[str, str | None] = {"OMP_WAIT_POLICY": None}  # cli.py sets it, for verify
+        environment.update(capped(subject.processor) if subject.processor else {})
         self._worker = Worker(self._name, _open, (card, shape, subject), environment=environment)
         try:
             self.precision = str(self.call(_precision_of))

@@ -41,12 +41,13 @@ def benchmark(asked: JobOptions, options: BenchmarkOptions) -> Sequence[Timing]:
     from pspnet_convert.processor import chosen_processors, this_processor
     from pspnet_convert.progress import steps
 
+    processors = chosen_processors(options.processor, this_processor())  # before the work
     if options.plot is not None:
-        refuse_special(options.plot)  # before the work
+        refuse_special(options.plot)
     with open_job(asked) as job, temporary_folder(job.workspace.folder) as folder:
         models = make_graphs(job, folder, int8=options.int8)
         job.source.release()
-        chosen = subjects(job.source.path, models, chosen_processors(options.processor, this_processor()))
+        chosen = subjects(job.source.path, models, processors)
         graphs = {graph: onnx for graph, (onnx, _) in models.items()}
         turns = len(chosen) * (options.rounds + 1)
         with steps(job.progress, turns, "timing", stage="benchmark", unit="turns") as note:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from pspnet_convert.cards.card import ModelCard
@@ -88,18 +89,19 @@ class Opened:
 
 def run_locally(settings: ChunkSettings, chunks: Sequence[Chunk], note: Note) -> Iterator[tuple[Chunk, Tally]]:
     """Count the chunks one after another in this process; each model is opened once."""
-    opened = open_all(settings, {subject for chunk in chunks for subject in chunk.subjects})
-    try:
+    with ExitStack() as stack:
+        opened = open_all(settings, {subject for chunk in chunks for subject in chunk.subjects}, stack)
         for chunk in chunks:
             yield chunk, count_chunk(settings, chunk, opened, note)
-    finally:
-        for labeller in opened.labellers.values():
-            labeller.end()
 
 
-def open_all(settings: ChunkSettings, subjects: Iterable[ModelFile]) -> Opened:
+def open_all(settings: ChunkSettings, subjects: Iterable[ModelFile], stack: ExitStack) -> Opened:
+    """The models end with `stack`."""
     card, shape = settings.card, settings.shape
-    labellers = {subject: open_labeller(subject, card, shape, settings.form) for subject in subjects}
+    labellers = {}
+    for subject in subjects:
+        labellers[subject] = open_labeller(subject, card, shape, settings.form)
+        stack.callback(labellers[subject].end)
     return Opened(open_protocol(settings.protocol, card, shape[2:]), labellers)
 
 

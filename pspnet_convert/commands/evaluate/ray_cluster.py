@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -53,7 +53,8 @@ def _on_cluster(
 
 def _open_and_count(settings: ChunkSettings, chunk: Chunk) -> Tally:
     # Opening the models takes seconds, a chunk takes minutes: workers need not keep models open.
-    return count_chunk(settings, chunk, open_all(settings, chunk.subjects))
+    with ExitStack() as stack:
+        return count_chunk(settings, chunk, open_all(settings, chunk.subjects, stack))
 
 
 def _absolute(chunk: Chunk) -> Chunk:

@@ -59,8 +59,10 @@ def quantize(
     from pspnet_convert.commands.quantize.stage import quantize_stage, verify_int8_stage
     from pspnet_convert.job import open_job, refuse_with_model
     from pspnet_convert.pipeline import INT8, in_order
+    from pspnet_convert.processor import chosen_processors, this_processor
 
     refuse_with_model(asked, "the FP32 IR of MODEL has been converted")
+    chosen_processors(verify.processor, this_processor())  # refuses it before the work
     both = EvaluateOptions(dataset=evaluate.dataset, backend=("FP32", "INT8"))
     with open_job(asked) as job:
         runs = {

@@ -31,14 +31,15 @@ class Answers:
 
     `as_shipped`: label maps of the model as its file is. `predictions`: with its logits as one more output. `drawn`:
     labels [slots, H, W] of its last step alone, for drawn logits; the error's words where that does not run.
-    `precision`: what decides how near its logits must be. `executed`: the instructions that it was run with, where the
-    processor is capped.
+    `precision`: what decides how near its logits must be. `weights`: how the file stores them. `executed`: the
+    instructions that it was run with, where the processor is capped.
     """
 
     as_shipped: Sequence[Labels]
     predictions: Sequence[KeptPrediction]
     drawn: Labels | str
     precision: Precision
+    weights: Precision = "f32"
     executed: str | None = None
 
 
@@ -101,11 +102,12 @@ class AnswersInChildren:
             self._running = ChildModel(candidate.model, self._limits, environment)
         with self._running as model:
             found = answers_of(model, self._images, self._drawn.result, folder, self._note)
-            precision = candidate.claims or model.weights
+            weights = model.weights
+            precision = candidate.claims or weights
             if candidate.model.at_default_precision:
                 precision = _RUNTIME.get(model.precision, "f32")
             executed = executed_instructions(candidate.processor, model.printed()) if candidate.processor else None
-        return replace(found, precision=precision, executed=executed)
+        return replace(found, precision=precision, weights=weights, executed=executed)
 
 
 _RUNTIME: Mapping[str, Precision] = {"bf16": "bf16", "f16": "f16"}

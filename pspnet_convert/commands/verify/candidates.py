@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pspnet_convert.commands.quantize.options import MIN_AGREEMENT
 from pspnet_convert.runtimes.child_model import OpenModel
 from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.runtimes.logit_error import Precision
@@ -22,6 +23,7 @@ class Candidate:
 
     `claims`: the precision that its weights should have; None: it is read from the file. `processor`: the instruction
     set to which the processor is capped; None: all that it has. `report_only`: the result does not affect the verdict.
+    `min_agreement`: the share of pixels at which an INT8 model must give the reference's label.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Candidate:
     claims: Precision | None = None
     processor: str | None = None
     report_only: bool = False
+    min_agreement: float = MIN_AGREEMENT
 
     def name_at(self, precision: str) -> str:
         """Its name in the result: with the processor, or with the `precision` where that is the processor's own."""
@@ -56,6 +59,7 @@ def candidates(
     *,
     at_default_precision: bool,
     processors: Sequence[str] = (),
+    min_agreement: float = MIN_AGREEMENT,
 ) -> list[Candidate]:
     """A candidate for each file, for images of `shape`, which an IR takes in `form`.
 
@@ -74,4 +78,4 @@ def candidates(
         if at_default_precision:
             default = replace(model, at_default_precision=True)
             found.append(Candidate(file.name, default, report_only=True))
-    return found
+    return [replace(one, min_agreement=min_agreement) for one in found]

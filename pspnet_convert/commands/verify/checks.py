@@ -14,7 +14,7 @@ from pspnet_convert.commands.verify.result import Comparison
 from pspnet_convert.runtimes.backends import Prediction
 from pspnet_convert.runtimes.int8_overflow import overflow
 
-_ROUNDING = 1e-6  # float32's 6e-8, over a few steps
+_MOST_ROUNDING = 1e-3  # relative; an INT8 model's own tolerance has no limit
 
 
 def drawn_for(shape: Sequence[int], threshold: float | None) -> NDArray[np.float32]:
@@ -68,7 +68,8 @@ def check_threshold(found: Prediction, name: str, threshold: float, comparison: 
 def check_as_shipped(labels: NDArray[np.integer[Any]], found: Prediction, name: str, comparison: Comparison) -> None:
     """Add a fault where the model as its file is gave other `labels` than `found`, with its logits as one more output.
 
-    An output more can change the order of sums, so that nearly equal logits change places: that is no fault.
+    An output more can change the order of sums, so that nearly equal logits change places: that is no fault. How near
+    is what is allowed of the model's logits.
     """
     if labels.shape != found.labels.shape:
         comparison.add_fault("as shipped", f"{name}: labels {list(labels.shape)} instead of {list(found.labels.shape)}")
@@ -76,7 +77,8 @@ def check_as_shipped(labels: NDArray[np.integer[Any]], found: Prediction, name: 
     differs = labels != found.labels
     if not differs.any():
         return
-    wrong = _first(differs & ~_nearly_equal(found.logits, labels.shape))
+    near = 2 * min(comparison.allowed.largest, _MOST_ROUNDING) * float(np.abs(found.logits).max(initial=0))
+    wrong = _first(differs & ~_nearly_equal(found.logits, labels.shape, near))
     if wrong is not None:
         y, x = wrong
         both = f"class {int(labels[y, x])}, and {int(found.labels[y, x])} where the logits are an output too"
@@ -92,13 +94,13 @@ def check_processor(found: Answers, uncapped: Answers, names: Sequence[str], com
             comparison.add_fault("processor", f"{name}: {fault}")
 
 
-def _nearly_equal(logits: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """The pixels [H, W] where the two largest logits are equal up to rounding; none if `logits` have another size."""
+def _nearly_equal(logits: NDArray[np.float32], shape: tuple[int, ...], near: float) -> NDArray[np.bool_]:
+    """The pixels [H, W] where the two largest logits are so `near` each other; none if `logits` have another size."""
     if logits.shape[1:] != shape or len(logits) < 2:
         return np.zeros(shape, bool)
     second, best = np.partition(logits, -2, axis=0)[-2:]
-    near: NDArray[np.bool_] = best - second <= _ROUNDING * np.abs(best)
-    return near
+    equal: NDArray[np.bool_] = best - second <= near
+    return equal
 
 
 def _first(wrong: NDArray[np.bool_]) -> tuple[int, int] | None:

@@ -106,6 +106,9 @@ def _compare_all(
         check_labels(prediction, name, classes, comparison)
         check_as_shipped(shipped, prediction, name, comparison)
         comparison.labels[name] = found.labels.astype(np.uint8)
+    if comparison.precision == "INT8" and comparison.agreement < candidate.min_agreement:
+        words = f"the same label at {comparison.agreement:.2%} of the pixels, {candidate.min_agreement:.2%} required"
+        comparison.add_fault("pixels", words)
     return comparison
 
 

@@ -82,13 +82,23 @@ def explain(
     cause = layer = None
     # The network's own code may raise any error on a changed input. The verdict must be reported all the same.
     try:
-        cause = find_cause(evidence_of(reference, candidate, answers, comparison))
+        cause = _stored_otherwise(candidate, answers)
+        cause = cause or find_cause(evidence_of(reference, candidate, answers, comparison))
         if cause is None or always_locate:
             layer = _locate(reference, candidate, comparison, folder, save_to)
     except Exception as error:
         log.warning("%s: the search for the cause ended: %s", comparison.backend, first_line(error))
         log.debug("", exc_info=True)
     return _explanation(cause, layer)
+
+
+def _stored_otherwise(candidate: Candidate, answers: Answers) -> Cause | None:
+    """The cause where the file stores its weights in another number type than it should."""
+    if not candidate.is_ir or candidate.claims not in ("f32", "FP16") or answers.weights == candidate.claims:
+        return None
+    names = {"f32": "FP32", "FP16": "FP16"}
+    stored, claimed = names[answers.weights], names[candidate.claims]
+    return Cause("numbers", f"the weights are stored in {stored}", f"the file should have {claimed}")
 
 
 def _explanation(cause: Cause | None, layer: LocatedLayer | None) -> Explanation:

@@ -27,12 +27,12 @@ class VerifyOptions(Options):
         help="Also report results at the processor's default precision.",
     )
     processor: str | None = processor_option("Verification")
-    timeout: float = option(
-        1800.0,
+    timeout: int = option(
+        1800,
         group="Verification",
-        type=click.FloatRange(min=0, min_open=True),
+        type=click.IntRange(1, 10_000_000),
         metavar="SECONDS",
-        help="The longest that one model may run.",
+        help="The longest that a model may take to load, or for one batch of images.",
     )
     locate: bool = option(
         False,

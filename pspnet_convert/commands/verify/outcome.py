@@ -31,6 +31,8 @@ def show_verification(result: StagesResult, as_json: bool) -> None:
     for row in verification.comparisons:
         if row.explanation is not None:
             print(f"{row.backend}: {row.explanation.words}")
+            if row.explanation.layer is not None and row.explanation.layer.folder is not None:
+                print(f"the layer as a small model: {row.explanation.layer.folder}")
     if verification.preprocessing is not None:
         check = verification.preprocessing
         print(f"{check.name}: {'pass' if check.passed else 'FAIL'}: {check.what}")
@@ -51,7 +53,8 @@ def failure_of_verification(result: VerifyResult) -> ConvertError | None:
             from pspnet_convert.runtimes.int8_overflow import OVERFLOW_FIX
 
             advice = f"Do not ship it to such processors. {OVERFLOW_FIX}"
-        what = f"{wrong.backend} differs from the reference: {(faults or ['nothing compared'])[0]}"
+        than = "itself" if wrong.processor and faults and faults[0].startswith("processor: ") else "the reference"
+        what = f"{wrong.backend} differs from {than}: {(faults or ['nothing compared'])[0]}"
         return MismatchError(f"{what}. {wrong.explanation.words}" if wrong.explanation else what, advice)
     if result.verdict == "inconclusive":
         doubt = (result.doubts or ["nothing was compared"])[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ def _other_arithmetics(network: PSPNet) -> Iterator[Callable[[NDArray[np.float32
         return logits
 
     def in_float64(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return run(double, torch.from_numpy(values).double())
+        return run(double(), torch.from_numpy(values).double())
 
     def channels_last(values: NDArray[np.float32]) -> NDArray[np.float32]:
         return run(network, torch.from_numpy(values).to(memory_format=torch.channels_last))
@@ -74,7 +75,7 @@ def _other_arithmetics(network: PSPNet) -> Iterator[Callable[[NDArray[np.float32
             with torch.backends.mkldnn.flags(enabled=False):
                 return run(network, torch.from_numpy(values))
 
-    double = deepcopy(network).double()
+    double = cache(lambda: deepcopy(network).double())
     yield in_float64
     if network.is_as_written:
         yield from (channels_last, without_onednn)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pspnet_convert import tools
 from pspnet_convert.commands.export_onnx.options import ExportOptions
+from pspnet_convert.commands.quantize.options import MIN_AGREEMENT
 from pspnet_convert.commands.verify.answers import Answers, AnswersInChildren
 from pspnet_convert.commands.verify.candidates import candidates, precisions_of
 from pspnet_convert.commands.verify.checks import drawn_for
@@ -24,7 +25,7 @@ from pspnet_convert.commands.verify.options import ForeignModelOptions, VerifyOp
 from pspnet_convert.commands.verify.pictures import save_differences, write_pictures
 from pspnet_convert.commands.verify.preprocessing import check_preprocessing
 from pspnet_convert.commands.verify.reference import expect
-from pspnet_convert.errors import ArtifactError
+from pspnet_convert.errors import ArtifactError, OptionError
 from pspnet_convert.files import printable_name, slug, temporary_folder, writing
 from pspnet_convert.image_shape import ImageShape
 from pspnet_convert.job import Job, require
@@ -59,13 +60,23 @@ def verify_stage(job: Job, options: VerifyOptions) -> Stage:
     for precision in _converted(job):
         claims: Precision = "FP16" if precision == "FP16" else "f32"
         files.append(ModelFile(f"IR {precision}", job.ir(precision), claims))
-    if options.processor is not None and job.workspace.ir(INT8).is_file() and not job.has_old_ir(INT8):
-        files.append(ModelFile(f"IR {INT8}", job.ir(INT8), "INT8"))
+    if options.processor is not None and job.workspace.ir(INT8).is_file():
+        if job.has_old_ir(INT8):
+            log.warning("%s is of an earlier conversion, and is not verified", job.workspace.ir(INT8))
+        else:
+            files.append(ModelFile(f"IR {INT8}", job.ir(INT8), "INT8"))
     require([part for file in files for part in file.parts], "to-ir")
 
     def make(made: Workspace) -> dict[str, Any]:
-        exported = job.manifest.stage("export-onnx")
-        models = _Models(files, job.exported_shape(), job.input_form(), _conversion(job), exported and exported.options)
+        exported, quantized = job.manifest.stage("export-onnx"), job.manifest.stage("verify-int8")
+        models = _Models(
+            files,
+            job.exported_shape(),
+            job.input_form(),
+            _conversion(job),
+            exported and exported.options,
+            quantized.options.min_agreement if quantized else MIN_AGREEMENT,
+        )
         result = _compare(job, models, options, made.verification)
         with writing(job.workspace.verification):
             write_pictures(result, job.card, made.verification)
@@ -82,6 +93,8 @@ def verify_foreign_stage(
     Images of what differs go to the folder `save_diff`.
     """
     files = _foreign_files(foreign)
+    if options.processor is not None and not foreign.ir:
+        raise OptionError("--processor is for IRs (--ir): ONNX Runtime runs with all instructions of this processor")
     shape = (foreign.batch or 1, *(foreign.input_shape or job.card.input.shape)[1:])
     check_channels(shape, job.card.input.shape)
     form = InputForm(foreign.input_type or "f32", foreign.input_layout or "NCHW")
@@ -149,13 +162,14 @@ def _conversion(job: Job) -> Conversion | None:
 @dataclass(frozen=True)
 class _Models:
     """What is compared: files that take images of `shape`, as IRs in `form`. `conversion` and `exported`: how IRs and
-    ONNX were made, None for files from elsewhere and where it is not known."""
+    ONNX were made, None for files from elsewhere and where it is not known. `min_agreement`: of an INT8 IR."""
 
     files: Sequence[ModelFile]
     shape: ImageShape
     form: InputForm
     conversion: Conversion | None = None
     exported: ExportOptions | None = None
+    min_agreement: float = MIN_AGREEMENT
 
 
 def _compare(job: Job, models: _Models, options: VerifyOptions, save_layers: Path | None) -> Verification:
@@ -165,7 +179,13 @@ def _compare(job: Job, models: _Models, options: VerifyOptions, save_layers: Pat
     images = [entry.image for entry in inputs]
     processors = chosen_processors(options.processor, this_processor())
     compared = candidates(
-        models.files, job.card, shape, form, at_default_precision=options.at_default_precision, processors=processors
+        models.files,
+        job.card,
+        shape,
+        form,
+        at_default_precision=options.at_default_precision,
+        processors=processors,
+        min_agreement=models.min_agreement,
     )
     drawn: Future[NDArray[np.float32]] = Future()
     limits = Limits(options.timeout, memory_for(job.source.path.stat().st_size, shape))

@@ -29,8 +29,8 @@ FACTOR = Error(rms=8, largest=12)
 # second is never allowed: the finest fault of those that are tried (sensitivity.py) moved the logits by 2e-3.
 LEAST, MOST = Error(rms=2e-6, largest=6e-6), Error(rms=1e-3, largest=1e-3)
 
-# Where the values are far from 0 for their spread, each runtime rounds the normalised image in its own way, and no order
-# of its steps is the right one: that may be more than the cap. Right IRs were off by up to 1.1 times as much.
+# Where the values are far from 0 for their spread, each runtime rounds the normalised image in its own way, and none is
+# the right one: that may be more than the cap. Right IRs were off by up to 1.1 times as much.
 INPUT_FACTOR = Error(rms=4, largest=8)
 
 # FP16 has 11 bits. An FP16 IR of this tool's is held to the reference with its constants in FP16, at what is allowed at
