@@ -102,6 +102,15 @@ def test_a_file_from_elsewhere_is_explained_too(
     assert "Most likely: the mean is missing" in result.error
 
 
+def test_files_in_each_others_folders_are_named(cli: Cli, small: ModelCard, workspace: Path, folder: Path) -> None:
+    (folder / "FP32").rename(folder / "other")
+    (folder / "FP16").rename(folder / "FP32")
+    (folder / "other").rename(folder / "FP16")
+    result = cli("verify", small.folder, "-o", workspace)
+    assert result.exit_code == 9
+    assert "Most likely: the weights are stored in FP16 (the file should have FP32)" in result.error
+
+
 def test_locate_names_the_layer_next_to_a_cause(
     cli: Cli, small: ModelCard, workspace: Path, folder: Path, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import voc
 from conftest import Cli
@@ -155,6 +156,14 @@ def test_int8_that_overflows_without_vnni_is_found_and_this_tools_own_does_not(
     assert result.exit_code == 0, result.stderr
     int8, on_avx2 = result.json()["stages"][0]["result"]["comparisons"][-2:]
     assert (on_avx2["backend"], on_avx2["differing"]) == ("IR INT8 on avx2", int8["differing"])
+
+    weights = folder / "public" / "demo" / "INT8" / "demo.bin"
+    numbers = bytearray(weights.read_bytes())
+    numbers[12:24] = (-2 * np.frombuffer(numbers[12:24], np.float32)).tobytes()  # the mean
+    weights.write_bytes(numbers)
+    wrong = cli("verify", "demo", "-o", folder, "--processor", "avx2")
+    assert wrong.exit_code == 9
+    assert "IR INT8 differs from the reference: pixels: the same label at " in wrong.error
 
 
 def test_evaluate_counts_on_other_processors_and_at_the_default_precision(
