@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.commands.verify.candidates import Candidate
-from pspnet_convert.commands.verify.kept_prediction import KeptPrediction, keep
+from pspnet_convert.commands.verify.kept_prediction import KeptPrediction, in_bytes, keep
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.processor import capped, executed_instructions
 from pspnet_convert.runtimes.backends import Converted
@@ -122,7 +122,7 @@ def answers_of(
     precision: Precision = "f32",
 ) -> Answers:
     """The answers of an open model. `drawn` gives logits [classes, H, W], which are shifted for each slot."""
-    as_shipped = list(model.labels_as_shipped(images))
+    as_shipped = [in_bytes(labels) for labels in model.labels_as_shipped(images)]
     try:
         logits = np.stack([np.roll(drawn(), slot, axis=-1) for slot in range(model.slots)])
         of_drawn: Labels | str = model.argmax(logits)

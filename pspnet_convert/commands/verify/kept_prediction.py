@@ -33,7 +33,10 @@ class KeptPrediction:
 def keep(prediction: Prediction, file: Path) -> KeptPrediction:
     # np.save's OSError does not say that the disk is full.
     file.write_bytes(np.ascontiguousarray(prediction.logits).data)
-    labels = prediction.labels
-    if labels.min() >= 0 and labels.max() <= np.iinfo(np.uint8).max:  # else the model is wrong: keep what it says
-        labels = labels.astype(np.uint8)
-    return KeptPrediction(labels, file, prediction.logits.shape)
+    return KeptPrediction(in_bytes(prediction.labels), file, prediction.logits.shape)
+
+
+def in_bytes(labels: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+    """As uint8; as they are where that does not hold them: the model is wrong then, and what it says is reported."""
+    fits = labels.min() >= 0 and labels.max() <= np.iinfo(np.uint8).max
+    return labels.astype(np.uint8) if fits else labels
