@@ -55,7 +55,7 @@ class Backend(Protocol):
 
 
 class Converted(Backend, Protocol):
-    """A converted model; `slots` is the largest batch that it is run with.
+    """A converted model; `slots` is the largest batch that it is run with, `weights` how its file stores them.
 
     `run` has the logits as one more output of the model. `labels_as_shipped` runs the model as its file is, and gives
     labels [H, W]. `argmax` runs the model's last step alone: from float32 logits [slots, classes, H, W], at the model's
@@ -63,6 +63,9 @@ class Converted(Backend, Protocol):
     """
 
     slots: int
+
+    @property
+    def weights(self) -> Precision: ...
 
     def labels_as_shipped(self, images: Iterable[Image]) -> Iterator[NDArray[np.integer[Any]]]: ...
 

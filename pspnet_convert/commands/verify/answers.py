@@ -39,7 +39,7 @@ class Answers:
     predictions: Sequence[KeptPrediction]
     drawn: Labels | str
     precision: Precision
-    weights: Precision = "f32"
+    weights: Precision
     executed: str | None = None
 
 
@@ -102,12 +102,11 @@ class AnswersInChildren:
             self._running = ChildModel(candidate.model, self._limits, environment)
         with self._running as model:
             found = answers_of(model, self._images, self._drawn.result, folder, self._note)
-            weights = model.weights
-            precision = candidate.claims or weights
+            precision = candidate.claims or found.weights
             if candidate.model.at_default_precision:
                 precision = _RUNTIME.get(model.precision, "f32")
             executed = executed_instructions(candidate.processor, model.printed()) if candidate.processor else None
-        return replace(found, precision=precision, weights=weights, executed=executed)
+        return replace(found, precision=precision, executed=executed)
 
 
 _RUNTIME: Mapping[str, Precision] = {"bf16": "bf16", "f16": "f16"}
@@ -119,7 +118,6 @@ def answers_of(
     drawn: Callable[[], NDArray[np.float32]],
     folder: Path,
     note: Callable[[], None] = lambda: None,
-    precision: Precision = "f32",
 ) -> Answers:
     """The answers of an open model. `drawn` gives logits [classes, H, W], which are shifted for each slot."""
     as_shipped = [in_bytes(labels) for labels in model.labels_as_shipped(images)]
@@ -133,4 +131,4 @@ def answers_of(
     for number, prediction in enumerate(model.run(images)):
         predictions.append(keep(prediction, folder / f"{number}.logits"))
         note()
-    return Answers(as_shipped, predictions, of_drawn, precision)
+    return Answers(as_shipped, predictions, of_drawn, model.weights, model.weights)
