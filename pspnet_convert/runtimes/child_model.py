@@ -64,8 +64,7 @@ class ChildModel:
     """A converted model (backends.Converted) in a process of its own, which ends with the context.
 
     It is opened at the first call. Raises the backends' errors, and ArtifactError where the process ends, or comes to
-    one of its `limits`.
-    `environment` is added to that of this process.
+    one of its `limits`. `environment` is added to that of this process.
     """
 
     def __init__(self, opened: OpenModel, limits: Limits, environment: Mapping[str, str] | None = None) -> None:

@@ -5,11 +5,14 @@ It is found by structure, not by name, so that files from elsewhere work too.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pspnet_convert.runtimes.backends import onnx_session
+from pspnet_convert.runtimes.logits_tap import onnx_constants
 from pspnet_convert.runtimes.openvino_install import operations
 
 if TYPE_CHECKING:
@@ -19,8 +22,7 @@ if TYPE_CHECKING:
 
 def onnx_first_layer(model: onnx.ModelProto) -> str | None:
     """The tensor that the first convolution gives, with its bias; None if there is no convolution."""
-    constants = {tensor.name for tensor in model.graph.initializer}
-    constants |= {name for node in model.graph.node if node.op_type == "Constant" for name in node.output}
+    constants = onnx_constants(model)
     reached = {value.name for value in model.graph.input} - constants
     for node in model.graph.node:
         if not reached.intersection(node.input):
@@ -66,10 +68,12 @@ def _ir_with_bias(convolution: Any) -> Any:
     return convolution.output(0)
 
 
-def run_onnx_first_layer(model: onnx.ModelProto, given: NDArray[np.float32]) -> NDArray[np.float32] | None:
-    """The first convolution's output [N, C, h, w] for the input `given`; None if there is none."""
+def run_onnx_first_layer(model: onnx.ModelProto, path: Path, given: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """The first convolution's output [N, C, h, w] for the input `given`; None if there is none.
+
+    `path`: of the file, for errors. ArtifactError if ONNX Runtime refuses it.
+    """
     import onnx
-    import onnxruntime
 
     name = onnx_first_layer(model)
     if name is None:
@@ -78,9 +82,7 @@ def run_onnx_first_layer(model: onnx.ModelProto, given: NDArray[np.float32]) -> 
     cut.CopyFrom(model)
     del cut.graph.output[:]
     cut.graph.output.append(onnx.ValueInfoProto(name=name))  # of any type
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(cut.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnx_session(path, cut.SerializeToString())
     (found,) = session.run([name], {session.get_inputs()[0].name: given})
     return found.astype(np.float32)  # type: ignore[no-any-return]
 

@@ -17,11 +17,16 @@ if TYPE_CHECKING:
     import openvino
 
 
+def onnx_constants(model: onnx.ModelProto) -> set[str]:
+    """The names of the tensors that are constants: initializers, and what Constant nodes give."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return constants | {name for node in model.graph.node if node.op_type == "Constant" for name in node.output}
+
+
 def argmax_nodes(model: onnx.ModelProto, path: Path, output: str) -> list[onnx.NodeProto]:
     """The nodes from `output` back to the ArgMax, last one first. ContractError if there is no ArgMax."""
     producers = {name: node for node in model.graph.node for name in node.output}
-    constants = {tensor.name for tensor in model.graph.initializer}
-    constants |= {name for node in model.graph.node if node.op_type == "Constant" for name in node.output}
+    constants = onnx_constants(model)
     nodes: list[onnx.NodeProto] = []
     wanted = output
     while len(nodes) <= len(model.graph.node) and wanted in producers:  # a broken graph may have a cycle

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pspnet_convert.errors import ArtifactError, ContractError, first_line
 from pspnet_convert.runtimes.backends import onnx_session
 from pspnet_convert.runtimes.layer_taps import Convolution, Layer, Values
-from pspnet_convert.runtimes.logits_tap import argmax_nodes
+from pspnet_convert.runtimes.logits_tap import argmax_nodes, onnx_constants
 
 if TYPE_CHECKING:
     import onnx
@@ -48,6 +48,7 @@ class OnnxTaps:
         self._serialized = model.SerializeToString()
         self._producers = {name: node for node in model.graph.node for name in node.output}
         self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._constants = onnx_constants(model)
         self.layers: Mapping[str, Layer] = {
             name: Layer(node.name, node.op_type, index)
             for index, node in enumerate(model.graph.node)
@@ -135,11 +136,8 @@ class OnnxTaps:
         readers = [one for one in self._model.graph.node if node.output[0] in one.input]
         if len(readers) == 1 and readers[0].op_type in ("Add", "Sub", "Mul", "Div", "BatchNormalization"):
             others = [name for name in readers[0].input if name != node.output[0]]
-            if others and all(self._is_constant(name) for name in others):
+            if others and self._constants.issuperset(others):
                 yield from self._chain(readers[0])
-
-    def _is_constant(self, name: str) -> bool:
-        return name in self._weights or (name in self._producers and self._producers[name].op_type == "Constant")
 
 
 def _run_session(session: Any, path: Path, names: Sequence[str], given: Values) -> list[NDArray[Any]]:

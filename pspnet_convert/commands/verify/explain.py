@@ -209,7 +209,8 @@ def _in_fp16(reference: Reference) -> tuple[PSPNet, ModelCard]:
 def _first_layers(candidate: Candidate, card: ModelCard, images: Sequence[Image]) -> NDArray[Any] | None:
     """The output of the model's first convolution for one batch."""
     if not candidate.is_ir:
-        return run_onnx_first_layer(read_onnx(candidate.model.path), normalised(images, card.input))
+        path = candidate.model.path
+        return run_onnx_first_layer(read_onnx(path), path, normalised(images, card.input))
     import openvino
 
     model = read_ir(openvino.Core(), candidate.model.path)
