@@ -1,9 +1,8 @@
 """The network as this tool's FP16 IRs hold it: rewritten as for export, each of its constants rounded to FP16.
 
-A front-end rounds the constants that its graph has at the end, and before that it computes with some of them: it
-multiplies a constant factor into the weights before it, for one. What becomes of a layer's own weights is known; what
-becomes of other constants depends on the front-end. So there is such a network only for one whose constants are all
-weights of layers, as in most convolutional networks: a run shows whether they are.
+A front-end first computes with some constants: it multiplies a constant factor into the weights before it. Then it
+rounds what is left. It leaves a layer's own weights alone; each front-end treats other constants in its own way. So the
+copy exists only where all constants are weights of layers, as in most convolutional networks. A run shows that.
 """
 
 from __future__ import annotations

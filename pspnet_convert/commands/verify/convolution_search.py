@@ -1,4 +1,4 @@
-"""Find the first wrong convolution of a file from elsewhere, whose tensors have names of its own.
+"""Find the first wrong convolution of a file from elsewhere. Its tensors do not have the export's names.
 
 Its convolutions are paired with the reference's: by their place if both have the same shapes in the same order, else by
 their values. The reference's BatchNorms are folded, and a file's convolution ends after its bias and BatchNorm.
