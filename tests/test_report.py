@@ -311,6 +311,7 @@ def with_figures(folder: Path) -> None:
     manifest = json.loads(path.read_text())
     models = manifest["stages"]["to-ir"]["outputs"]
     card = manifest["stages"]["to-ir"]["inputs"]["card"]
+    processor = manifest["stages"]["verify"]["inputs"]["processor"]
     common = {"tools": {}, "outputs": [], "finished": "2026-01-01T00:00:00+00:00", "seconds": 0}
     ious = {label["name"]: 40.0 for label in manifest["model"]["classes"][:-1]}
     ious[manifest["model"]["classes"][-1]["name"]] = None
@@ -331,6 +332,7 @@ def with_figures(folder: Path) -> None:
             },
             "testing": None,
             "stated": 40.004,
+            "processor": processor,
         },
         "options": EvaluateOptions(protocol="pad", skip_bad=True).as_record(),
         "result": {
@@ -349,8 +351,8 @@ def with_figures(folder: Path) -> None:
     }
     manifest["stages"]["verify-int8"] = {
         **common,
-        "inputs": {"models": models, "images": [], "card": card},
-        "options": {"min_agreement": 0.95},
+        "inputs": {"models": models, "images": [], "card": card, "processor": processor},
+        "options": {"min_agreement": 0.95, "processor": None},
         "result": {
             "verdict": "mismatch",
             "faults": ["its logits are <not> finite"],
@@ -361,6 +363,7 @@ def with_figures(folder: Path) -> None:
             "bytes": {"FP32": 4, "INT8": 1},
             "agreement": 0.5,
             "min_agreement": 0.95,
+            "processors": [],
             "relative_error": {"rms": None, "largest": None},
             "latency": [{"weights": "INT8", "at": "f32", "precision": "i8+f32", "median_ms": 3.0, "ratio": 2.0}],
         },

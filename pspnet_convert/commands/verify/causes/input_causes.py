@@ -60,11 +60,15 @@ def _affine(evidence: Evidence, layer: FirstLayer | None) -> Tests:
         yield _explained(evidence, _mix_in_words(fit.affine, evidence), fit.affine)
         return
     largest = float(np.abs(evidence.image.astype(np.float64)).max())
-    for what, wrong in chain(single_mistakes(card_input), double_mistakes(card_input)):
-        if found.is_near(wrong, _NAMED, largest):
-            yield _explained(evidence, what, wrong.affine)
+    mistakes = chain(single_mistakes(card_input), double_mistakes(card_input))
+    near = [(what, wrong) for what, wrong in mistakes if found.is_near(wrong, _NAMED, largest)]
+    for what, wrong in near:
+        yield _explained(evidence, what, wrong.affine)
     tolerance = max(_FINEST.get(evidence.precision, _FINEST_ROUNDED), 10 * fit.residual)
-    what = difference_in_words(found, card_input, tolerance)
+    if near and evidence.precision not in _FINEST:
+        what, _ = near[0]  # the rounding of its numbers may be all of the rest
+    else:
+        what = difference_in_words(found, card_input, tolerance)
     if what:
         yield _explained(evidence, what, fit.affine)
 
