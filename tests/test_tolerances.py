@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import Cli, needs_mo, slow
 from fault_catalogue import network_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from small_networks import NETWORKS
@@ -34,6 +34,7 @@ from pspnet_convert.commands.verify.rounding import rounding_of_sums
 from pspnet_convert.commands.verify.tolerances import LEAST, MOST, Rounding, allowed
 from pspnet_convert.package_versions import versions
 from pspnet_convert.pytorch.fp16 import fp16_copy
+from pspnet_convert.pytorch.fp16_constant import stored_in_fp16
 from pspnet_convert.pytorch.network import PSPNet, build_inline
 from pspnet_convert.runtimes.backends import OpenVinoBackend, Prediction, TorchBackend
 from pspnet_convert.runtimes.ir_file import save
@@ -164,7 +165,7 @@ def _moved_by_order(network: PSPNet, card: ModelCard, side: int) -> float:
 def test_a_network_is_rounded_as_an_ir_if_its_constants_are_weights_of_layers(name: str, is_known: bool) -> None:
     network = PSPNet(build_inline(NETWORKS[name])).eval().requires_grad_(False)
     before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
-    rounded = fp16_copy(network, (3, 64, 64), fold_pyramid=True)
+    rounded = fp16_copy(network, (3, 64, 64), "2024.6.0", fold_pyramid=True)
     assert (rounded is not None) == is_known
     assert all(torch.equal(tensor, before[key]) for key, tensor in network.state_dict().items())
     if rounded is not None:
@@ -175,7 +176,7 @@ def test_a_network_is_rounded_as_an_ir_if_its_constants_are_weights_of_layers(na
 def test_code_that_this_tool_does_not_know_is_not_rounded_as_an_ir(small: ModelCard) -> None:
     network = network_of(small)
     network.is_as_written = True
-    assert fp16_copy(network, small.input.shape[1:], fold_pyramid=True) is None
+    assert fp16_copy(network, small.input.shape[1:], "2024.6.0", fold_pyramid=True) is None
 
 
 INPUTS: dict[str, dict[str, Any]] = {
@@ -214,6 +215,30 @@ def test_the_rounded_reference_gives_the_irs_logits(
 ])  # fmt: skip
 def test_a_conversion_that_nobody_looked_at_has_no_rounded_reference(small: ModelCard, conversion: Conversion) -> None:
     assert fp16_reference(network_of(small), small.input, small.input.shape[1:], conversion) is None
+
+
+@settings(max_examples=60)
+@given(st.lists(
+    st.one_of(
+        st.floats(-4, 4, width=32),
+        st.floats(2.0**-26, 2.0**-12, width=32),  # FP16's subnormal numbers, and below
+        st.floats(-1e6, -6e4, width=32),
+        st.just(0.0),
+    ),
+    min_size=1, max_size=12,
+))  # fmt: skip
+def test_constants_are_rounded_as_openvino_saves_them(
+    tmp_path_factory: pytest.TempPathFactory, values: list[float]
+) -> None:
+    constant = np.array(values, np.float32).reshape(1, -1, 1, 1)
+    image = operations().parameter([1, len(values), 2, 2], np.float32)
+    path = tmp_path_factory.mktemp("constant") / "model.xml"
+    sums = operations().add(image, operations().constant(constant))
+    openvino.save_model(openvino.Model([sums], [image]), path, compress_to_fp16=True)
+    saved = openvino.Core().read_model(path)
+    (found,) = (node.data for node in saved.get_ops() if node.get_type_name() == "Constant")
+    expected = stored_in_fp16(torch.from_numpy(constant), versions("openvino")["openvino"])
+    assert np.array_equal(expected.numpy(), found.astype(np.float32))
 
 
 def test_one_wrong_fp16_weight_is_caught(cli: Cli, small: ModelCard, workspace: Path) -> None:

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pspnet_convert.pytorch.batchnorm import is_constant, reduce_to_scale_and_shift
+from pspnet_convert.pytorch.fp16_constant import stored_in_fp16
 from pspnet_convert.pytorch.network import PSPNet
 from pspnet_convert.pytorch.rewritten import is_rewritten, rewritten_copy
 
@@ -35,9 +36,15 @@ _WITHOUT_CONSTANTS = {
 
 @torch.inference_mode()
 def fp16_copy(
-    network: PSPNet, image: Sequence[int], *, fold_pyramid: bool, divide_first_by: Sequence[float] | None = None
+    network: PSPNet,
+    image: Sequence[int],
+    openvino: str,
+    *,
+    fold_pyramid: bool,
+    divide_first_by: Sequence[float] | None = None,
 ) -> PSPNet | None:
-    """An equal network for images [channels, height, width] of this shape, with all constants rounded to FP16.
+    """An equal network for images [channels, height, width] of this shape, with constants in FP16 as `openvino`, a
+    release, saves them.
 
     `divide_first_by`: by channel; the first layer's weights are divided by it before they are rounded. None where it is
     not known how a front-end would round the constants. Tensors of `network` stay as they are.
@@ -58,7 +65,7 @@ def fp16_copy(
         for kept in (module._parameters, module._buffers):
             for name, tensor in kept.items():
                 if tensor is not None and tensor.is_floating_point():
-                    kept[name] = nn.Parameter(tensor.half().float(), requires_grad=False)
+                    kept[name] = nn.Parameter(stored_in_fp16(tensor, openvino), requires_grad=False)
     return changed
 
 
