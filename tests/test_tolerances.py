@@ -217,11 +217,12 @@ def test_a_conversion_that_nobody_looked_at_has_no_rounded_reference(small: Mode
     assert fp16_reference(network_of(small), small.input, small.input.shape[1:], conversion) is None
 
 
-@settings(max_examples=60)
+@settings(max_examples=100)
 @given(st.lists(
     st.one_of(
         st.floats(-4, 4, width=32),
         st.floats(2.0**-26, 2.0**-12, width=32),  # FP16's subnormal numbers, and below
+        st.floats(2000, 6e4, width=32),
         st.floats(-1e6, -6e4, width=32),
         st.just(0.0),
     ),
