@@ -58,8 +58,12 @@ def rewrite_convolutions(model: openvino.Model, which: Winograd) -> int:
 
 def transforms(model: openvino.Model) -> dict[str, openvino.Node]:
     """The matrix products of the Winograd layers, by name."""
-    products = (node for node in model.get_ops() if node.get_type_name() == "MatMul")
-    return {node.get_friendly_name(): node for node in products if layer_of(node) is not None}
+    products = [node for node in model.get_ops() if node.get_type_name() == "MatMul"]
+    return {node.get_friendly_name(): node for node in products if any(map(layer_of, _sources(node)))}
+
+
+def _sources(node: openvino.Node) -> list[openvino.Node]:
+    return [value.get_node() for value in node.input_values()]
 
 
 @dataclass(frozen=True)
@@ -97,12 +101,19 @@ def _is_fit(node: openvino.Node) -> bool:
     paddings = [list(attributes[name]) for name in ("pads_begin", "pads_end")]
     map_shape = node.input_value(0).get_partial_shape()
     return (
-        list(node.input_value(1).get_shape()[2:]) == [KERNEL, KERNEL]
+        _is_constant(node.input_value(1).get_node())
+        and list(node.input_value(1).get_shape()[2:]) == [KERNEL, KERNEL]
         and list(attributes["strides"]) == [1, 1]
         and attributes["auto_pad"] == "explicit"
         and paddings == [dilation, dilation]
         and all(map_shape[axis].is_static for axis in (1, 2, 3))
     )
+
+
+def _is_constant(node: openvino.Node) -> bool:
+    """Whether it is a constant, or one of FP16 that is turned into float32."""
+    source = node.input_value(0).get_node() if node.get_type_name() == "Convert" else node
+    return bool(source.get_type_name() == "Constant")
 
 
 def _shape(node: openvino.Node) -> LayerShape:
@@ -122,7 +133,7 @@ def _rewrite(node: openvino.Node) -> None:
     by_point = steps.product("weights", _both(rows, columns), taps, transpose_b=True)
     by_point = steps.reshape("weights-by-point", by_point, [points, shape.made, shape.given])
 
-    # [N, C, H, W] to [points^2, C, N * tiles^2]. The batch may be of any size: -1.
+    # [N, C, H, W] to [points^2, C, N * tiles^2]. -1: whatever the batch makes.
     given = steps.product(COLUMNS, image, _flat(columns.given), transpose_b=True)
     given = steps.product("rows", _flat(rows.given), given)
     given = steps.reshape("tiles", given, [-1, shape.given, rows.points, rows.tiles, columns.points, columns.tiles])
@@ -137,8 +148,9 @@ def _rewrite(node: openvino.Node) -> None:
     made = steps.reshape(
         "points-in-line", made, [-1, shape.made, rows.points * rows.tiles, columns.points * columns.tiles]
     )
-    made = steps.product("rows-back", rows.result.reshape(shape.height, -1), made)
     made = steps.product("columns-back", made, columns.result.reshape(shape.width, -1), transpose_b=True)
+    # Last, since OpenVINO 2024.6 fuses what follows into a product with a constant on its right, and then fails.
+    made = steps.product("rows-back", rows.result.reshape(shape.height, -1), made)
 
     name = node.get_friendly_name()
     node.output(0).replace(made.output(0))
