@@ -19,7 +19,7 @@ from pspnet_convert.runtimes.ir_file import save
 from pspnet_convert.runtimes.layer_taps import Convolution, Layer, Values
 from pspnet_convert.runtimes.logits_tap import ir_argmax
 from pspnet_convert.runtimes.openvino_install import operations
-from pspnet_convert.runtimes.winograd_layers import COLUMNS, PRODUCT, TAPS, does, layer_of, step_name
+from pspnet_convert.runtimes.winograd_layers import MAP, PRODUCT, TAPS, does, layer_of, step_name
 
 if TYPE_CHECKING:
     import openvino
@@ -138,7 +138,7 @@ class IrTaps:
 
 def _winograd(nodes: Mapping[str, openvino.Node], layer: str) -> Convolution:
     """The convolution that the Winograd layer `layer` is."""
-    given, weights = (nodes[step_name(layer, step)].input_value(0) for step in (COLUMNS, TAPS))
+    given, weights = (nodes[step_name(layer, step)].input_value(0) for step in (MAP, TAPS))
     return Convolution(port_names(given)[0], tuple(_chain(nodes[layer])), tuple(weights.get_shape()))
 
 

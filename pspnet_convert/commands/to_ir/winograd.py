@@ -28,7 +28,7 @@ from pspnet_convert.commands.to_ir.options import Winograd
 from pspnet_convert.commands.to_ir.winograd_matrices import KERNEL, Side, side
 from pspnet_convert.runtimes.openvino_install import operations
 from pspnet_convert.runtimes.precision_hint import mark_as_f32
-from pspnet_convert.runtimes.winograd_layers import COLUMNS, PRODUCT, TAPS, layer_of, step_name
+from pspnet_convert.runtimes.winograd_layers import PRODUCT, TAPS, layer_of, step_name
 
 if TYPE_CHECKING:
     import openvino
@@ -77,19 +77,30 @@ class LayerShape:
     dilation: tuple[int, int]
 
     @property
-    def sides(self) -> tuple[Side, Side]:
-        """The matrices of rows and columns."""
-        return side(self.height, self.dilation[0]), side(self.width, self.dilation[1])
+    def grids(self) -> int:
+        """How many interleaved grids of rows the same matrices are for: all, where each has as many rows."""
+        return self.dilation[0] if self.height % self.dilation[0] == 0 else 1
+
+    @property
+    def rows(self) -> Side:
+        """The matrices of the rows of each grid."""
+        return side(self.height // self.grids, self.dilation[0] // self.grids)
+
+    @property
+    def columns(self) -> Side:
+        """The matrices of the columns."""
+        return side(self.width, self.dilation[1])
 
     @property
     def pays(self) -> bool:
         """Whether it is faster so in float32: see docs/performance.md for the measurement."""
-        rows, columns = self.sides
+        rows, columns = self.rows, self.columns
+        tiles = self.grids * rows.tiles * columns.tiles
         plain = KERNEL**2 * self.height * self.width * self.given * self.made
-        products = rows.points * columns.points * rows.tiles * columns.tiles * self.given * self.made
-        rows_made, columns_made = rows.points * rows.tiles, columns.points * columns.tiles
-        transforms = (self.given + self.made) * columns_made * self.height * (self.width + rows_made)
-        is_large = min(self.given, self.made) >= _CHANNELS and rows.tiles * columns.tiles >= _TILES
+        products = rows.points * columns.points * tiles * self.given * self.made
+        across = columns.points * columns.tiles
+        transforms = (self.given + self.made) * across * self.height * (self.width + rows.points * rows.tiles)
+        is_large = min(self.given, self.made) >= _CHANNELS and tiles >= _TILES
         return is_large and plain > _GAIN * (products + _TRANSFORMS * transforms)
 
 
@@ -125,32 +136,34 @@ def _shape(node: openvino.Node) -> LayerShape:
 
 def _rewrite(node: openvino.Node) -> None:
     shape, steps = _shape(node), _Steps(node.get_friendly_name())
-    rows, columns = shape.sides
+    rows, columns, grids = shape.rows, shape.columns, shape.grids
     points = rows.points * columns.points
     image, weights = node.input_value(0), node.input_value(1)
 
     taps = steps.reshape(TAPS, weights, [shape.made * shape.given, KERNEL**2])
-    by_point = steps.product("weights", _both(rows, columns), taps, transpose_b=True)
+    by_point = steps.product("weights", np.kron(rows.weights, columns.weights), taps, transpose_b=True)
     by_point = steps.reshape("weights-by-point", by_point, [points, shape.made, shape.given])
 
     # [N, C, H, W] to [points^2, C, N * tiles^2]. -1: whatever the batch makes.
-    given = steps.product(COLUMNS, image, _flat(columns.given), transpose_b=True)
+    across = columns.points * columns.tiles
+    given = steps.of_columns("columns", image, _flat(columns.given))
+    given = steps.reshape("rows-of-grids", given, [-1, shape.given, rows.length, grids * across])
     given = steps.product("rows", _flat(rows.given), given)
-    given = steps.reshape("tiles", given, [-1, shape.given, rows.points, rows.tiles, columns.points, columns.tiles])
+    tiles = [rows.points, rows.tiles * grids, columns.points, columns.tiles]
+    given = steps.reshape("tiles", given, [-1, shape.given, *tiles])
     given = steps.transpose("tiles-by-point", given, [2, 4, 1, 0, 3, 5])
     given = steps.reshape("tiles-in-line", given, [points, shape.given, -1])
 
     made = steps.product(PRODUCT, by_point, given)
 
     # [points^2, O, N * tiles^2] to [N, O, H, W]
-    made = steps.reshape("points", made, [rows.points, columns.points, shape.made, -1, rows.tiles, columns.tiles])
+    made = steps.reshape("points", made, [rows.points, columns.points, shape.made, -1, tiles[1], columns.tiles])
     made = steps.transpose("points-by-tile", made, [3, 2, 0, 4, 1, 5])
-    made = steps.reshape(
-        "points-in-line", made, [-1, shape.made, rows.points * rows.tiles, columns.points * columns.tiles]
-    )
-    made = steps.product("columns-back", made, columns.result.reshape(shape.width, -1), transpose_b=True)
-    # Last, since OpenVINO 2024.6 fuses what follows into a product with a constant on its right, and then fails.
-    made = steps.product("rows-back", rows.result.reshape(shape.height, -1), made)
+    made = steps.reshape("points-in-line", made, [-1, across])
+    made = steps.of_columns("columns-back", made.output(0), columns.result.reshape(shape.width, -1))
+    made = steps.reshape("grids", made, [-1, shape.made, rows.points * rows.tiles, grids * shape.width])
+    made = steps.product("rows-back", rows.result.reshape(rows.length, -1), made)
+    made = steps.reshape("map", made, [-1, shape.made, shape.height, shape.width])
 
     name = node.get_friendly_name()
     node.output(0).replace(made.output(0))
@@ -161,11 +174,6 @@ def _rewrite(node: openvino.Node) -> None:
 def _flat(given: NDArray[np.float64]) -> NDArray[np.float64]:
     """[points, tiles, length] as [points * tiles, length]."""
     return given.reshape(-1, given.shape[2])
-
-
-def _both(rows: Side, columns: Side) -> NDArray[np.float64]:
-    """[points^2, 9]: from the nine taps to all points."""
-    return np.kron(rows.weights, columns.weights)
 
 
 class _Steps:
@@ -181,6 +189,16 @@ class _Steps:
             for value in (left, right)
         ]
         return self._named(step, self._operations.matmul(*operands, False, transpose_b))
+
+    def of_columns(self, step: str, value: openvino.Output, matrix: NDArray[np.float64]) -> Any:
+        """Of rows in any shape, [.., length]: rows @ matrix^T, as [copies, .., columns]."""
+        shape = value.get_partial_shape()
+        count = shape[len(shape) - 2]
+        # Two copies of the matrix, each for half of the rows: OpenVINO's plain product is twice as fast as its fully
+        # connected layer, which it takes for a single constant matrix.
+        copies = 2 if count.is_static and count.get_length() % 2 == 0 else 1
+        halves = self.reshape(f"{step}/halves", value, [copies, -1, matrix.shape[1]])
+        return self.product(step, halves, np.stack([matrix] * copies), transpose_b=True)
 
     def reshape(self, step: str, value: Any, shape: Sequence[int]) -> Any:
         target = self._constant(step, np.array(shape, np.int64))
