@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import bench_winograd
 import manifests
 import numpy as np
 import openvino
 import pytest
 import torch
+import winograd_ir
 from conftest import Cli, call, needs_mo
 from fault_catalogue import network_of
 from hypothesis import given, settings
@@ -175,7 +178,7 @@ def test_auto_leaves_a_small_layer_and_off_leaves_all() -> None:
 
 @pytest.mark.parametrize("precision", ["FP32", "FP16"])
 def test_the_file_keeps_its_size_and_its_matrices(tmp_path: Path, precision: str) -> None:
-    (weights,) = drawn(0, (256, 256, 3, 3))
+    (weights,) = drawn(0, (512, 512, 3, 3))
     sizes = {}
     for which in ("off", "all"):
         target = tmp_path / f"{which}.xml"
@@ -183,7 +186,7 @@ def test_the_file_keeps_its_size_and_its_matrices(tmp_path: Path, precision: str
             "form": {"type": "f32", "layout": "NCHW"}, "winograd": "off" if which == "off" else "all",
             "keeps_float32_input": False, "model_info": {}, "targets": {precision: str(target)},
         }  # fmt: skip
-        save_all(graph((1, 256, 64, 64), weights), request, lambda: None)
+        save_all(graph((1, 512, 64, 64), weights), request, lambda: None)
         sizes[which] = target.with_suffix(".bin").stat().st_size
     assert sizes["off"] < sizes["all"] <= 1.05 * sizes["off"]
     constants = {
@@ -312,3 +315,34 @@ def test_it_is_not_quantized(cli: Cli, winograd_run: Path, small: ModelCard) -> 
     assert done.exit_code == 11
     assert "has Winograd layers" in done.error
     assert "to-ir --winograd off" in done.error
+
+
+def test_the_script_times_a_layer(capsys: pytest.CaptureFixture[str]) -> None:
+    bench_winograd.main(["--layer", "4,6,8,10,1", "--rounds", "1"])
+    _, row = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"4->6 +8x10 +1 +[\d.]+ +[\d.]+ +[\d.]+  no", row)
+
+
+def test_no_checkpoint_is_needed(cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path) -> None:
+    card = Path(shutil.copy(small.folder / "model.yml", tmp_path / "model.yml"))
+    (workspace / "public" / small.name / small.checkpoint.name).unlink()
+    done = cli("to-ir", card, "-o", workspace, "--winograd", "all")
+    assert done.exit_code == 0, done.stderr
+    assert marked_as_f32(ir_of(workspace, small.name))
+
+
+@pytest.mark.parametrize("precision", ["FP32", "FP16"])
+def test_an_ir_from_elsewhere_is_rewritten(
+    small: ModelCard, small_run: Path, winograd_run: Path, tmp_path: Path, precision: str
+) -> None:
+    target = tmp_path / "rewritten.xml"
+    winograd_ir.main([str(ir_of(small_run, small.name, precision)), str(target), "--which", "all"])
+    assert marked_as_f32(target)
+    image = verification_inputs(small, small.input.shape)[0].image
+    made = ir_of(winograd_run, small.name, precision)
+    found, expected = (next(OpenVinoBackend(path, small).run([image])).logits for path in (target, made))
+    assert error_of(found, expected).rms < 1e-6
+
+
+def marked_as_f32(path: Path) -> bool:
+    return compile_hints(openvino.Core().read_model(str(path)), at_default_precision=True) != {}
