@@ -12,7 +12,9 @@ from PIL import Image
 xml, picture, target = sys.argv[1:]
 model = openvino.Core().read_model(xml)
 classes = model.get_rt_info(["model_info", "labels"]).astype(str).split()
-compiled = openvino.compile_model(model, "CPU")
+hint = ["runtime_options", "INFERENCE_PRECISION_HINT"]  # f32 in an IR that `to-ir --winograd` made
+options = {hint[1]: model.get_rt_info(hint).astype(str)} if model.has_rt_info(hint) else {}
+compiled = openvino.compile_model(model, "CPU", options)
 
 takes = model.input(0)
 shape = takes.partial_shape  # Nx3xHxW or NxHxWx3

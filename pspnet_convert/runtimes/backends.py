@@ -32,6 +32,7 @@ from pspnet_convert.runtimes.io_signature import check_signature, ir_signature, 
 from pspnet_convert.runtimes.logit_error import Precision
 from pspnet_convert.runtimes.logits_tap import argmax_nodes, ir_logits, ir_tail, onnx_tail
 from pspnet_convert.runtimes.openvino_install import require_openvino
+from pspnet_convert.runtimes.precision_hint import compile_hints
 from pspnet_convert.runtimes.repeatable import check_repeatable, ir_operations, onnx_operations
 
 _BEGINS_AS_IR = re.compile(r"\s*(<\?xml[^>]*>)?\s*<net\s")
@@ -177,9 +178,9 @@ class OnnxBackend:
 class OpenVinoBackend:
     """An IR on OpenVINO's CPU device; its input is plain BGR, or channels as they are stored.
 
-    It computes in float32, or with `at_default_precision` in what the processor prefers. `shape` (None: the card's) and
-    `form` are those of the images. ContractError if the IR's inputs or outputs are not the card's, or have another
-    shape or form, or if its answer to an image can change.
+    It computes in float32, or with `at_default_precision` in what its metadata asks for, else in what the processor
+    prefers. `shape` (None: the card's) and `form` are those of the images. ContractError if the IR's inputs or outputs
+    are not the card's, or have another shape or form, or if its answer to an image can change.
     """
 
     def __init__(
@@ -203,7 +204,7 @@ class OpenVinoBackend:
             raise ContractError(f"{path}: has dynamic shapes inside", "Convert it again for one fixed shape.")
         self._tail = ir_tail(self._model, path)
         self._path = path
-        self._hint = {} if at_default_precision else {"INFERENCE_PRECISION_HINT": "f32"}
+        self._hint = compile_hints(self._model, at_default_precision=at_default_precision)
         self._form, self._batch = form, shape[0]
         self.slots = max(batch_sizes(shape[0]))
 

@@ -19,6 +19,7 @@ from pspnet_convert.runtimes.ir_file import save
 from pspnet_convert.runtimes.layer_taps import Convolution, Layer, Values
 from pspnet_convert.runtimes.logits_tap import ir_argmax
 from pspnet_convert.runtimes.openvino_install import operations
+from pspnet_convert.runtimes.winograd_layers import MAP, PRODUCT, TAPS, does, layer_of, step_name
 
 if TYPE_CHECKING:
     import openvino
@@ -122,7 +123,10 @@ class IrTaps:
 
     def convolutions(self) -> list[Convolution]:
         found = []
-        for node in self._model.get_ordered_ops():
+        nodes = {node.get_friendly_name(): node for node in self._model.get_ordered_ops()}
+        for node in nodes.values():
+            if does(node, PRODUCT):
+                found.append(_winograd(nodes, str(layer_of(node))))
             if node.get_type_name() in ("Convolution", "GroupConvolution") and _is_constant(node.input_value(1)):
                 weight = list(node.input_value(1).get_shape())
                 if node.get_type_name() == "GroupConvolution":
@@ -130,6 +134,12 @@ class IrTaps:
                 given = port_names(node.input_value(0))[0]
                 found.append(Convolution(given, tuple(_chain(node)), tuple(weight)))
         return found
+
+
+def _winograd(nodes: Mapping[str, openvino.Node], layer: str) -> Convolution:
+    """The convolution that the Winograd layer `layer` is."""
+    given, weights = (nodes[step_name(layer, step)].input_value(0) for step in (MAP, TAPS))
+    return Convolution(port_names(given)[0], tuple(_chain(nodes[layer])), tuple(weights.get_shape()))
 
 
 def _chain(node: openvino.Node) -> Iterator[str]:

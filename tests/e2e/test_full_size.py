@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import openvino
 import pytest
 import torch
 from conftest import Run, needs_mo
@@ -17,6 +18,13 @@ from make_standin_checkpoint import make_standin
 
 from pspnet_convert.cards.card import load_card
 from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.commands.to_ir.convert import convert_to_ir
+from pspnet_convert.commands.to_ir.front_ends import find_front_end
+from pspnet_convert.commands.verify.inputs import verification_inputs
+from pspnet_convert.pytorch.checkpoint import load_checkpoint
+from pspnet_convert.pytorch.network import build_network
+from pspnet_convert.runtimes.backends import OpenVinoBackend, TorchBackend
+from pspnet_convert.runtimes.logit_error import error_of
 
 pytestmark = pytest.mark.slow
 PIECE = 100_000_000
@@ -87,6 +95,32 @@ def test_both_front_ends_give_the_same(
     made = by_both(path, card, tmp_path)
     assert_equal_from_outside(made["mo"]["FP32"], made["ovc"]["FP32"])
     assert_equal_label_maps(made["mo"]["FP32"], made["ovc"]["FP32"], card, PHOTO)
+
+
+def test_winograd_is_as_exact_as_the_folded_graph(
+    done: tuple[subprocess.CompletedProcess[str], FaultServer], standin: Path, folder: Path, tmp_path: Path
+) -> None:
+    """In float32 both are as far from float64, within 1.3 times; and the file has the same size, within 5 %."""
+    card = load_card(standin)
+    (onnx_path,) = folder.rglob("*.onnx")
+    (folded,) = folder.rglob("FP32/*.xml")
+    targets = {precision: tmp_path / f"{precision}.xml" for precision in ("FP32", "FP16")}
+    convert_to_ir(onnx_path, card, targets, find_front_end("auto", {}), winograd="auto")
+    for precision, path in targets.items():
+        (plain,) = folder.rglob(f"{precision}/*.bin")
+        assert path.with_suffix(".bin").stat().st_size < 1.05 * plain.stat().st_size
+    assert len(_products(targets["FP32"])) == 10
+    image = verification_inputs(card, card.input.shape)[0].image
+    network = build_network(card, load_checkpoint(standin.parent / "standin.pth", card)).double()
+    exact = next(TorchBackend(lambda given: network(given.double()), card.input).run([image]))
+    found = [next(OpenVinoBackend(path, card).run([image])) for path in (folded, targets["FP32"])]
+    errors = [error_of(one.logits, exact.logits).rms for one in found]
+    assert errors[1] < 1.3 * errors[0]
+
+
+def _products(path: Path) -> list[str]:
+    names = [node.get_friendly_name() for node in openvino.Core().read_model(str(path)).get_ops()]
+    return [name for name in names if name.endswith("/winograd/product")]
 
 
 def test_the_standin_has_the_real_checkpoints_form(standin: Path) -> None:

@@ -21,6 +21,7 @@ from pspnet_convert.runtimes.input_form import PLAIN, Image, ImageShape, InputFo
 from pspnet_convert.runtimes.io_signature import check_signature, ir_signature
 from pspnet_convert.runtimes.merging import Answer
 from pspnet_convert.runtimes.model_file import ModelFile
+from pspnet_convert.runtimes.precision_hint import compile_hints
 from pspnet_convert.worker_process import Limits
 
 PYTORCH, ONNX = "PyTorch", "ONNX"
@@ -182,9 +183,8 @@ class OpenVinoLabeller(_FixedSize):
         core = openvino.Core()
         model = read_ir(core, path)
         check_signature(path, ir_signature(model), card, shape, form)
-        hints = {"PERFORMANCE_HINT": "THROUGHPUT"}
-        if not subject.at_default_precision:
-            hints["INFERENCE_PRECISION_HINT"] = "f32"
+        precision = compile_hints(model, at_default_precision=subject.at_default_precision)
+        hints = {"PERFORMANCE_HINT": "THROUGHPUT", **precision}
         try:
             compiled = core.compile_model(model, "CPU", hints)
         except RuntimeError as error:

@@ -21,6 +21,7 @@ from pspnet_convert.runtimes.images import DATASET_SUFFIXES, SAMPLES
 from pspnet_convert.runtimes.input_form import ImageShape, InputForm
 from pspnet_convert.runtimes.io_signature import check_signature, ir_signature
 from pspnet_convert.runtimes.openvino_install import require_openvino
+from pspnet_convert.runtimes.winograd_layers import refuse_winograd
 
 _CHECKED = 8  # pictures
 
@@ -89,14 +90,16 @@ def write_int8(
 
     Inputs and outputs stay those of the FP32 IR: images of `shape` in `form`. `note` is called after each picture.
     `overflow_fix`: NNCF's, where weights have 7 bits.
-    DependencyError without NNCF; ArtifactError for an IR without the card's names and shapes;
+    DependencyError without NNCF; ArtifactError for an IR without the card's names and shapes, or with Winograd layers;
     QuantizationError with NNCF's message if NNCF fails.
     """
     require_openvino()
     _require_nncf()
     import openvino
 
-    check_signature(ir, ir_signature(read_ir(openvino.Core(), ir)), card, shape, form)
+    model = read_ir(openvino.Core(), ir)
+    check_signature(ir, ir_signature(model), card, shape, form)
+    refuse_winograd(ir, model)
     request = {
         "model": str(ir),
         "input": card.input.model_dump(mode="json"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from pspnet_convert.cards.card import AS_STORED, ModelCard
 from pspnet_convert.child_process import run_in_child
 from pspnet_convert.commands.to_ir.front_ends import FrontEnd
+from pspnet_convert.commands.to_ir.options import Winograd
 from pspnet_convert.errors import ConversionError
 from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.runtimes.io_signature import check_signature, onnx_signature, read_onnx
@@ -21,10 +22,13 @@ def convert_to_ir(
     front_end: FrontEnd,
     shape: ImageShape | None = None,
     form: InputForm = PLAIN,
+    *,
+    winograd: Winograd = "off",
 ) -> None:
     """Convert once and save at each precision of `targets` (FP32, or FP16: weights compressed) as .xml and .bin.
 
-    The ONNX takes images of `shape` (default: the card's); the IR takes them in `form`. Raises ArtifactError if the
+    The ONNX takes images of `shape` (default: the card's); the IR takes them in `form`. `winograd`: which convolutions
+    are rewritten (winograd.py). Raises ArtifactError if the
     ONNX has other names than the card or another shape, ConversionError with the front-end's message if it refuses,
     OSError if the disk does.
     """
@@ -35,6 +39,7 @@ def convert_to_ir(
         "form": asdict(form),
         "keeps_float32_input": card.input.needs_float32,
         "model_info": model_api_settings(card),
+        "winograd": winograd,
         "targets": {precision: str(path) for precision, path in targets.items()},
     }
     error = run_in_child(front_end.module, request, front_end.label)

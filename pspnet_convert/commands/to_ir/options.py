@@ -10,6 +10,8 @@ import click
 from pspnet_convert.options import Options, option
 from pspnet_convert.workspace import PRECISIONS
 
+Winograd = Literal["off", "auto", "all"]
+
 if TYPE_CHECKING:
     from pspnet_convert.runtimes.input_form import InputForm
 
@@ -73,6 +75,14 @@ class ToIrOptions(Options):
         multiple=True,
         recorded="mo_args",
         help="A further argument of Model Optimizer, by its Python name. Repeatable.",
+    )
+
+    winograd: Winograd = option(
+        "off",
+        group="IR",
+        type=click.Choice(["off", "auto", "all"]),
+        recorded="winograd",
+        help="3x3 convolutions by Winograd's algorithm, for processors that compute in f32. auto: where it is faster.",
     )
 
     @property

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.commands.to_ir.input_form import in_form
+from pspnet_convert.commands.to_ir.winograd import rewrite_convolutions, transforms
 from pspnet_convert.runtimes.input_form import InputForm
 from pspnet_convert.runtimes.ir_file import save
 from pspnet_convert.runtimes.logits_tap import ir_argmax
@@ -20,11 +21,13 @@ _MOVING = {"Parameter", "Convert", "Transpose", "Reshape", "Gather", "Split", "V
 
 
 def save_all(model: openvino.Model, request: dict[str, Any], note: Callable[[], None]) -> None:
-    """Save `model` at each precision of the request's `targets`, with its `form` of input and its `model_info`.
+    """Save `model` at each precision of the request's `targets`, with its `form` of input, its `model_info`, and its
+    convolutions rewritten as `winograd` says.
 
     `note` is called after each.
     """
     model = in_form(model, InputForm(**request["form"]))
+    rewrite_convolutions(model, request["winograd"])
     exact = _exact(model, request)
     for name, value in request["model_info"].items():
         model.set_rt_info(value, ["model_info", name])
@@ -39,7 +42,7 @@ def save_all(model: openvino.Model, request: dict[str, Any], note: Callable[[], 
 def _exact(model: openvino.Model, request: dict[str, Any]) -> dict[str, openvino.Node]:
     """Nodes by name. Their constants must not be rounded."""
     normalising = _normalising(model) if request["keeps_float32_input"] else {}
-    return {**normalising, **_deciding(model)}
+    return {**normalising, **_deciding(model), **transforms(model)}
 
 
 def with_float32_constants(

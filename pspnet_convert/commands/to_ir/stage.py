@@ -29,7 +29,8 @@ def to_ir_stage(job: Job, options: ToIrOptions) -> Stage:
         with writing(job.workspace.folder):
             for path in targets.values():
                 path.parent.mkdir()
-            convert_to_ir(onnx, job.card, targets, front_end, job.exported_shape(), options.form)
+            shape, form = job.exported_shape(), options.form
+            convert_to_ir(onnx, job.card, targets, front_end, shape, form, winograd=options.winograd)
         return {}
 
     return Stage(
