@@ -45,7 +45,11 @@ def measure(
     ]
     ratios = [(row.name, row.ratio) for row in done.rows if row.ratio is not None]
     ratios += [(row.name, row.ratio) for row in throughput]
-    remarks = [remark(ratios, done.rounds) if ratios else None, *(one.remark for one in layers)]
+    remarks = [
+        remark(ratios, done.rounds) if ratios else None,
+        *(one.remark for one in done.limits),
+        *(one.remark for one in layers),
+    ]
     found = [one for one in remarks if one is not None]
     return Benchmark(done.rounds, done.rows, done.limits, found, layers, throughput, startup)
 

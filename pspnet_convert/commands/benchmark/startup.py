@@ -44,8 +44,7 @@ def time_startup(setting: Setting, subject: Subject, folder: Path, rounds: int) 
     """A row without the cache and one with it, which is written into `folder`; `rounds` starts of each, in turns."""
     plain = ir_settings(subject)
     cached = {**plain, "CACHE_DIR": str(folder)}
-    _start(subject, plain)  # reads the library's files
-    _start(subject, cached)  # writes the cache
+    _start(subject, cached)  # reads the library's files, writes the cache
     turns = []
     for _ in range(rounds):
         turns.append((_start(subject, plain), _start(subject, cached)))
