@@ -3,7 +3,7 @@
     python scripts/bench_growth.py MODEL CHECKPOINT [--rounds N]
 
 Each line is a `pspnet-convert benchmark --graph folded` of its own. Times of different lines compare on an idle machine
-alone: the column `busy` says how fast the product that is the limit usually ran, as a part of its best.
+alone: the column `others` says how much of the processors' time other programs took.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HEADINGS = (
     "of limit",
     "peak MB",
     "file MB",
-    "busy",
+    "others",
 )
 
 
@@ -51,7 +51,6 @@ def lines(model: str, checkpoint: Path, shape: tuple[int, int], batch: int, core
             )
     finally:
         os.sched_setaffinity(0, usable)
-    limits = {limit.precision: limit for limit in found.limits}
     rows = [row for row in found.timings if row.runtime == "IR" and row.weights == "FP32"]
     return [
         _line(
@@ -65,7 +64,7 @@ def lines(model: str, checkpoint: Path, shape: tuple[int, int], batch: int, core
             f"{row.share:.0%}",
             f"{row.peak_memory_mb:.0f}",
             f"{row.file_mb:.1f}",
-            f"{limits[row.precision].median_gflops_per_second / limits[row.precision].gflops_per_second:.0%}",
+            "" if found.others is None else f"{found.others:.0%}",
         )
         for row in rows
     ]

@@ -161,6 +161,10 @@ def test_the_layers_do_the_graphs_operations_at_another_size_and_batch(detailed:
         assert shares and all(shares)
 
 
+def test_what_other_programs_take_is_measured(detailed: dict[str, Any]) -> None:
+    assert 0 <= detailed["others"] <= 1
+
+
 def test_throughput_has_requests_and_streams(detailed: dict[str, Any]) -> None:
     for row in detailed["throughput"]:
         assert row["requests"] >= row["streams"] >= 1

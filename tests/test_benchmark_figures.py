@@ -11,8 +11,10 @@ import pytest
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.commands.benchmark import limits
 from pspnet_convert.commands.benchmark.layers import Layer, LayerTimes, Record, Turn, layers_of, operations_of
-from pspnet_convert.commands.benchmark.limits import Limit, Products, fastest, load_products
+from pspnet_convert.commands.benchmark.limits import Products, fastest, load_products
 from pspnet_convert.commands.benchmark.options import AUTO
+from pspnet_convert.commands.benchmark.others import Usage, busy_seconds, share_of_others
+from pspnet_convert.commands.benchmark.others import remark as others_remark
 from pspnet_convert.commands.benchmark.ratios import (
     LARGEST_ERROR,
     LEAST_ROUNDS,
@@ -71,6 +73,27 @@ def test_rounds_auto_goes_on_while_the_spread_is_wide(
     assert len(figures._rounds(setting, chosen, [])) == rounds
 
 
+# A machine that is busy
+
+
+def test_the_time_that_processors_were_busy() -> None:
+    """User, nice, system, idle, iowait, irq, softirq, steal, and two that are part of user and nice."""
+    stat = "cpu  100 20 30 99999 88888 4 5 600 70 8\ncpu0 1 2 3 4 5 6 7 8 9 10\n"
+    assert busy_seconds(stat, ticks=100) == pytest.approx((100 + 20 + 30 + 4 + 5 + 600) / 100)
+
+
+def test_the_share_of_others() -> None:
+    before, after = Usage(10.0, 1000.0, 50.0), Usage(20.0, 1015.0, 56.0)
+    assert share_of_others(before, after, processors=2) == pytest.approx((15 - 6) / 20)
+    assert share_of_others(before, Usage(20.0, 1005.0, 56.0), processors=2) == 0  # the system counts in ticks
+    assert share_of_others(None, after, processors=2) is None
+
+
+@pytest.mark.parametrize(("share", "is_said"), [(None, False), (0.04, False), (0.06, True)])
+def test_others_are_said(share: float | None, is_said: bool) -> None:
+    assert (others_remark(share) is not None) == is_said
+
+
 # The limit
 
 
@@ -87,17 +110,9 @@ def test_each_limit_is_of_a_kernel_of_its_precision(tiny_products: Products) -> 
     assert set(found) == {"f32", "i8"}
     for precision, one in found.items():
         assert one.kernel.lower().endswith(f"_{precision}")
-        assert 0 < one.median_gflops_per_second <= one.gflops_per_second
         assert one.gflops_per_second == max(
             product.best.gflops_per_second for product in tiny_products.all if product.best.precision == precision
         )
-
-
-@pytest.mark.parametrize(("median", "is_said"), [(81.0, False), (79.0, True)])
-def test_a_limit_that_is_seldom_reached_is_said(median: float, is_said: bool) -> None:
-    limit = Limit("f32", "avx2", 100.0, "brgconv_avx2_1x1_f32", "Convolution", (1, 1, 1), median)
-    assert (limit.remark is not None) == is_said
-    assert limit.remark is None or "busy as avx2: the f32 product that is the limit ran at 79%" in limit.remark
 
 
 def test_a_product_that_another_kernel_ran_is_no_limit(tiny_products: Products) -> None:

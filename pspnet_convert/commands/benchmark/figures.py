@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.commands.benchmark.flops import gflops
 from pspnet_convert.commands.benchmark.limits import Limit, limits, multiplied_in, products
+from pspnet_convert.commands.benchmark.others import share_of_others, usage
 from pspnet_convert.commands.benchmark.ratios import Ratio, Rounds, is_settled, ratio
 from pspnet_convert.runtimes.input_form import ImageShape
 from pspnet_convert.runtimes.timing import Contestant, Subject, contestants, run_round
@@ -69,11 +71,15 @@ class Setting:
 
 @dataclass(frozen=True)
 class Timings:
-    """The figures of all subjects, the limits that they are compared with, and how many rounds were run."""
+    """The figures of all subjects, the limits that they are compared with, and how many rounds were run.
+
+    `others`: the part, 0..1, of the processors' time that other programs took; None where the system does not say.
+    """
 
     rows: Sequence[Timing]
     limits: Sequence[Limit]
     rounds: int
+    others: float | None
 
 
 def count_operations(graphs: Mapping[str, Path]) -> dict[str, float]:
@@ -118,6 +124,7 @@ def time_in_turns(setting: Setting, groups: Sequence[Sequence[Subject]]) -> Timi
         [row for one in done for row in one.rows],
         [limit for one in done for limit in one.limits],
         max(one.rounds for one in done),
+        max((one.others for one in done if one.others is not None), default=None),
     )
 
 
@@ -127,14 +134,16 @@ def _time_group(setting: Setting, chosen: Sequence[Subject]) -> Timings:
     with contestants(setting.card, setting.shape, chosen) as started:
         precisions = [one.precision for one in started]
         with products(precisions, processor) as limit:
+            before = usage([*started, limit])
             seconds = _rounds(setting, chosen, [*started, limit])
+            others = share_of_others(before, usage([*started, limit]), os.cpu_count() or 1)
             found = limits(limit, processor)
         ratios = _ratios(chosen, seconds)
         rows = [
             _timing(setting, subject, one, seconds[:, number], ratios[number], found.get(multiplied_in(one.precision)))
             for number, (subject, one) in enumerate(zip(chosen, started))
         ]
-    return Timings(rows, list(found.values()), len(seconds))
+    return Timings(rows, list(found.values()), len(seconds), others)
 
 
 def _rounds(setting: Setting, chosen: Sequence[Subject], started: Sequence[Contestant]) -> NDArray[np.float64]:

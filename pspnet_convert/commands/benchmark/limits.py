@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import prod
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,14 +25,13 @@ if TYPE_CHECKING:
 
 _FORMS = ("MatMul", "Convolution")
 # rows, inner, columns. The small ones are over before a busy machine interrupts them.
-_SIZES = ((512, 512, 512), (1024, 1024, 1024), (4096, 512, 512), (4096, 2048, 512))
-_SECONDS = 0.1  # of each product in a turn; at least one run
+_SIZES = ((512, 512, 512), (1024, 1024, 1024), (4096, 2048, 512))
+_SECONDS = 0.05  # of each product in a turn; at least one run
 _MOST_RUNS = 10
 _SHORTEST = 1e-4  # seconds for each run so far: the clock's error is 1 %
 _LAYERS = ("MatMul", "FullyConnected", "Convolution")  # how OpenVINO's names of a product's layer begin
 _MAP_HEIGHT = 64  # of the convolution's image: `rows` pixels
 _LEVELS = 256
-_LEAST_PART = 0.8  # of the fastest run that the median one reaches on an idle machine
 _MLAS = "mlas"  # the kernels of another library, which a cap on oneDNN's instructions does not change
 
 
@@ -41,7 +39,6 @@ _MLAS = "mlas"  # the kernels of another library, which a cap on oneDNN's instru
 class Limit:
     """`gflops_per_second`: of the fastest product, in 10^9 operations; `kernel`, `form`, `size`: which one it was.
 
-    `median_gflops_per_second`: of all runs of that product. It is far below on a machine that is busy.
     `precision`: f32, bf16, f16 or i8. `processor`: the instruction set to which the process was capped; None for this
     processor as it is. `theory`: None where clock or instructions are not known.
     """
@@ -52,19 +49,7 @@ class Limit:
     kernel: str
     form: str
     size: tuple[int, int, int]
-    median_gflops_per_second: float = 0.0
     theory: Theory | None = None
-
-    @property
-    def remark(self) -> str | None:
-        """What the reader must know where the machine was busy; else None."""
-        part = self.median_gflops_per_second / self.gflops_per_second
-        if part >= _LEAST_PART:
-            return None
-        return (
-            f"the machine was busy{f' as {self.processor}' if self.processor else ''}: the {self.precision} product "
-            f"that is the limit ran at {part:.0%} of its best speed (median), so the parts of the limit are too low"
-        )
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -92,7 +77,6 @@ class _Product:
 
     def __init__(self, limit: Limit) -> None:
         self.best = limit
-        self._speeds: list[float] = []
         self._model = _model(limit.precision, limit.form, limit.size)
         self._operations = 2.0 * prod(limit.size)
 
@@ -116,13 +100,8 @@ class _Product:
             total = runs * layer.real_time.total_seconds()
             if runs > 1 and total - before > runs * _SHORTEST:
                 speed = self._operations / (total - before) / 1e9
-                self._speeds.append(speed)
-                self.best = replace(
-                    self.best,
-                    gflops_per_second=max(self._speeds),
-                    median_gflops_per_second=median(self._speeds),
-                    kernel=layer.exec_type,
-                )
+                if speed > self.best.gflops_per_second:
+                    self.best = replace(self.best, gflops_per_second=speed, kernel=layer.exec_type)
             before = total
             if runs > 1 and time.perf_counter() > end:
                 break

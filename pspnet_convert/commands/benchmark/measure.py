@@ -8,6 +8,7 @@ from pathlib import Path
 from pspnet_convert.commands.benchmark.figures import Setting, count_operations, time_in_turns
 from pspnet_convert.commands.benchmark.layers import time_layers
 from pspnet_convert.commands.benchmark.options import BenchmarkOptions
+from pspnet_convert.commands.benchmark.others import remark as others_remark
 from pspnet_convert.commands.benchmark.ratios import Rounds, remark
 from pspnet_convert.commands.benchmark.result import Benchmark
 from pspnet_convert.commands.benchmark.startup import time_startup
@@ -47,11 +48,11 @@ def measure(
     ratios += [(row.name, row.ratio) for row in throughput]
     remarks = [
         remark(ratios, done.rounds) if ratios else None,
-        *(one.remark for one in done.limits),
+        others_remark(done.others),
         *(one.remark for one in layers),
     ]
     found = [one for one in remarks if one is not None]
-    return Benchmark(done.rounds, done.rows, done.limits, found, layers, throughput, startup)
+    return Benchmark(done.rounds, done.others, done.rows, done.limits, found, layers, throughput, startup)
 
 
 def _in_detail(subjects: Sequence[Subject]) -> list[Subject]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pspnet_convert.errors import count
 
-LARGEST_ERROR = 0.05  # of a ratio; above, the machine was too busy to tell
+LARGEST_ERROR = 0.05  # of a ratio; above, the machine was too busy
 LEAST_ROUNDS, MOST_ROUNDS = 5, 30  # of --rounds auto
 _SHOWING_A_SPREAD = 3  # rounds
 
@@ -63,6 +63,6 @@ def remark(ratios: Sequence[tuple[str, Ratio]], rounds: int) -> str | None:
     error, name = wide[0]
     advice = "Wait until it is idle" + ("." if rounds >= MOST_ROUNDS else ", or say --rounds auto.")
     return (
-        f"the machine was too busy to tell: {len(wide)} of {len(ratios)} ratios may be off by more than "
+        f"the machine was too busy: {len(wide)} of {len(ratios)} ratios may be off by more than "
         f"{LARGEST_ERROR:.0%}, that of {name} by {error:.0%}. {advice}"
     )

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 class Benchmark:
     """The figures of a benchmark. `rounds`: how many were run. `remarks`: what the reader must know of the figures.
 
+    `others`: the part, 0..1, of the processors' time that other programs took; None where the system does not say.
     `layers`, `throughput`, `startup`: empty unless asked for.
     """
 
     rounds: int
+    others: float | None
     timings: Sequence[Timing]
     limits: Sequence[Limit]
     remarks: Sequence[str]
@@ -33,6 +35,7 @@ class Benchmark:
         """Plain values for JSON."""
         return {
             "rounds": self.rounds,
+            "others": self.others,
             "timings": [row.as_dict() for row in self.timings],
             "limits": [row.as_dict() for row in self.limits],
             "remarks": list(self.remarks),
