@@ -53,7 +53,7 @@ class BenchmarkOptions(Options):
     )
     int8: bool = option(False, group="Benchmark", help="Also time the folded graph in INT8. Needs NNCF.")
     layers: bool = option(
-        False, group="Benchmark", help="Also the time of each layer of the IR, its kernel, and what limits it."
+        False, group="Benchmark", help="Also the time of each layer of the IR, its kernel, and its part of the limit."
     )
     throughput: bool = option(False, group="Benchmark", help="Also images a second with several requests at once.")
     startup: bool = option(
