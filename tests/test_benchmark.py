@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import bench_growth
 import onnx
 import pytest
 from conftest import Cli
@@ -243,3 +245,14 @@ def test_a_subject_that_does_not_run_is_named(small: ModelCard, tmp_path: Path) 
     setting = Setting(small, small.input.shape, Rounds(1, 1), {})
     with pytest.raises(ArtifactError, match=r"ONNX broken\.onnx does not run"):
         time_in_turns(setting, [[Subject("ONNX", "plain", "FP32", "f32", broken)]])
+
+
+@pytest.mark.slow
+def test_the_table_of_growth(small: ModelCard, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = small.folder / small.checkpoint.name
+    bench_growth.main([str(small.folder), str(checkpoint), "--rounds", "1", "--smallest"])
+    heading, rule, *rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+    assert heading == list(bench_growth.HEADINGS) and len(rule) == len(heading)
+    assert [row[:4] for row in rows] == [["256x256", "1", str(len(os.sched_getaffinity(0))), row[3]] for row in rows]
+    assert rows[0][3] == "f32" and rows[1][3].startswith("default (")
+    assert all(float(row[4]) > 0 and row[7].endswith("%") for row in rows)
