@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pspnet_convert.cards.catalog import Listed
-    from pspnet_convert.commands.benchmark.figures import Timing
     from pspnet_convert.commands.bundle.archive import Bundle
     from pspnet_convert.commands.rebuild.compare import Rebuild
     from pspnet_convert.manifest_fields import Comparison, EvaluateResult, VerifyInt8Result, VerifyResult
@@ -274,32 +273,6 @@ def bundle_table(packed: Bundle) -> Table:
         table.add_row(file.file, str(file.size), file.sha256[:12])
     table.add_section()
     table.add_row(str(packed.path), str(packed.size), packed.sha256[:12])
-    return table
-
-
-def benchmark_table(rows: Sequence[Timing]) -> Table:
-    from rich.table import Table
-
-    has_processors = any(row.processor for row in rows)
-    table = Table("model", "graph", "weights", "precision", *(["processor"] if has_processors else []))
-    for heading in ("median\nms", "img/s", "x\nplain", "file\nMB", "peak\nMB", "GFLOPs", "GFLOP/s", "of\npeak"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        table.add_row(
-            row.runtime,
-            row.graph,
-            row.weights,
-            row.precision if row.at == "f32" else f"default ({row.precision})",
-            *([row.processor or "this one"] if has_processors else []),
-            f"{row.median_ms:.0f}",
-            f"{row.images_per_second:.2f}",
-            f"{row.ratio:.2f}",
-            f"{row.file_mb:.1f}",
-            f"{row.peak_memory_mb:.0f}",
-            f"{row.gflops:.1f}",
-            f"{row.gflops_per_second:.0f}",
-            "" if row.share is None else f"{row.share:.0%}",
-        )
     return table
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import bench_growth
 import onnx
 import pytest
 from conftest import Cli
@@ -15,6 +19,14 @@ from PIL import Image
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.commands.benchmark.flops import gflops
+from pspnet_convert.commands.benchmark.ratios import (
+    Ratio,
+    Rounds,
+)
+from pspnet_convert.commands.benchmark.result import Benchmark
+from pspnet_convert.commands.benchmark.tables import print_benchmark
+from pspnet_convert.commands.benchmark.theory import Theory
+from pspnet_convert.runtimes.timing import Subject
 
 
 def graph_file(path: Path, node: onnx.NodeProto, inputs: dict[str, list[int]], output: list[int]) -> Path:
@@ -76,7 +88,7 @@ def test_all_subjects_are_timed_and_plotted(cli: Cli, small: ModelCard, workspac
     plot = tmp_path / "speed.png"
     result = cli("benchmark", small.folder, "-o", workspace, "--rounds", 1, "--int8", "--plot", plot, "--json")
     assert result.exit_code == 0, result.stderr
-    rows: list[dict[str, Any]] = result.json()
+    rows: list[dict[str, Any]] = result.json()["timings"]
     assert [row["runtime"] for row in rows].count("IR") == 14
     assert {(row["graph"], row["weights"], row["at"]) for row in rows if row["runtime"] == "IR"} == {
         (graph, weights, at)
@@ -84,21 +96,138 @@ def test_all_subjects_are_timed_and_plotted(cli: Cli, small: ModelCard, workspac
         for weights in ("FP32", "FP16")
         for at in ("f32", "default")
     } | {("folded", "INT8", "f32"), ("folded", "INT8", "default")}
+    limits = {limit["precision"]: limit["gflops_per_second"] for limit in result.json()["limits"]}
     for row in rows:
         assert row["images_per_second"] == pytest.approx(1000 / row["median_ms"])
         assert row["gflops_per_second"] == pytest.approx(row["gflops"] * row["images_per_second"])
         assert row["peak_memory_mb"] > 20
         assert row["file_mb"] > 0.1
+        multiplied_in = row["precision"].partition("+")[0]
+        assert row["share"] == pytest.approx(row["gflops_per_second"] / limits[multiplied_in])
         if row["weights"] == "INT8":
-            assert row["share"] is None
             assert row["precision"].startswith("i8+")
         else:
-            assert row["share"] > 0
             assert row["precision"] == "f32" or row["at"] == "default"
         if (row["runtime"], row["graph"], row["weights"]) == ("IR", "plain", "FP32"):
-            assert row["ratio"] == 1
+            assert row["ratio"]["median"] == 1
+    assert result.json()["remarks"][0] == "1 round cannot show how far the ratios are off: say --rounds auto"
     assert Image.open(plot).format == "PNG"
     assert {path: path.stat().st_mtime_ns for path in workspace.rglob("small-standin.*")} == before
+
+
+@pytest.fixture(scope="module")
+def measured(small: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+    """Everything of the small model's folded graph, for two images of another size."""
+    from pspnet_convert import benchmark
+
+    return benchmark(
+        small.folder,
+        checkpoint=small.folder / small.checkpoint.name,
+        output_dir=tmp_path_factory.mktemp("out"),
+        graph="folded",
+        rounds=1,
+        layers=True,
+        throughput=True,
+        startup=True,
+        input_shape=(1, 3, 128, 64),
+        batch=2,
+    )
+
+
+@pytest.fixture(scope="module")
+def detailed(measured: Benchmark) -> dict[str, Any]:
+    """What --json prints."""
+    found: dict[str, Any] = json.loads(json.dumps(measured.as_dict()))
+    return found
+
+
+def test_without_the_plain_graph_there_is_no_ratio(detailed: dict[str, Any]) -> None:
+    rows = detailed["timings"]
+    assert {row["graph"] for row in rows} == {"folded"}
+    assert {row["runtime"] for row in rows} == {"ONNX", "IR"}
+    assert all(row["ratio"] is None for row in rows)
+    assert all(row["images_per_second"] == pytest.approx(2 * 1000 / row["median_ms"]) for row in rows)
+
+
+def test_the_layers_do_the_graphs_operations_at_another_size_and_batch(detailed: dict[str, Any]) -> None:
+    gflop = next(row["gflops"] for row in detailed["timings"])
+    assert [(one["weights"], one["at"]) for one in detailed["layers"]] == [("FP32", "f32"), ("FP32", "default")]
+    for one in detailed["layers"]:
+        assert sum(layer["gflops"] for layer in one["layers"]) == pytest.approx(gflop, rel=0.01)
+        assert one["sum_ms"] == pytest.approx(sum(layer["ms"] for layer in one["layers"]))
+        assert 0 < one["sum_ms"] < 1.05 * one["profiled_ms"]
+        assert any(layer["shape"][:2] == [2, 5] for layer in one["layers"])  # the logits of both images
+        shares = [
+            layer["share"] for layer in one["layers"] if layer["gflops_per_second"] and "mlas" not in layer["kernel"]
+        ]
+        assert shares and all(shares)
+
+
+def test_what_other_programs_take_is_measured(detailed: dict[str, Any]) -> None:
+    assert 0 <= detailed["others"] <= 1
+
+
+def test_throughput_has_requests_and_streams(detailed: dict[str, Any]) -> None:
+    for row in detailed["throughput"]:
+        assert row["requests"] >= row["streams"] >= 1
+        assert row["images_per_second"] > 0 and row["ratio"]["median"] > 0
+
+
+def test_a_start_from_the_cache_does_not_read_the_ir(detailed: dict[str, Any]) -> None:
+    without, cached = detailed["startup"][:2]
+    assert (without["cache_mb"], cached["cache_mb"] > 0.01) == (None, True)
+    assert cached["read_ms"] < 1 < without["read_ms"]
+    for row in (without, cached):
+        steps = [row["import_ms"], row["read_ms"], row["compile_ms"], row["first_ms"]]
+        assert row["total_ms"] == pytest.approx(sum(steps)) and min(steps[0], *steps[2:]) > 0
+
+
+def test_tables_fit_in_100_columns(measured: Benchmark, capsys: pytest.CaptureFixture[str]) -> None:
+    long = max(measured.layers[0].layers, key=lambda layer: layer.ms)
+    layers = [
+        replace(measured.layers[0], layers=[replace(long, name="backbone." * 9, kernel="brgconv_avx512_1x1_bf16")])
+    ]
+    rows = [
+        replace(row, graph="unfolded", median_ms=12345.6, gflops=1234.5, ratio=Ratio(12.34, (12.21, 13.05), 0.2))
+        for row in measured.timings
+    ]
+    theory = Theory(12345.0, "128 cores of Sapphire Rapids or Emerald Rapids, 2048 operations in a cycle, 3.70 GHz")
+    print_benchmark(replace(measured, timings=rows, layers=layers, limits=[replace(measured.limits[0], theory=theory)]))
+    printed = capsys.readouterr().out
+    assert max(len(line.rstrip()) for line in printed.splitlines()) <= 100
+    for words in (
+        "IR unfolded",
+        "12.21-13.05",
+        "fastest matrix product",
+        "between layers",
+        "one at",
+        "answer",
+        "12345: ",
+    ):
+        assert words in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--batch", "dynamic"), "--batch dynamic: a benchmark times a number of images. Say --batch and a number."),
+        (("--int8", "--graph", "plain"), "--int8 is of the folded graph. Add --graph folded."),
+        (("--input-shape", "1,4,64,64"), "--input-shape has 4 channels, the model takes 3. Say 1,3,64,64."),
+    ],
+)
+def test_options_that_do_not_go_together(
+    cli: Cli, small: ModelCard, tmp_path: Path, options: tuple[str, ...], says: str
+) -> None:
+    result = cli("benchmark", small.folder, "-o", tmp_path, *options)
+    assert result.exit_code == 2
+    assert says in result.error
+
+
+@pytest.mark.parametrize("rounds", ["0", "1001", "seven", "7.0", "-1"])
+def test_rounds_are_a_number_or_auto(cli: Cli, small: ModelCard, tmp_path: Path, rounds: str) -> None:
+    result = cli("benchmark", small.folder, "-o", tmp_path, "--rounds", rounds)
+    assert result.exit_code == 2
+    assert "--rounds" in result.stderr
 
 
 def test_without_a_checkpoint_it_says_what_to_run(cli: Cli, small: ModelCard, tmp_path: Path) -> None:
@@ -108,11 +237,22 @@ def test_without_a_checkpoint_it_says_what_to_run(cli: Cli, small: ModelCard, tm
 
 
 def test_a_subject_that_does_not_run_is_named(small: ModelCard, tmp_path: Path) -> None:
-    from pspnet_convert.commands.benchmark.figures import time_in_turns
+    from pspnet_convert.commands.benchmark.figures import Setting, time_in_turns
     from pspnet_convert.errors import ArtifactError
-    from pspnet_convert.runtimes.timing import Subject
 
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"nothing")
+    setting = Setting(small, small.input.shape, Rounds(1, 1), {})
     with pytest.raises(ArtifactError, match=r"ONNX broken\.onnx does not run"):
-        time_in_turns(small, small.input.shape, [Subject("ONNX", "plain", "FP32", "f32", broken)], {}, rounds=1)
+        time_in_turns(setting, [[Subject("ONNX", "plain", "FP32", "f32", broken)]])
+
+
+@pytest.mark.slow
+def test_the_table_of_growth(small: ModelCard, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = small.folder / small.checkpoint.name
+    bench_growth.main([str(small.folder), str(checkpoint), "--rounds", "1", "--smallest"])
+    heading, rule, *rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+    assert heading == list(bench_growth.HEADINGS) and len(rule) == len(heading)
+    assert [row[:4] for row in rows] == [["256x256", "1", str(len(os.sched_getaffinity(0))), row[3]] for row in rows]
+    assert rows[0][3] == "f32" and rows[1][3].startswith("default (")
+    assert all(float(row[4]) > 0 and row[7].endswith("%") for row in rows)

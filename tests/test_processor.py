@@ -185,9 +185,11 @@ def test_benchmark_times_models_as_on_another_processor(cli: Cli, small: ModelCa
     checkpoint = ("--checkpoint", small.folder / small.checkpoint.name, "-o", tmp_path)
     result = cli("benchmark", small.folder, "--rounds", "1", "--processor", "avx2", "--json", *checkpoint)
     assert result.exit_code == 0, result.stderr
-    rows = result.json()
+    rows = result.json()["timings"]
     found = {(row["runtime"], row["graph"], row["at"], row["processor"]) for row in rows}
     assert ("IR", "folded", "f32", "avx2") in found and ("IR", "folded", "f32", None) in found
     for row in rows:
         if (row["runtime"], row["graph"], row["weights"]) == ("IR", "plain", "FP32"):
-            assert row["ratio"] == 1
+            assert row["ratio"]["median"] == 1
+    limits = {(limit["precision"], limit["processor"]): limit["kernel"] for limit in result.json()["limits"]}
+    assert "avx2" in limits["f32", "avx2"] and ("f32", None) in limits

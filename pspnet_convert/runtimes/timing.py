@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ from pspnet_convert.errors import ArtifactError
 from pspnet_convert.processor import capped, executed_instructions
 from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.worker_process import Worker, WorkerError, flush_output
+
+if TYPE_CHECKING:
+    import openvino
 
 _PAUSE = 0.2  # seconds between turns; the threads of the last turn go to sleep in it
 
@@ -40,27 +44,41 @@ class Subject:
     form: InputForm = PLAIN
     processor: str | None = None
 
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.runtime} {self.path.name}"
+
 
 class Contestant:
-    """A process that holds one subject. `precision` is what the runtime computes in.
+    """A process that holds what `make(*arguments)` made: a Loaded, or what has its two attributes.
 
-    ArtifactError if the subject cannot be loaded or run.
+    `precision` is what the runtime computes in. `processor`: the instruction set to which the process is capped.
+    ArtifactError if the object cannot be made or run.
     """
 
-    def __init__(self, card: ModelCard, shape: ImageShape, subject: Subject) -> None:
-        self._name = f"{subject.runtime} {subject.path.name}"
+    def __init__(
+        self, name: str, make: Callable[..., Any], arguments: Sequence[Any], processor: str | None = None
+    ) -> None:
+        self._name = name
         environment: dict[str, str | None] = {"OMP_WAIT_POLICY": None}  # cli.py sets it, for verify
-        environment.update(capped(subject.processor) if subject.processor else {})
-        self._worker = Worker(self._name, _open, (card, shape, subject), environment=environment)
+        environment.update(capped(processor) if processor else {})
+        self._worker = Worker(name, make, arguments, environment=environment)
         try:
             self.precision = str(self.call(_precision_of))
-            if subject.processor is not None:
+            if processor is not None:
                 self.run()
                 self.call(flush_output)
-                executed_instructions(subject.processor, self._worker.output())
+                executed_instructions(processor, self._worker.output())
         except BaseException:
             self.end()
             raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.end()
 
     def run(self) -> float:
         """Run one batch; returns seconds."""
@@ -88,25 +106,30 @@ class Contestant:
             raise ArtifactError(f"{self._name} does not run: {error}", advice) from error
 
 
+def contestant(card: ModelCard, shape: ImageShape, subject: Subject) -> Contestant:
+    """A process with the model of `subject` loaded, which takes images of `shape`."""
+    return Contestant(subject.name, load, (card, shape, subject), subject.processor)
+
+
 @contextmanager
 def contestants(card: ModelCard, shape: ImageShape, chosen: Sequence[Subject]) -> Iterator[list[Contestant]]:
     """A process for each of `chosen`, with its model loaded; all end with the context."""
     started: list[Contestant] = []
     try:
         for subject in chosen:
-            started.append(Contestant(card, shape, subject))
+            started.append(contestant(card, shape, subject))
         yield started
     finally:
-        for contestant in started:
-            contestant.end()
+        for one in started:
+            one.end()
 
 
 def run_round(started: Sequence[Contestant], note: Callable[[], None] = lambda: None) -> list[float]:
     """Run each once, in turn; returns seconds. `note` is called after each turn."""
     seconds = []
-    for contestant in started:
+    for one in started:
         time.sleep(_PAUSE)
-        seconds.append(contestant.run())
+        seconds.append(one.run())
         note()
     return seconds
 
@@ -121,26 +144,27 @@ def seconds_in_turns(
     batch = max(1, shape[0])
     with contestants(card, (batch, *shape[1:]), chosen) as started:
         turns = [run_round(started) for _ in range(rounds + 1)]
-        return np.array(turns[1:]) / batch, [contestant.precision for contestant in started]
+        return np.array(turns[1:]) / batch, [one.precision for one in started]
 
 
 @dataclass(frozen=True)
-class _Loaded:
+class Loaded:
     """A subject in its process: how it is run, and what it computes in."""
 
     run: Callable[[], Any]
     precision: str
 
 
-def _open(card: ModelCard, shape: ImageShape, subject: Subject) -> _Loaded:
-    return _Loaded(*_OPEN[subject.runtime](card, shape, subject))
+def load(card: ModelCard, shape: ImageShape, subject: Subject) -> Loaded:
+    """The model of `subject`, in this process, and an image of `shape` to run it on."""
+    return Loaded(*_OPEN[subject.runtime](card, shape, subject))
 
 
-def _precision_of(loaded: _Loaded) -> str:
+def _precision_of(loaded: Loaded) -> str:
     return loaded.precision
 
 
-def _seconds(loaded: _Loaded) -> float:
+def _seconds(loaded: Loaded) -> float:
     start = time.perf_counter()
     loaded.run()
     return time.perf_counter() - start
@@ -153,7 +177,7 @@ def _open_pytorch(card: ModelCard, shape: ImageShape, subject: Subject) -> tuple
     from pspnet_convert.pytorch.network import build_network
 
     network = build_network(card, load_checkpoint(subject.path, card))
-    image = torch.from_numpy(_noise(shape, subject))
+    image = torch.from_numpy(noise(shape, subject))
 
     def run() -> None:
         with torch.inference_mode():
@@ -166,32 +190,39 @@ def _open_onnx(card: ModelCard, shape: ImageShape, subject: Subject) -> tuple[Ca
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(subject.path), providers=["CPUExecutionProvider"])
-    image = _noise(shape, subject)
+    image = noise(shape, subject)
     return lambda: session.run([card.output.name], {card.input.name: image}), "f32"
 
 
 def _open_ir(card: ModelCard, shape: ImageShape, subject: Subject) -> tuple[Callable[[], Any], str]:
     import openvino
 
-    hint = {"INFERENCE_PRECISION_HINT": "f32"} if subject.at == "f32" else {}
-    compiled = openvino.Core().compile_model(str(subject.path), "CPU", hint)
-    image = _noise(shape, subject)
-    precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-    if subject.weights == "INT8":
-        precision = f"i8+{precision}"  # `precision` for the operations that are not quantized
-    return lambda: compiled(image), precision
+    compiled = openvino.Core().compile_model(str(subject.path), "CPU", ir_settings(subject))
+    image = noise(shape, subject)
+    return lambda: compiled(image), computed_in(compiled, subject)
+
+
+def ir_settings(subject: Subject) -> dict[str, Any]:
+    """OpenVINO's settings for the precision that `subject` is run at."""
+    return {"INFERENCE_PRECISION_HINT": "f32"} if subject.at == "f32" else {}
+
+
+def computed_in(compiled: openvino.CompiledModel, subject: Subject) -> str:
+    """What a compiled model computes in: f32, bf16 or f16; for INT8, what is not quantized: i8+f32, say."""
+    precision: str = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    return f"i8+{precision}" if subject.weights == "INT8" else precision
 
 
 _OPEN = {"PyTorch": _open_pytorch, "ONNX": _open_onnx, "IR": _open_ir}
 
 
-def _noise(shape: ImageShape, subject: Subject) -> NDArray[Any]:
+def noise(shape: ImageShape, subject: Subject) -> NDArray[Any]:
     """A batch of noise; the time does not depend on what the image shows."""
     batch, channels, height, width = shape
     return subject.form.tensor(list(np.random.default_rng(0).random((batch, height, width, channels), np.float32)))
 
 
-def _peak_memory(_: _Loaded) -> float:
+def _peak_memory(_: Loaded) -> float:
     """Bytes. Linux's figure for this process; getrusage's would include the parent's before the fork."""
     status = Path("/proc/self/status")
     if status.exists():

@@ -2,57 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pspnet_convert.command_line import Takes, command, print_json
-from pspnet_convert.commands.benchmark.options import BenchmarkOptions
+from pspnet_convert.commands.benchmark.options import GRAPHS, BenchmarkOptions
+from pspnet_convert.commands.export_onnx.options import ExportOptions
+from pspnet_convert.errors import OptionError
+from pspnet_convert.image_shape import DYNAMIC
 from pspnet_convert.job_options import CHECKPOINT, PLACE, JobOptions
 
 if TYPE_CHECKING:
-    from pspnet_convert.commands.benchmark.figures import Timing
+    from pspnet_convert.commands.benchmark.result import Benchmark
+    from pspnet_convert.job import Job
 
 
-def _show(rows: Sequence[Timing], as_json: bool) -> None:
-    from pspnet_convert.tables import benchmark_table, print_table
-
+def _show(result: Benchmark, as_json: bool) -> None:
     if as_json:
-        print_json([row.as_dict() for row in rows])
-    else:
-        print_table(benchmark_table(rows))
+        print_json(result.as_dict())
+        return
+    from pspnet_convert.commands.benchmark.tables import print_benchmark
+
+    print_benchmark(result)
 
 
 @command(
     Takes(JobOptions, *PLACE, *CHECKPOINT, "progress"),
+    Takes(ExportOptions, "input_shape", "batch"),
     Takes(BenchmarkOptions),
     show=_show,
-    example="pspnet-convert benchmark demo --plot speed.png",
+    example="pspnet-convert benchmark demo --rounds auto --layers",
 )
-def benchmark(asked: JobOptions, options: BenchmarkOptions) -> Sequence[Timing]:
+def benchmark(asked: JobOptions, export: ExportOptions, options: BenchmarkOptions) -> Benchmark:
     """Time PyTorch, ONNX and IR in turns: the graph that torch exports by itself, and this tool's.
 
-    Nothing in the workspace changes: each graph is converted in a temporary folder.
+    --layers, --throughput and --startup are of the last graph's FP32 IR, and of INT8 with --int8. Nothing in the
+    workspace changes: each graph is converted in a temporary folder.
     """
-    from pspnet_convert.commands.benchmark.figures import subjects, time_in_turns
-    from pspnet_convert.commands.benchmark.graphs import make_graphs
     from pspnet_convert.commands.benchmark.plot import plot_benchmark
     from pspnet_convert.files import refuse_special, temporary_folder, write_atomically
     from pspnet_convert.job import open_job
     from pspnet_convert.processor import chosen_processors, this_processor
-    from pspnet_convert.progress import steps
 
     processors = chosen_processors(options.processor, this_processor())  # before the work
     if options.plot is not None:
         refuse_special(options.plot)
+    if export.batch == DYNAMIC:
+        raise OptionError("--batch dynamic: a benchmark times a number of images", "Say --batch and a number.")
+    if options.int8 and "folded" not in (options.graph or GRAPHS):
+        raise OptionError("--int8 is of the folded graph", "Add --graph folded.")
     with open_job(asked) as job, temporary_folder(job.workspace.folder) as folder:
-        models = make_graphs(job, folder, int8=options.int8)
-        job.source.release()
-        chosen = subjects(job.source.path, models, processors)
-        graphs = {graph: onnx for graph, (onnx, _) in models.items()}
-        turns = len(chosen) * (options.rounds + 1)
-        with steps(job.progress, turns, "timing", stage="benchmark", unit="turns") as note:
-            rows = time_in_turns(job.card, job.card.input.shape, chosen, graphs, options.rounds, note)
+        result = _measure(job, export.for_card(job.card.input.shape), options, processors, folder)
     if options.plot is not None:
         with write_atomically(options.plot) as (temporary,):
-            plot_benchmark(rows, temporary)
-    return rows
+            plot_benchmark(result.timings, temporary)
+    return result
+
+
+def _measure(
+    job: Job, export: ExportOptions, options: BenchmarkOptions, processors: tuple[str, ...], folder: Path
+) -> Benchmark:
+    from pspnet_convert.commands.benchmark.figures import subjects
+    from pspnet_convert.commands.benchmark.graphs import make_graphs
+    from pspnet_convert.commands.benchmark.measure import measure
+
+    chosen = [graph for graph in GRAPHS if graph in (options.graph or GRAPHS)]
+    models = make_graphs(job, folder, chosen, export.shape, int8=options.int8)
+    job.source.release()
+    groups = subjects(job.source.path, models, processors)
+    return measure(job, export.shape, options, models, groups, folder)

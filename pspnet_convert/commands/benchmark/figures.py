@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,15 +10,15 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.commands.benchmark.flops import gflops
+from pspnet_convert.commands.benchmark.limits import Limit, limits, multiplied_in, products
+from pspnet_convert.commands.benchmark.others import share_of_others, usage
+from pspnet_convert.commands.benchmark.ratios import Ratio, Rounds, is_settled, ratio
 from pspnet_convert.runtimes.input_form import ImageShape
-from pspnet_convert.runtimes.timing import Subject, contestants, run_round
-
-# plain: what torch's exporter writes by itself; unfolded: with exact pools (--no-fold-pyramid); folded: the default.
-GRAPHS = ("plain", "unfolded", "folded")
-_SIDES = (1024, 2048, 3072)  # of the square matrices that measure the machine's peak
+from pspnet_convert.runtimes.timing import Contestant, Subject, contestants, run_round
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,10 @@ class Timing:
     """The figures of one subject.
 
     `precision`: what the runtime really computes in. `processor`: the instruction set to which the processor was
-    capped; None for this one as it is. `ratio`: how many times as fast as the plain FP32 IR at the same `at` (f32 for
-    PyTorch and ONNX) and `processor`, median of the rounds. `file_mb`: the file with the weights, 10^6 bytes.
-    `share`: gflops_per_second as a part, 0..1, of the machine's measured peak at that precision; None for INT8.
+    capped; None for this one as it is. `median_ms`: of a batch. `ratio`: how many times as fast as the plain FP32 IR at
+    the same `at` (f32 for PyTorch and ONNX) and `processor`; None where that was not timed. `file_mb`: the file with
+    the weights, 10^6 bytes. `gflops`: of a batch. `share`: gflops_per_second as a part of the processor's limit at that
+    precision; None where that has no limit.
     """
 
     runtime: str
@@ -39,114 +40,168 @@ class Timing:
     processor: str | None
     median_ms: float
     images_per_second: float
-    ratio: float
+    ratio: Ratio | None
     file_mb: float
     peak_memory_mb: float
     gflops: float
     gflops_per_second: float
     share: float | None
 
+    @property
+    def name(self) -> str:
+        """For messages: IR folded FP32 at f32."""
+        return f"{self.runtime} {self.graph} {self.weights} at {self.at}" + (
+            f" on {self.processor}" if self.processor else ""
+        )
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What all subjects of a benchmark have in common. `operations`: 10^9 in a batch, by graph."""
+
+    card: ModelCard
+    shape: ImageShape
+    rounds: Rounds
+    operations: Mapping[str, float]
+    note: Callable[[], None] = lambda: None  # called after each turn
+
+
+@dataclass(frozen=True)
+class Timings:
+    """The figures of all subjects, the limits that they are compared with, and how many rounds were run.
+
+    `others`: the part, 0..1, of the processors' time that other programs took; None where the system does not say.
+    """
+
+    rows: Sequence[Timing]
+    limits: Sequence[Limit]
+    rounds: int
+    others: float | None
+
+
+def count_operations(graphs: Mapping[str, Path]) -> dict[str, float]:
+    """The operations of each ONNX file of `graphs`, in 10^9."""
+    return {name: gflops(path) for name, path in graphs.items()}
+
+
 def subjects(
     checkpoint: Path, models: Mapping[str, tuple[Path, Mapping[str, Path]]], processors: Sequence[str] = ()
-) -> list[Subject]:
-    """All subjects to time. `models`: by graph, the ONNX and the IRs by precision.
+) -> list[list[Subject]]:
+    """All subjects to time, in groups that take turns. `models`: by graph, the ONNX and the IRs by precision.
 
-    The IRs are timed on this processor and on each of `processors`.
+    The first group is timed on this processor; then comes one with the IRs alone for each of `processors`. PyTorch runs
+    the network as it is: it goes with the plain graph.
     """
-    found = [Subject("PyTorch", "plain", "FP32", "f32", checkpoint)]
+    first = [Subject("PyTorch", "plain", "FP32", "f32", checkpoint)] if "plain" in models else []
     for graph, (onnx, irs) in models.items():
-        found.append(Subject("ONNX", graph, "FP32", "f32", onnx))
-        for processor in (None, *processors):
-            for at in ("f32", "default"):
-                found.extend(
-                    Subject("IR", graph, weights, at, path, processor=processor) for weights, path in irs.items()
-                )
-    return found
+        first.append(Subject("ONNX", graph, "FP32", "f32", onnx))
+        first.extend(_of_irs(graph, irs, None))
+    capped = [
+        [one for graph, (_, irs) in models.items() for one in _of_irs(graph, irs, processor)]
+        for processor in processors
+    ]
+    return [first, *capped]
 
 
-def time_in_turns(
-    card: ModelCard,
-    shape: ImageShape,
-    chosen: Sequence[Subject],
-    graphs: Mapping[str, Path],
-    rounds: int,
-    note: Callable[[], None] = lambda: None,
-) -> list[Timing]:
-    """Time each of `chosen` in `rounds` rounds, after one to warm up.
+def _of_irs(graph: str, irs: Mapping[str, Path], processor: str | None) -> list[Subject]:
+    return [
+        Subject("IR", graph, weights, at, path, processor=processor)
+        for at in ("f32", "default")
+        for weights, path in irs.items()
+    ]
 
-    `graphs`: by name, the ONNX files in which operations are counted. `note` is called after each turn. ArtifactError
-    if a subject does not run.
+
+def time_in_turns(setting: Setting, groups: Sequence[Sequence[Subject]]) -> Timings:
+    """Time each subject, a group after the other: only the models of one group are in memory at once.
+
+    ArtifactError if a subject does not run.
     """
-    operations = {name: gflops(path) for name, path in graphs.items()}
-    with contestants(card, shape, chosen) as started:
-        # Not for INT8: torch has no public function that multiplies INT8 matrices.
-        precisions = {c.precision for c, subject in zip(started, chosen) if subject.weights != "INT8"}
-        # In the process that has torch loaded anyway: in another, torch would count as the subject's memory.
-        in_torch = next(c for c, subject in zip(started, chosen) if subject.runtime == "PyTorch")
-        peaks = dict.fromkeys(precisions, 0.0)
-        turns = []
-        for _ in range(rounds + 1):
-            turns.append(run_round(started, note))
-            for precision in precisions:
-                peaks[precision] = max(peaks[precision], in_torch.call(matrix_product_peak, precision))
-        seconds = np.array(turns[1:])  # [rounds, subjects]
-        rows = []
-        for number, (subject, contestant) in enumerate(zip(chosen, started)):
-            median_seconds = median(seconds[:, number])
-            baseline = _baseline(chosen, subject)
-            speed = operations[subject.graph] / median_seconds
-            rows.append(
-                Timing(
-                    subject.runtime,
-                    subject.graph,
-                    subject.weights,
-                    subject.at,
-                    contestant.precision,
-                    subject.processor,
-                    median_ms=1000 * median_seconds,
-                    images_per_second=1 / median_seconds,
-                    ratio=float(np.median(seconds[:, baseline] / seconds[:, number])),
-                    file_mb=_weights_file(subject.path).stat().st_size / 1e6,
-                    peak_memory_mb=contestant.peak_memory() / 1e6,
-                    gflops=operations[subject.graph],
-                    gflops_per_second=speed,
-                    share=speed / peaks[contestant.precision] if contestant.precision in peaks else None,
-                )
-            )
-        return rows
+    done = [_time_group(setting, group) for group in groups]
+    return Timings(
+        [row for one in done for row in one.rows],
+        [limit for one in done for limit in one.limits],
+        max(one.rounds for one in done),
+        max((one.others for one in done if one.others is not None), default=None),
+    )
+
+
+def _time_group(setting: Setting, chosen: Sequence[Subject]) -> Timings:
+    """All of `chosen` run on the same processor, in turns with the products that are its limit."""
+    processor = chosen[0].processor
+    with contestants(setting.card, setting.shape, chosen) as started:
+        precisions = [one.precision for one in started]
+        with products(precisions, processor) as limit:
+            before = usage([*started, limit])
+            seconds = _rounds(setting, chosen, [*started, limit])
+            others = share_of_others(before, usage([*started, limit]), os.cpu_count() or 1)
+            found = limits(limit, processor)
+        ratios = _ratios(chosen, seconds)
+        rows = [
+            _timing(setting, subject, one, seconds[:, number], ratios[number], found.get(multiplied_in(one.precision)))
+            for number, (subject, one) in enumerate(zip(chosen, started))
+        ]
+    return Timings(rows, list(found.values()), len(seconds), others)
+
+
+def _rounds(setting: Setting, chosen: Sequence[Subject], started: Sequence[Contestant]) -> NDArray[np.float64]:
+    """Seconds of each, [rounds, started], after a round to warm up."""
+    run_round(started, setting.note)
+    turns: list[list[float]] = []
+    while len(turns) < setting.rounds.most:
+        turns.append(run_round(started, setting.note))
+        known = [one for one in _ratios(chosen, np.array(turns)) if one is not None]
+        if len(turns) >= setting.rounds.least and is_settled(known):
+            break
+    return np.array(turns)
+
+
+def _ratios(chosen: Sequence[Subject], seconds: NDArray[np.float64]) -> list[Ratio | None]:
+    baselines = [_baseline(chosen, subject) for subject in chosen]
+    return [
+        None if baseline is None else ratio(seconds[:, baseline], seconds[:, number])
+        for number, baseline in enumerate(baselines)
+    ]
+
+
+def _timing(
+    setting: Setting,
+    subject: Subject,
+    contestant: Contestant,
+    seconds: NDArray[np.float64],
+    ratio: Ratio | None,
+    limit: Limit | None,
+) -> Timing:
+    middle = float(median(seconds))
+    operations = setting.operations[subject.graph]
+    return Timing(
+        subject.runtime,
+        subject.graph,
+        subject.weights,
+        subject.at,
+        contestant.precision,
+        subject.processor,
+        median_ms=1000 * middle,
+        images_per_second=setting.shape[0] / middle,
+        ratio=ratio,
+        file_mb=_weights_file(subject.path).stat().st_size / 1e6,
+        peak_memory_mb=contestant.peak_memory() / 1e6,
+        gflops=operations,
+        gflops_per_second=operations / middle,
+        share=operations / middle / limit.gflops_per_second if limit else None,
+    )
 
 
 def _weights_file(path: Path) -> Path:
     return path.with_suffix(".bin") if path.suffix == ".xml" else path
 
 
-def _baseline(chosen: Sequence[Subject], subject: Subject) -> int:
+def _baseline(chosen: Sequence[Subject], subject: Subject) -> int | None:
     """The number of the plain FP32 IR that runs at the same `at`, on the same processor, as `subject`."""
-    return next(
-        number
-        for number, other in enumerate(chosen)
-        if (other.runtime, other.graph, other.weights) == ("IR", "plain", "FP32")
-        and (other.at, other.processor) == (subject.at, subject.processor)
-    )
-
-
-def matrix_product_peak(_: object, precision: str) -> float:
-    """The machine's peak in GFLOP/s: the fastest of some square matrix products in torch or NumPy."""
-    import torch
-
-    dtype = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}[precision]
-    best = 0.0
-    for side in _SIDES:
-        a, b = torch.randn(2, side, side).to(dtype)
-        pairs: list[tuple[Any, Any]] = [(a, b)] * 3
-        if dtype is torch.float32:
-            pairs += [(a.numpy(), b.numpy())] * 3
-        for left, right in pairs:
-            start = time.perf_counter()
-            _ = left @ right
-            best = max(best, 2 * side**3 / (time.perf_counter() - start) / 1e9)
-    return best
+    for number, other in enumerate(chosen):
+        is_plain = (other.runtime, other.graph, other.weights) == ("IR", "plain", "FP32")
+        if is_plain and (other.at, other.processor) == (subject.at, subject.processor):
+            return number
+    return None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
-from pspnet_convert.commands.benchmark.figures import GRAPHS
 from pspnet_convert.commands.export_onnx.options import ExportOptions
 from pspnet_convert.commands.export_onnx.write_onnx import write_onnx, write_plain_onnx
 from pspnet_convert.commands.quantize.calibrate import calibration_images, write_int8
@@ -13,6 +13,7 @@ from pspnet_convert.commands.quantize.options import DEFAULT_SUBSET
 from pspnet_convert.commands.to_ir.convert import convert_to_ir
 from pspnet_convert.commands.to_ir.front_ends import FrontEnd, find_front_end
 from pspnet_convert.files import writing
+from pspnet_convert.image_shape import ImageShape
 from pspnet_convert.job import Job
 from pspnet_convert.runtimes.input_form import PLAIN
 from pspnet_convert.workspace import INT8, PRECISIONS
@@ -21,37 +22,40 @@ log = logging.getLogger(__name__)
 Graphs = dict[str, tuple[Path, dict[str, Path]]]
 
 
-def make_graphs(job: Job, folder: Path, *, int8: bool) -> Graphs:
-    """The ONNX of each graph, and its IRs by precision, all in `folder`; with `int8`, also the folded graph in INT8."""
+def make_graphs(job: Job, folder: Path, graphs: Sequence[str], shape: ImageShape, *, int8: bool) -> Graphs:
+    """The ONNX of each of `graphs`, and its IRs by precision, all in `folder`, for images of `shape`; with `int8`, also
+    the folded graph in INT8."""
     front_end = find_front_end("auto", {})
     job.checkpoint_record()
     models: Graphs = {}
     with writing(job.workspace.folder):
-        for graph in GRAPHS:
+        for graph in graphs:
             log.info("benchmark: converting the %s graph", graph)
-            models[graph] = _convert(job, folder / graph, graph, front_end)
+            models[graph] = _convert(job, folder / graph, graph, shape, front_end)
         if int8:
             log.info("benchmark: quantizing the folded graph")
             irs = models["folded"][1]
-            irs[INT8] = _quantize(job, irs["FP32"])
+            irs[INT8] = _quantize(job, irs["FP32"], shape)
     return models
 
 
-def _convert(job: Job, folder: Path, graph: str, front_end: FrontEnd) -> tuple[Path, dict[str, Path]]:
+def _convert(
+    job: Job, folder: Path, graph: str, shape: ImageShape, front_end: FrontEnd
+) -> tuple[Path, dict[str, Path]]:
     folder.mkdir()
     onnx = folder / "model.onnx"
     irs = {precision: folder / f"{precision}.xml" for precision in PRECISIONS}
+    options = ExportOptions((1, *shape[1:]), batch=shape[0], fold_pyramid=graph == "folded")
     if graph == "plain":
-        write_plain_onnx(job.source.network, job.card, onnx)
+        write_plain_onnx(job.source.network, job.card, onnx, options)
     else:
-        options = ExportOptions(fold_pyramid=graph == "folded").for_card(job.card.input.shape)
         write_onnx(job.source.network, job.card, onnx, options, job.source.provenance())
-    convert_to_ir(onnx, job.card, irs, front_end)
+    convert_to_ir(onnx, job.card, irs, front_end, shape)
     return onnx, irs
 
 
-def _quantize(job: Job, ir: Path) -> Path:
+def _quantize(job: Job, ir: Path, shape: ImageShape) -> Path:
     target = ir.with_name(f"{INT8}.xml")
     images = calibration_images(job.card, None, DEFAULT_SUBSET)
-    write_int8(ir, job.card, job.card.input.shape, PLAIN, images, target)
+    write_int8(ir, job.card, shape, PLAIN, images, target)
     return target

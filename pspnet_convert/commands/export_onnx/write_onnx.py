@@ -91,9 +91,10 @@ def _rewritten(network: PSPNet, options: ExportOptions) -> PSPNet:
     return rewritten_copy(network, options.shape[1:], fold_pyramid=options.fold_pyramid)
 
 
-def write_plain_onnx(network: PSPNet, card: ModelCard, target: Path) -> None:
-    """What torch's exporter makes of `network` as it is, at the card's shape: what others get, for benchmarks."""
-    options = ExportOptions(card.input.shape, fold_pyramid=False)
+def write_plain_onnx(network: PSPNet, card: ModelCard, target: Path, options: ExportOptions | None = None) -> None:
+    """What torch's exporter makes of `network` as it is: what others get, for benchmarks. Of `options` (default: the
+    card's shape) only shape and opset count."""
+    options = options or ExportOptions(card.input.shape)
     _save(_trace(Segmenter(network, torch.int64).eval(), card, options), target)
 
 

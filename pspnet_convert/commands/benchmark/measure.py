@@ -1,0 +1,62 @@
+"""All measurements of one benchmark, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pspnet_convert.commands.benchmark.figures import Setting, count_operations, time_in_turns
+from pspnet_convert.commands.benchmark.layers import time_layers
+from pspnet_convert.commands.benchmark.options import BenchmarkOptions
+from pspnet_convert.commands.benchmark.others import remark as others_remark
+from pspnet_convert.commands.benchmark.ratios import Rounds, remark
+from pspnet_convert.commands.benchmark.result import Benchmark
+from pspnet_convert.commands.benchmark.startup import time_startup
+from pspnet_convert.commands.benchmark.throughput import time_throughput
+from pspnet_convert.image_shape import ImageShape
+from pspnet_convert.job import Job
+from pspnet_convert.progress import steps
+from pspnet_convert.runtimes.timing import Subject
+
+
+def measure(
+    job: Job,
+    shape: ImageShape,
+    options: BenchmarkOptions,
+    models: Mapping[str, tuple[Path, Mapping[str, Path]]],
+    groups: Sequence[Sequence[Subject]],
+    folder: Path,
+) -> Benchmark:
+    """Time `groups` (figures.subjects) of `models` (graphs.make_graphs), and what else `options` asks for."""
+    rounds = Rounds.of(options.rounds)
+    operations = count_operations({graph: onnx for graph, (onnx, _) in models.items()})
+    turns = sum(len(group) + 1 for group in groups) * (rounds.most + 1)
+    with steps(job.progress, turns, "timing", stage="benchmark", unit="turns") as note:
+        setting = Setting(job.card, shape, rounds, operations, note)
+        done = time_in_turns(setting, groups)
+    chosen = _in_detail(groups[0])
+    quiet = Setting(job.card, shape, rounds, operations)
+    layers = [time_layers(quiet, one, done.limits, done.rounds) for one in chosen if options.layers]
+    throughput = [time_throughput(quiet, one, done.rounds) for one in chosen if options.throughput]
+    startup = [
+        row
+        for number, one in enumerate(chosen)
+        if options.startup
+        for row in time_startup(quiet, one, folder / f"cache-{number}", done.rounds)
+    ]
+    ratios = [(row.name, row.ratio) for row in done.rows if row.ratio is not None]
+    ratios += [(row.name, row.ratio) for row in throughput]
+    remarks = [
+        remark(ratios, done.rounds) if ratios else None,
+        others_remark(done.others),
+        *(one.remark for one in layers),
+    ]
+    found = [one for one in remarks if one is not None]
+    return Benchmark(done.rounds, done.others, done.rows, done.limits, found, layers, throughput, startup)
+
+
+def _in_detail(subjects: Sequence[Subject]) -> list[Subject]:
+    """The IRs of the last graph that are looked at in detail: FP32 at both precisions, INT8 at the default one."""
+    wanted = (("FP32", "f32"), ("FP32", "default"), ("INT8", "default"))
+    irs = [one for one in subjects if one.runtime == "IR" and one.graph == subjects[-1].graph]
+    return [one for one in irs if (one.weights, one.at) in wanted]
