@@ -18,7 +18,7 @@ from pydantic_core import CoreSchema, core_schema
 from pspnet_convert.cards.card import ClassLabel, Input, Output
 from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.commands.export_onnx.options import ExportOptions
-from pspnet_convert.commands.quantize.options import QuantizeOptions, VerifyInt8Options
+from pspnet_convert.commands.quantize.options import OverflowFix, Preset, QuantizeOptions, VerifyInt8Options
 from pspnet_convert.commands.to_ir.options import ToIrOptions
 from pspnet_convert.commands.verify.options import VerifyOptions
 from pspnet_convert.image_shape import MAX_BATCH, MAX_CHANNELS
@@ -318,8 +318,22 @@ class Int8Inputs(ManifestModel):
     card: ConvertedCard
 
 
+class RecipeRecord(ManifestModel):
+    """How NNCF quantized an INT8 IR: see quantize/recipe.py. `ignored`: the layers that stay in floating point."""
+
+    preset: Preset
+    overflow_fix: OverflowFix
+    accurate_bias: bool
+    smooth: float | None
+    ignored: list[str]
+
+
+class QuantizeInputs(Int8Inputs):
+    recipe: RecipeRecord
+
+
 class Quantize(StageRecord):
-    inputs: Int8Inputs
+    inputs: QuantizeInputs
     options: Annotated[QuantizeOptions, Recorded(QuantizeOptions, subset_size=Count)]
     result: Nothing
 

@@ -56,7 +56,8 @@ def quantize(
     """
     from pspnet_convert.commands.evaluate.options import EvaluateOptions
     from pspnet_convert.commands.evaluate.stage import evaluate_stage, fitting_protocol
-    from pspnet_convert.commands.quantize.stage import quantize_stage, verify_int8_stage
+    from pspnet_convert.commands.quantize.calibrate import chosen_recipe
+    from pspnet_convert.commands.quantize.stage import Calibration, fp32_ir, quantize_stage, verify_int8_stage
     from pspnet_convert.job import open_job, refuse_with_model
     from pspnet_convert.pipeline import INT8, in_order
     from pspnet_convert.processor import chosen_processors, this_processor
@@ -65,9 +66,11 @@ def quantize(
     chosen_processors(verify.processor, this_processor())  # refuses it before the work
     both = EvaluateOptions(dataset=evaluate.dataset, backend=("FP32", "INT8"))
     with open_job(asked) as job:
+        recipe = chosen_recipe(fp32_ir(job), options)
+        calibration = Calibration.of(job, options)
         runs = {
-            "quantize": lambda: job.run(quantize_stage(job, options)),
-            "verify-int8": lambda: job.run(verify_int8_stage(job, verify, options.calibration)),
+            "quantize": lambda: job.run(quantize_stage(job, options, calibration, recipe)),
+            "verify-int8": lambda: job.run(verify_int8_stage(job, verify, calibration)),
             "evaluate-int8": lambda: job.run(evaluate_stage(job, fitting_protocol(job, both), "evaluate-int8")),
         }
         if evaluate.dataset is None and evaluate.max_drop is None:
