@@ -50,13 +50,15 @@ def convert(request: dict[str, Any], note: Callable[[], None]) -> None:
 def _quantize(model: openvino.Model, images: nncf.Dataset, count: int, recipe: Recipe) -> openvino.Model:
     import nncf
 
-    smooth = nncf.AdvancedSmoothQuantParameters(convolution=-1 if recipe.smooth is None else recipe.smooth)
+    smooth = nncf.AdvancedSmoothQuantParameters(convolution=-1 if recipe.smooth is None else recipe.smooth, matmul=-1)
     return nncf.quantize(
         model,
         images,
         subset_size=count,
         preset=nncf.QuantizationPreset(recipe.preset),
         fast_bias_correction=not recipe.accurate_bias,
+        # NNCF leaves SmoothQuant out for all other models, without a word.
+        model_type=None if recipe.smooth is None else nncf.ModelType.TRANSFORMER,
         # A PSPNet's matrix products are its pyramid's: constant matrices, 1 % of the work. NNCF would quantize them by
         # channel, which OpenVINO's CPU plugin sometimes fails on (`scale.size() == OC`). A transformer's own products
         # stay as they are too.

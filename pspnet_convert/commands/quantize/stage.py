@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +36,21 @@ class Calibration:
         return cls(options.calibration, usable_images(job.card, images))
 
 
-def quantize_stage(job: Job, options: QuantizeOptions, calibration: Calibration, recipe: Recipe) -> Stage:
-    """The workspace's FP32 IR as INT8, by `recipe`."""
+def quantize_stage(
+    job: Job, options: QuantizeOptions, calibration: Calibration, recipe: Recipe, kept: Path | None = None
+) -> Stage:
+    """The workspace's FP32 IR as INT8, by `recipe`; `kept`: the .xml of the IR that the same work has made before."""
     ir = fp32_ir(job)
     images = calibration.images
 
     def make(made: Workspace) -> dict[str, Any]:
         target = made.ir(INT8)
+        if kept is not None:
+            with writing(job.workspace.folder):
+                target.parent.mkdir()
+                for path in ir_files(kept):
+                    shutil.copy(path, target.parent)
+            return {}
         calibrating = steps(job.progress, len(images), "calibrating", stage="quantize")
         with calibrating as note, writing(job.workspace.folder):
             target.parent.mkdir()
@@ -52,7 +61,7 @@ def quantize_stage(job: Job, options: QuantizeOptions, calibration: Calibration,
     return Stage(
         "quantize",
         make,
-        inputs={**_inputs(job, [ir], calibration.source, images), "recipe": recipe.as_record()},
+        inputs={**calibration_inputs(job, [ir], calibration), "recipe": recipe.as_record()},
         options=options,
         tools=tools.INT8,
         outputs=ir_files(job.workspace.ir(INT8)),
@@ -75,7 +84,10 @@ def verify_int8_stage(job: Job, options: VerifyInt8Options, calibration: Calibra
     return Stage(
         "verify-int8",
         make,
-        inputs={**_inputs(job, list(irs.values()), calibration.source, images), "processor": processor.as_dict()},
+        inputs={
+            **calibration_inputs(job, list(irs.values()), Calibration(calibration.source, images)),
+            "processor": processor.as_dict(),
+        },
         options=options,
         tools=tools.INT8_VERIFICATION,
     )
@@ -88,10 +100,11 @@ def fp32_ir(job: Job) -> Path:
     return ir
 
 
-def _inputs(job: Job, irs: Sequence[Path], source: Path | None, images: Sequence[Path]) -> dict[str, Any]:
-    names = names_below(source, images)
+def calibration_inputs(job: Job, irs: Sequence[Path], calibration: Calibration) -> dict[str, Any]:
+    """Plain values of manifest_fields.Int8Inputs."""
+    names = names_below(calibration.source, calibration.images)
     return {
         "models": job.records([file for path in irs for file in ir_files(path)]),
-        "images": [job.digests.record(path, name) for path, name in zip(images, names)],
+        "images": [job.digests.record(path, name) for path, name in zip(calibration.images, names)],
         "card": job.converted_card(),
     }
