@@ -53,8 +53,10 @@ def tried(stages: Stages) -> Plot | None:
     result: SearchResult = stages[SEARCH].result
     speeds = [one.speed for one in result.tried]
     drops = [0.0, result.max_drop, *(one.drop for one in result.tried)]
+    # A later `quantize` may have made another IR.
+    recipe = stages["quantize"].inputs.recipe if "quantize" in stages else None
     points = [
-        Point(number, one, _place(one.speed, speeds), _place(one.drop, drops), one.name == result.chosen)
+        Point(number, one, _place(one.speed, speeds), _place(one.drop, drops), one.recipe == recipe)
         for number, one in enumerate(result.tried, 1)
     ]
     best = [point for point in points if not any(_beats(other.tried, point.tried) for other in points)]

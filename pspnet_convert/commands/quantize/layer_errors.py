@@ -87,7 +87,9 @@ def with_one_layer(plain: openvino.Model, quantized: openvino.Model, name: str) 
     bias, corrected = _bias(layer), _bias(wanted)
     if bias is not None and corrected is not None:
         bias.replace_source_output(corrected.get_source_output())
-    return openvino.Model(made.get_results(), made.get_parameters())
+    model = openvino.Model(made.get_results(), made.get_parameters())
+    model.validate_nodes_and_infer_types()  # what stood before a MaxPool has another shape behind it
+    return model
 
 
 def _inserted(layer: openvino.Node, port: int, there: Mapping[str, Any]) -> list[Any]:
