@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _CALIBRATE = "Calibrate it with more images, or with images like those that the model will see (--calibration)."
 
+_TIME = "Give it more time with --time-limit: what was tried is not tried again."
+
 
 def _show(result: StagesResult, as_json: bool) -> None:
     from pspnet_convert.tables import (
@@ -99,12 +101,13 @@ def quantize(
             del runs["evaluate-int8"]
         outcomes = [*([] if searched is None else [searched]), *in_order(INT8, runs)]
         found = {outcome.stage: outcome.result for outcome in outcomes}
-        failure = _failure(found["verify-int8"], found.get("evaluate-int8"), evaluate.max_drop)
+        advice = _TIME if searched is not None and searched.result.not_tried else _CALIBRATE
+        failure = _failure(found["verify-int8"], found.get("evaluate-int8"), evaluate.max_drop, advice)
         return StagesResult(outcomes, ModelPaths.of(job), failure)
 
 
 def _failure(
-    agreement: VerifyInt8Result, accuracy: EvaluateResult | None, max_drop: float | None
+    agreement: VerifyInt8Result, accuracy: EvaluateResult | None, max_drop: float | None, too_much: str
 ) -> ConvertError | None:
     if agreement.verdict == "mismatch":
         from pspnet_convert.runtimes.int8_overflow import OVERFLOW_FIX
@@ -120,4 +123,4 @@ def _failure(
     if accuracy is None or max_drop is None:
         return None
     means = {score.backend: score.mean_iou for score in accuracy.scores}
-    return excess_drop({"IR INT8": means["IR FP32"] - means["IR INT8"]}, "IR FP32", max_drop, _CALIBRATE)
+    return excess_drop({"IR INT8": means["IR FP32"] - means["IR INT8"]}, "IR FP32", max_drop, too_much)

@@ -54,8 +54,8 @@ class QuantizeOptions(Options):
         multiple=True,
         recorded="ignore_layer",
         metavar="PATTERN",
-        help="Leave these layers of the IR in floating point: a layer's name, or a regular expression that matches "
-        "all of it. Repeatable.",
+        help="Leave these layers of the FP32 IR in floating point: those whose names begin so, as text or as a regular "
+        "expression. Repeatable.",
     )
     overflow_fix: OverflowFix = option(
         "enable",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pspnet_convert.cards.card import Input
 from pspnet_convert.cards.testing import Testing
 from pspnet_convert.child_process import serve_request
+from pspnet_convert.commands.quantize.int8_graph import tidy
 from pspnet_convert.commands.quantize.recipe import Recipe
 from pspnet_convert.runtimes.input_form import Image, InputForm, batches, pad_batch
 from pspnet_convert.runtimes.ir_file import save
@@ -40,6 +41,7 @@ def convert(request: dict[str, Any], note: Callable[[], None]) -> None:
     groups = list(batches(request["images"], max(1, batch)))
     images = nncf.Dataset(groups, lambda paths: form.tensor(pad_batch([shown(path) for path in paths], batch)))
     quantized = _quantize(model, images, len(groups), Recipe.from_record(request["recipe"]))
+    tidy(quantized)
     if form.type == "u16":
         widen_input(quantized)
     name_by_place(quantized)
