@@ -182,7 +182,7 @@ def test_outliers_are_found_and_overcome(tmp_path: Path) -> None:
 def test_layers_are_left_out_at_last(cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path) -> None:
     """Of random weights, which decide little: no way of quantizing loses nothing."""
     dataset = voc.write(tmp_path / "voc", small, [(72, 64), (72, 64)])
-    common = (small.folder, "-o", workspace, "--min-agreement", 0, "--dataset", dataset)
+    common = (small.folder, "-o", workspace, "--min-agreement", 0, "--dataset", dataset, "--subset-size", 1)
     result = cli("quantize", *common, "--max-drop", 0)
     search = json.loads((workspace / "public" / small.name / "manifest.json").read_text())["stages"]["search-int8"]
     tried = search["result"]["tried"]
