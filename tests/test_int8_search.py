@@ -146,6 +146,7 @@ def test_what_was_tried_is_not_tried_again(
     assert copy.quantize("--max-drop", 50).exit_code == 0
     assert {name for name, when in tries(copy).items() if when != before[name]} <= {"plain"}
     assert copy.ir("INT8").with_suffix(".bin").stat().st_size > 6
+    assert copy.quantize("--max-drop", 50).exit_code == 0
 
 
 @pytest.mark.slow

@@ -96,7 +96,7 @@ def quantize(
             fp32 = fitting_protocol(job, replace(both, backend=("FP32",)))
             search = Search(job, options, calibration, measure, evaluate_stage(job, fp32, "evaluate-int8").inputs)
             searched = search.run(recipe, Aim(evaluate.max_drop, until, has_vnni(processors)))
-            runs["quantize"] = lambda: search.made
+            runs |= {"quantize": lambda: search.made, "evaluate-int8": search.measured}
         elif evaluate.dataset is None:
             del runs["evaluate-int8"]
         outcomes = [*([] if searched is None else [searched]), *in_order(INT8, runs)]

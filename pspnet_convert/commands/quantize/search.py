@@ -66,13 +66,20 @@ class Found:
         return min(self.tried, key=lambda one: one.drop)
 
 
+@dataclass(frozen=True)
+class Now:
+    """How the workspace's INT8 IR was made, and what it was measured to lose; None if that was in an earlier run."""
+
+    recipe: Recipe
+    made: Outcome
+    measured: Outcome | None
+
+
 class Search:
     """The search in the workspace of `job`. `measure` evaluates the workspace's FP32 and INT8 IRs.
 
-    `measured`: the inputs of such an evaluation, of the FP32 IR alone. `made`: of the stage quantize, after `run`.
+    `measured`: the inputs of such an evaluation, of the FP32 IR alone.
     """
-
-    made: Outcome
 
     def __init__(
         self,
@@ -87,19 +94,35 @@ class Search:
         self._stage = Stage(SEARCH, lambda made: {}, inputs=inputs, options=options, tools=tools.INT8_SEARCH)
         self._started = time.monotonic()
         self._found = self._known()
+        self._now: Now | None = None
+
+    @property
+    def made(self) -> Outcome:
+        """Of the stage quantize, for the workspace's INT8 IR after `run`."""
+        assert self._now is not None
+        return self._now.made
+
+    def measured(self) -> Outcome:
+        """Of the stage evaluate-int8, for the workspace's INT8 IR after `run`."""
+        assert self._now is not None
+        return self._now.measured or self._measure()
 
     def run(self, base: Recipe, aim: Aim) -> Outcome | None:
         """Try until the loss is within `aim`; the best IR is the workspace's then. None if the first try was enough."""
         before = set(self._found.known)
+        if not before:
+            shutil.rmtree(self._job.workspace.int8_tries, ignore_errors=True)
         chosen, not_tried = self._search(base, aim)
         best = chosen or self._found.best
-        self.made = self._job.run(self.quantize(Recipe.from_record(best.recipe.model_dump())))
+        recipe = Recipe.from_record(best.recipe.model_dump())
+        if self._now is None or self._now.recipe != recipe:
+            self._now = Now(recipe, self._job.run(self._quantize(recipe)), None)
         if len(self._found.tried) == 1 and self._job.manifest.stage(SEARCH) is None:
             return None
         record = self._write(aim, best.name, not_tried)
         return log_outcome(Outcome(SEARCH, record, skipped=set(self._found.known) == before))
 
-    def quantize(self, recipe: Recipe) -> Stage:
+    def _quantize(self, recipe: Recipe) -> Stage:
         """The stage that makes the INT8 IR by `recipe`, or takes it from an earlier try."""
         known = self._found.known.get(recipe)
         kept = None if known is None else self._place(known.name)
@@ -148,8 +171,10 @@ class Search:
         return tried
 
     def _new_try(self, name: str, recipe: Recipe, aim: Aim) -> Tried:
-        self._job.run(self.quantize(recipe))
-        means = {score.backend: score.mean_iou for score in self._measure().result.scores}
+        made = self._job.run(self._quantize(recipe))
+        measured = self._measure()
+        self._now = Now(recipe, made, measured)
+        means = {score.backend: score.mean_iou for score in measured.result.scores}
         drop = means["IR FP32"] - means["IR INT8"]
         is_enough = not self._found.tried and drop <= aim.max_drop
         files = [] if is_enough else self._keep(name)
@@ -170,7 +195,7 @@ class Search:
     def _layers(self, recipe: Recipe) -> list[str]:
         """The layers that `recipe` quantizes, by the error that each makes, the largest first."""
         if self._found.layers is None:
-            self._job.progress.note("measuring the error of each layer", "layers")
+            log.info("%s: measuring the error of each layer", SEARCH)
             job = self._job
             ir = self._place(self._found.known[recipe].name)
             images = self._calibration.images
@@ -198,7 +223,8 @@ class Search:
         known = [
             one
             for one in before.result.tried
-            if all((folder / file.file).is_file() for file in one.files)
+            if one.files
+            and all((folder / file.file).is_file() for file in one.files)
             and self._job.records([folder / file.file for file in one.files]) == [f.model_dump() for f in one.files]
         ]
         return Found({Recipe.from_record(one.recipe.model_dump()): one for one in known}, before.result.layers)
