@@ -24,7 +24,7 @@ from pspnet_convert.runtimes.openvino_install import operations
 if TYPE_CHECKING:
     import openvino
 
-_IMAGES = 4  # a layer's error differs little from image to image
+_IMAGES = 2  # a layer's error differs little from image to image
 _LAYERS = ("Convolution", "GroupConvolution", "Add")
 _INSERTED = ("FakeQuantize", "Multiply")  # by NNCF: the second is SmoothQuant's
 
