@@ -139,7 +139,12 @@ def test_an_unfolded_pyramid_is_quantized_too(cli: Cli, small: ModelCard, worksp
     assert cli("to-ir", *common, "--precision", "FP32").exit_code == 0
     result = cli("quantize", *common, *LENIENT)
     assert result.exit_code == 0, result.stderr
-    assert "FakeQuantize" not in inputs_of(read(irs(workspace)["INT8"]), "MatMul")
+    # NNCF quantizes no product's weights; those of the pooling are exact (int8_graph.py).
+    products = [node for node in read(irs(workspace)["INT8"]).get_ops() if node.get_type_name() == "MatMul"]
+    weights = [node.input_value(1).get_node() for node in products]
+    chosen = [one.input_value(0).get_node().data for one in weights if one.get_type_name() == "FakeQuantize"]
+    assert products
+    assert {value for one in chosen for value in np.unique(one).tolist()} <= {0, 1}
 
 
 # When it is made
