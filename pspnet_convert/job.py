@@ -20,6 +20,7 @@ from pspnet_convert.image_shape import ImageShape
 from pspnet_convert.job_options import OF_OWN_CARD, JobOptions
 from pspnet_convert.manifest import Manifest
 from pspnet_convert.manifest_document import RECORDS
+from pspnet_convert.manifest_fields import StageRecord
 from pspnet_convert.package_versions import versions
 from pspnet_convert.progress import Progress, make_progress
 from pspnet_convert.pytorch.source_checkpoint import SourceCheckpoint
@@ -152,10 +153,18 @@ class Job:
         options, tools = stage.options.as_record(), _versions_of(stage)
         return self.manifest.find_reusable(stage.name, stage.inputs, options, tools, self.digests)
 
+    def is_same_work(self, record: StageRecord, stage: Stage) -> bool:
+        """Whether `record` is of the same inputs, options and tools as `stage`."""
+        return record.same_work(stage.inputs, stage.options.as_record(), _versions_of(stage))
+
     def finish(
         self, stage: Stage, outputs: Sequence[Path], result: Mapping[str, Any], started: float, *, skipped: bool = False
     ) -> Outcome:
         """Record a stage that is done, unless it is not to be recorded; `started` by time.monotonic."""
+        return log_outcome(Outcome(stage.name, self.write_record(stage, outputs, result, started), skipped))
+
+    def write_record(self, stage: Stage, outputs: Sequence[Path], result: Mapping[str, Any], started: float) -> Any:
+        """The stage's record, as the manifest holds it from now on, if the stage is to be recorded."""
         record = RECORDS[stage.name].model_validate(
             {
                 "inputs": stage.inputs,
@@ -170,7 +179,7 @@ class Job:
         if stage.recorded:
             self.manifest.write(stage.name, record)
             self._page_is_old = True
-        return log_outcome(Outcome(stage.name, record, skipped))
+        return record
 
     def _move_into_place(self, stage: Stage, made: Workspace) -> list[Path]:
         """Move what `stage` made from the temporary workspace into the job's; returns the places.

@@ -18,7 +18,7 @@ from pydantic_core import CoreSchema, core_schema
 from pspnet_convert.cards.card import ClassLabel, Input, Output
 from pspnet_convert.commands.evaluate.options import EvaluateOptions
 from pspnet_convert.commands.export_onnx.options import ExportOptions
-from pspnet_convert.commands.quantize.options import QuantizeOptions, VerifyInt8Options
+from pspnet_convert.commands.quantize.options import OverflowFix, Preset, QuantizeOptions, VerifyInt8Options
 from pspnet_convert.commands.to_ir.options import ToIrOptions
 from pspnet_convert.commands.verify.options import VerifyOptions
 from pspnet_convert.image_shape import MAX_BATCH, MAX_CHANNELS
@@ -318,8 +318,22 @@ class Int8Inputs(ManifestModel):
     card: ConvertedCard
 
 
+class RecipeRecord(ManifestModel):
+    """How NNCF quantized an INT8 IR: see quantize/recipe.py. `ignored`: the layers that stay in floating point."""
+
+    preset: Preset
+    overflow_fix: OverflowFix
+    accurate_bias: bool
+    smooth: float | None
+    ignored: list[str]
+
+
+class QuantizeInputs(Int8Inputs):
+    recipe: RecipeRecord
+
+
 class Quantize(StageRecord):
-    inputs: Int8Inputs
+    inputs: QuantizeInputs
     options: Annotated[QuantizeOptions, Recorded(QuantizeOptions, subset_size=Count)]
     result: Nothing
 
@@ -458,3 +472,54 @@ class Evaluate(StageRecord):
     inputs: EvaluateInputs
     options: Annotated[EvaluateOptions, Recorded(EvaluateOptions, protocol=Protocol)]
     result: EvaluateResult
+
+
+class SearchInputs(ManifestModel):
+    """`images`: of the calibration. `measured`: an evaluation of the FP32 IR on the data set that counts the drop."""
+
+    models: list[File]
+    images: list[File]
+    card: ConvertedCard
+    measured: EvaluateInputs
+
+
+class Tried(ManifestModel):
+    """One way of quantizing. `mean_iou`: per cent; `drop`: points below the FP32 IR.
+
+    `speed`: how many times as fast as the first way, at the default precision; `bytes`: of the weights.
+    """
+
+    name: str
+    recipe: RecipeRecord
+    mean_iou: float
+    drop: float
+    speed: float
+    bytes: Count
+    files: list[File]
+
+
+class LayerError(ManifestModel):
+    """How far the logits move if only this layer is quantized: root mean square, relative to the logits' own."""
+
+    name: str
+    error: float
+
+
+class SearchResult(ManifestModel):
+    """`max_drop`: in points. `tried`: in their order; `layers`: largest error first, null if they were not measured.
+
+    `chosen`: the name of the one whose IR is the workspace's INT8 IR; null if the search was interrupted.
+    `not_tried`: what the time limit left out.
+    """
+
+    max_drop: float
+    tried: list[Tried]
+    layers: list[LayerError] | None
+    chosen: str | None
+    not_tried: list[str]
+
+
+class Search(StageRecord):
+    inputs: SearchInputs
+    options: Annotated[QuantizeOptions, Recorded(QuantizeOptions, subset_size=Count)]
+    result: SearchResult

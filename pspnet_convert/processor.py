@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,11 @@ def chosen_processors(asked: str | None, processor: Processor) -> tuple[str, ...
         has = ", ".join(processor.instructions)
         raise OptionError(f"--processor {asked}: this processor ({processor.name}) does not have it; it has {has}")
     return (asked,)
+
+
+def has_vnni(chosen: Sequence[str]) -> bool:
+    """Whether sums of products of bytes are exact on all of `chosen`, which are some: they add in 32 bits."""
+    return bool(chosen) and all(name not in ("avx2", "avx512") for name in chosen)
 
 
 def processor_option(group: str) -> Any:

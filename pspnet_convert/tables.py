@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from pspnet_convert.cards.catalog import Listed
     from pspnet_convert.commands.bundle.archive import Bundle
     from pspnet_convert.commands.rebuild.compare import Rebuild
-    from pspnet_convert.manifest_fields import Comparison, EvaluateResult, VerifyInt8Result, VerifyResult
+    from pspnet_convert.manifest_fields import (
+        Comparison,
+        EvaluateResult,
+        SearchResult,
+        VerifyInt8Result,
+        VerifyResult,
+    )
     from pspnet_convert.stage import Outcome
 
 _PIPED_WIDTH = 120
@@ -189,6 +195,29 @@ def int8_table(result: VerifyInt8Result) -> Table:
             f"{row.median_ms:.1f}",
             f"{row.ratio:.2f}",
         )
+    return table
+
+
+def search_table(result: SearchResult) -> Table:
+    """The ways of quantizing that were tried; a line below for what was not."""
+    from rich.table import Table
+
+    title = f"Tried, to lose at most {result.max_drop:g} points of mean IoU"
+    table = Table("", "quantized", title=title, title_justify="left")
+    for heading in ("mean IoU", "to FP32", "x as fast\nas plain", "bytes of\nweights"):
+        table.add_column(heading, justify="right")
+    for one in result.tried:
+        table.add_row(
+            "chosen" if one.name == result.chosen else "",
+            one.name,
+            _per_cent(one.mean_iou),
+            _points(-one.drop),
+            f"{one.speed:.2f}",
+            str(one.bytes),
+        )
+    if result.not_tried:
+        table.caption = f"No time for: {', '.join(result.not_tried)}"
+        table.caption_justify = "left"
     return table
 
 

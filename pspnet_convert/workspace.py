@@ -42,6 +42,11 @@ class Workspace:
         return self.folder / precision / f"{self.name}.xml"
 
     @property
+    def int8_tries(self) -> Path:
+        """The folder of the INT8 IRs that `quantize --max-drop` has tried."""
+        return self.folder / "INT8-tries"
+
+    @property
     def irs(self) -> dict[str, Path]:
         """The .xml of each IR that is there, by precision."""
         paths = {precision: self.ir(precision) for precision in (*PRECISIONS, INT8)}

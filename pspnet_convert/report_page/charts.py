@@ -1,13 +1,15 @@
-"""The values of the page's bar charts: labels, figures, lengths."""
+"""The values of the page's charts: of the bars, and of the plot of what quantize --max-drop tried."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import PurePosixPath
 
 from pspnet_convert.manifest_document import Stages
-from pspnet_convert.manifest_fields import Score
+from pspnet_convert.manifest_fields import Score, SearchResult, Tried
+from pspnet_convert.pipeline import SEARCH
 from pspnet_convert.report_page.words import in_bytes
 
 
@@ -19,6 +21,58 @@ class Bar:
     value: str
     length: float
     is_ir: bool
+
+
+@dataclass(frozen=True)
+class Point:
+    """One way of quantizing in the plot. `x`: 0..100, faster is farther; `y`: 0..100, a larger loss is lower."""
+
+    number: int
+    tried: Tried
+    x: float
+    y: float
+    is_chosen: bool
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Loss of mean IoU over speed. `line`: where the allowed loss is, in per cent of the height.
+
+    `frontier`: from point to point, those that no other one beats in both; slowest first.
+    """
+
+    points: Sequence[Point]
+    frontier: Sequence[tuple[Point, Point]]
+    line: float
+
+
+def tried(stages: Stages) -> Plot | None:
+    """What the search for an INT8 IR has tried; None if there was no search."""
+    if SEARCH not in stages or not stages[SEARCH].result.tried:
+        return None
+    result: SearchResult = stages[SEARCH].result
+    speeds = [one.speed for one in result.tried]
+    drops = [0.0, result.max_drop, *(one.drop for one in result.tried)]
+    # A later `quantize` may have made another IR.
+    recipe = stages["quantize"].inputs.recipe if "quantize" in stages else None
+    points = [
+        Point(number, one, _place(one.speed, speeds), _place(one.drop, drops), one.recipe == recipe)
+        for number, one in enumerate(result.tried, 1)
+    ]
+    best = [point for point in points if not any(_beats(other.tried, point.tried) for other in points)]
+    best.sort(key=lambda point: point.x)
+    return Plot(points, list(pairwise(best)), _place(result.max_drop, drops))
+
+
+def _beats(one: Tried, other: Tried) -> bool:
+    """Whether `one` is better in speed or loss, and no worse in the other."""
+    return one.speed >= other.speed and one.drop <= other.drop and (one.speed, one.drop) != (other.speed, other.drop)
+
+
+def _place(value: float, values: Sequence[float]) -> float:
+    """Where `value` is between the smallest and the largest of `values`, in 8..92; in the middle if they are one."""
+    low, high = min(values), max(values)
+    return 50.0 if low == high else 8 + 84 * (value - low) / (high - low)
 
 
 def sizes(stages: Stages) -> list[Bar]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Partials:
         self._folder = folder
         self._common, self._models, self._images = common, models, images
         self._resume = resume
-        self._used: set[Path] = set()
+        self._used: dict[Path, str] = {}  # with the model's name
 
     def find(self, entries: Sequence[Entry], subject: ModelFile) -> Tally | None:
         """The model's counts on this chunk; None if there are none to resume from."""
@@ -66,13 +66,14 @@ class Partials:
         }
         write_json(self._path(entries, subject), data)
 
-    def remove(self) -> None:
+    def remove(self, keep: Collection[str] = ()) -> None:
         """Call when the evaluation is complete: removes its files, and those of models that have since been replaced.
 
-        Other files stay: an evaluation with other options may resume from them.
+        Other files stay, as do those of the models `keep`: an evaluation with other options may resume from them.
         """
-        for path in [*self._used, *self._folder.glob("*.json")]:
-            if path in self._used or self._is_outdated(path):
+        done = {path for path, name in self._used.items() if name not in keep}
+        for path in [*done, *self._folder.glob("*.json")]:
+            if path in done or self._is_outdated(path):
                 with writing(path):
                     path.unlink(missing_ok=True)
 
@@ -91,5 +92,5 @@ class Partials:
             "images": [[entry.name, self._images[entry.name]] for entry in entries],
         }
         path = self._folder / f"{digest_of(depends_on)}.json"
-        self._used.add(path)
+        self._used[path] = subject.name
         return path

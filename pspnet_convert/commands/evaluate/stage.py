@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -35,14 +35,17 @@ from pspnet_convert.workspace import Workspace
 log = logging.getLogger(__name__)
 
 
-def evaluate_stage(job: Job, options: EvaluateOptions, name: str = "evaluate") -> Stage:
-    """Measure the workspace's models on annotated images; the figures are the result of the stage `name`."""
+def evaluate_stage(job: Job, options: EvaluateOptions, name: str = "evaluate", *, keep: Collection[str] = ()) -> Stage:
+    """Measure the workspace's models on annotated images; the figures are the result of the stage `name`.
+
+    The counts of the models `keep` stay, for a later evaluation that resumes from them.
+    """
     asked = replace(options, protocol=inputs.find_protocol(options, job.card))
     data = find_data(options, job.card)
     meaning = meaning_of(options, job.card, data)
     dataset = _dataset_record(data, meaning)
     for line in dataset["understood"]:
-        log.info("%s", line)
+        log.info("%s", line, extra={"once": line})  # quantize --max-drop evaluates many times
     entries = data.entries[: options.limit]
     subjects, left_out = _fitting(job, asked, _as_run(find_subjects(job, options.backend), asked), entries)
     inputs.check_comparable(asked, job.card, subjects)
@@ -68,7 +71,7 @@ def evaluate_stage(job: Job, options: EvaluateOptions, name: str = "evaluate") -
         with steps(job.progress, len(entries), "evaluating", stage="evaluate"):
             total = count(settings, subjects, entries, partials, over, job.progress.advance)
         result = evaluation(settings, len(data.entries), len(entries), total, left_out)
-        partials.remove()
+        partials.remove(keep)
         return result.model_dump(mode="json")
 
     # No count depends on the card's figure, but the result does: it holds the drops from it.

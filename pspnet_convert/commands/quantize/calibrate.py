@@ -1,4 +1,4 @@
-"""Quantize an FP32 IR to INT8 with NNCF, in a child process, and choose the pictures that calibrate it."""
+"""Quantize an FP32 IR to INT8 with NNCF, in a child process, and choose the images that calibrate it."""
 
 from __future__ import annotations
 
@@ -8,60 +8,70 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
-from PIL import Image as Pillow
-
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.in_words import ir_input_text
 from pspnet_convert.child_process import run_in_child
-from pspnet_convert.commands.quantize.options import OverflowFix
+from pspnet_convert.commands.quantize.image_files import evenly_spread, find_images
+from pspnet_convert.commands.quantize.options import QuantizeOptions
+from pspnet_convert.commands.quantize.recipe import PLAIN_RECIPE, Recipe, matching_layers
 from pspnet_convert.errors import DependencyError, ImageError, QuantizationError
 from pspnet_convert.runtimes.backends import read_ir
-from pspnet_convert.runtimes.images import DATASET_SUFFIXES, SAMPLES
+from pspnet_convert.runtimes.images import SAMPLES
 from pspnet_convert.runtimes.input_form import ImageShape, InputForm
 from pspnet_convert.runtimes.io_signature import check_signature, ir_signature
 from pspnet_convert.runtimes.openvino_install import require_openvino
 from pspnet_convert.runtimes.winograd_layers import refuse_winograd
 
-_CHECKED = 8  # pictures
+_CHECKED = 8  # images
+_NO_LAYERS = ("Parameter", "Constant", "Result")
 
 
-def calibration_images(card: ModelCard, folder: Path | None, subset_size: int) -> list[Path]:
-    """At most `subset_size` pictures of `folder`, evenly spread over its pictures in order of their names.
+def calibration_images(card: ModelCard, source: Path | None, subset_size: int) -> list[Path]:
+    """At most `subset_size` images of `source`, evenly spread over its images in order of their paths.
 
-    Without a folder: pictures of the card's data set; if it has none, the photographs that come with the tool.
-    ImageError for a folder without pictures, or where the model does not take photographs.
+    `source`: a folder, or a text file with the path of an image a line. None: the card's data set; if it has none, the
+    photographs that come with the tool.
+    ImageError for a source without images, or where the model does not take photographs.
     """
-    if folder is None:
-        folder = card.folder / card.dataset / "JPEGImages" if card.dataset else SAMPLES
-        if folder == SAMPLES and not card.input.is_plain_color:
+    is_users = source is not None
+    if source is None:
+        source = card.folder / card.dataset / "JPEGImages" if card.dataset else SAMPLES
+        if source == SAMPLES and not card.input.is_plain_color:
             raise ImageError(
                 f"{card.name}: takes other images than the photographs that come with the tool "
                 f"({card.input.channels} channels, {ir_input_text(card.input)})",
                 "Give a folder of its images with --calibration.",
             )
-    suffixes = {*Pillow.registered_extensions(), *DATASET_SUFFIXES}
-    try:
-        found = sorted(path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.is_file())
-    except OSError as error:
-        raise ImageError(
-            f"{folder}: cannot be read as a folder: {error.strerror}", "Give a folder of pictures with --calibration."
-        ) from error
+    found = find_images(source, warns=is_users)
     if not found:
-        raise ImageError(f"{folder}: has no pictures to calibrate with", "Give another folder with --calibration.")
-    places = np.linspace(0, len(found), min(subset_size, len(found)), endpoint=False).astype(int)
-    return [found[place] for place in places]
+        raise ImageError(f"{source}: has no pictures to calibrate with", "Give another folder with --calibration.")
+    return evenly_spread(found, subset_size)
 
 
-def checked_images(card: ModelCard, folder: Path | None) -> list[Path]:
-    """A few of the calibration pictures, and of the card's data set, to compare the INT8 IR with the FP32 IR on.
+def checked_images(card: ModelCard, calibration: Sequence[Path]) -> list[Path]:
+    """A few of the calibration's images, and of the card's data set, to compare the INT8 IR with the FP32 IR on.
 
     The data set is needed because a model that was calibrated with black pictures does well on black pictures.
     """
-    images = calibration_images(card, folder, _CHECKED)
-    if folder is not None and card.dataset is not None:
-        images += calibration_images(card, None, _CHECKED)
+    images = evenly_spread(calibration, _CHECKED)
+    if card.dataset is not None:
+        images += [path for path in calibration_images(card, None, _CHECKED) if path not in calibration]
     return images
+
+
+def chosen_recipe(ir: Path, options: QuantizeOptions) -> Recipe:
+    """What `options` ask for, for the FP32 IR `ir`.
+
+    OptionError for a pattern of --ignore-layer that matches no layer; ArtifactError where `ir` cannot be read.
+    """
+    if not options.ignore_layer:
+        return Recipe.of(options, ())
+    require_openvino()
+    import openvino
+
+    nodes = read_ir(openvino.Core(), ir).get_ordered_ops()
+    names = [node.get_friendly_name() for node in nodes if node.get_type_name() not in _NO_LAYERS]
+    return Recipe.of(options, matching_layers(names, options.ignore_layer))
 
 
 def _require_nncf() -> None:
@@ -84,12 +94,11 @@ def write_int8(
     target: Path,
     note: Callable[[], None] = lambda: None,
     *,
-    overflow_fix: OverflowFix = "enable",
+    recipe: Recipe = PLAIN_RECIPE,
 ) -> None:
     """Quantize the FP32 IR `ir`, calibrated with `images`, and save it at `target` (.xml, and its .bin).
 
     Inputs and outputs stay those of the FP32 IR: images of `shape` in `form`. `note` is called after each picture.
-    `overflow_fix`: NNCF's, where weights have 7 bits.
     DependencyError without NNCF; ArtifactError for an IR without the card's names and shapes, or with Winograd layers;
     QuantizationError with NNCF's message if NNCF fails.
     """
@@ -107,7 +116,7 @@ def write_int8(
         "shape": list(shape),
         "form": asdict(form),
         "images": [str(path) for path in images],
-        "overflow_fix": overflow_fix,
+        "recipe": recipe.as_record(),
         "target": str(target),
     }
     error = run_in_child("commands.quantize.run_nncf", request, "NNCF", note)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pspnet_convert.command_line import Takes, command, print_json
 from pspnet_convert.commands.quantize.options import EvaluateInt8Options, QuantizeOptions, VerifyInt8Options
-from pspnet_convert.errors import ConvertError, InconclusiveError, MismatchError
+from pspnet_convert.errors import ConvertError, InconclusiveError, MismatchError, OptionError
 from pspnet_convert.job_options import OWN_MODEL, PLACE, RUN, JobOptions
+from pspnet_convert.pipeline import SEARCH
 from pspnet_convert.results import ModelPaths, StagesResult, excess_drop
 
 if TYPE_CHECKING:
     from pspnet_convert.manifest_fields import EvaluateResult, VerifyInt8Result
+    from pspnet_convert.stage import Outcome
 
 _CALIBRATE = "Calibrate it with more images, or with images like those that the model will see (--calibration)."
+
+_TIME = "Give it more time with --time-limit: what was tried is not tried again."
 
 
 def _show(result: StagesResult, as_json: bool) -> None:
@@ -22,6 +28,7 @@ def _show(result: StagesResult, as_json: bool) -> None:
         int8_processors_table,
         int8_table,
         print_table,
+        search_table,
         stage_table,
     )
 
@@ -29,6 +36,8 @@ def _show(result: StagesResult, as_json: bool) -> None:
         print_json({"verdict": result.verdict, "stages": result.as_list()})
         return
     print_table(stage_table(result.outcomes, result.paths.folder))
+    if SEARCH in result.stages:
+        print_table(search_table(result.stages[SEARCH].result))
     verified = result.stages["verify-int8"].result
     print_table(int8_table(verified))
     by_processor = int8_processors_table(verified)
@@ -56,30 +65,49 @@ def quantize(
     """
     from pspnet_convert.commands.evaluate.options import EvaluateOptions
     from pspnet_convert.commands.evaluate.stage import evaluate_stage, fitting_protocol
-    from pspnet_convert.commands.quantize.stage import quantize_stage, verify_int8_stage
+    from pspnet_convert.commands.quantize.calibrate import chosen_recipe
+    from pspnet_convert.commands.quantize.search import Aim, Search
+    from pspnet_convert.commands.quantize.stage import Calibration, fp32_ir, quantize_stage, verify_int8_stage
     from pspnet_convert.job import open_job, refuse_with_model
     from pspnet_convert.pipeline import INT8, in_order
-    from pspnet_convert.processor import chosen_processors, this_processor
+    from pspnet_convert.processor import chosen_processors, has_vnni, this_processor
 
     refuse_with_model(asked, "the FP32 IR of MODEL has been converted")
-    chosen_processors(verify.processor, this_processor())  # refuses it before the work
-    both = EvaluateOptions(dataset=evaluate.dataset, backend=("FP32", "INT8"))
+    if evaluate.time_limit is not None and evaluate.max_drop is None:
+        raise OptionError("--time-limit is for --max-drop: nothing else is tried without it")
+    processors = chosen_processors(verify.processor, this_processor())  # refuses it before the work
+    until = None if evaluate.time_limit is None else time.monotonic() + 60 * evaluate.time_limit
+    both = EvaluateOptions(dataset=evaluate.dataset, backend=("FP32", "INT8"), resume=evaluate.max_drop is not None)
     with open_job(asked) as job:
+        recipe = chosen_recipe(fp32_ir(job), options)
+        calibration = Calibration.of(job, options)
+
+        def measure() -> Outcome:
+            keep = () if evaluate.max_drop is None else ("IR FP32",)
+            return job.run(evaluate_stage(job, fitting_protocol(job, both), "evaluate-int8", keep=keep))
+
         runs = {
-            "quantize": lambda: job.run(quantize_stage(job, options)),
-            "verify-int8": lambda: job.run(verify_int8_stage(job, verify, options.calibration)),
-            "evaluate-int8": lambda: job.run(evaluate_stage(job, fitting_protocol(job, both), "evaluate-int8")),
+            "quantize": lambda: job.run(quantize_stage(job, options, calibration, recipe)),
+            "verify-int8": lambda: job.run(verify_int8_stage(job, verify, calibration)),
+            "evaluate-int8": measure,
         }
-        if evaluate.dataset is None and evaluate.max_drop is None:
+        searched = None
+        if evaluate.max_drop is not None:
+            fp32 = fitting_protocol(job, replace(both, backend=("FP32",)))
+            search = Search(job, options, calibration, measure, evaluate_stage(job, fp32, "evaluate-int8").inputs)
+            searched = search.run(recipe, Aim(evaluate.max_drop, until, has_vnni(processors)))
+            runs |= {"quantize": lambda: search.made, "evaluate-int8": search.measured}
+        elif evaluate.dataset is None:
             del runs["evaluate-int8"]
-        outcomes = in_order(INT8, runs)
+        outcomes = [*([] if searched is None else [searched]), *in_order(INT8, runs)]
         found = {outcome.stage: outcome.result for outcome in outcomes}
-        failure = _failure(found["verify-int8"], found.get("evaluate-int8"), evaluate.max_drop)
+        advice = _TIME if searched is not None and searched.result.not_tried else _CALIBRATE
+        failure = _failure(found["verify-int8"], found.get("evaluate-int8"), evaluate.max_drop, advice)
         return StagesResult(outcomes, ModelPaths.of(job), failure)
 
 
 def _failure(
-    agreement: VerifyInt8Result, accuracy: EvaluateResult | None, max_drop: float | None
+    agreement: VerifyInt8Result, accuracy: EvaluateResult | None, max_drop: float | None, too_much: str
 ) -> ConvertError | None:
     if agreement.verdict == "mismatch":
         from pspnet_convert.runtimes.int8_overflow import OVERFLOW_FIX
@@ -95,4 +123,4 @@ def _failure(
     if accuracy is None or max_drop is None:
         return None
     means = {score.backend: score.mean_iou for score in accuracy.scores}
-    return excess_drop({"IR INT8": means["IR FP32"] - means["IR INT8"]}, "IR FP32", max_drop, _CALIBRATE)
+    return excess_drop({"IR INT8": means["IR FP32"] - means["IR INT8"]}, "IR FP32", max_drop, too_much)

@@ -12,6 +12,7 @@ from pspnet_convert.options import FOLDER, Options, option
 from pspnet_convert.processor import processor_option
 
 OverflowFix = Literal["enable", "first_layer_only", "disable"]
+Preset = Literal["performance", "mixed"]
 DEFAULT_SUBSET = 300
 # Labels change where the two best classes are close: at 0.1 % of the demo's pixels. Badly calibrated weights (ranges
 # from other kinds of images, a layer that 8 bits do not suit) change whole regions.
@@ -27,7 +28,9 @@ class QuantizeOptions(Options):
         group="Calibration",
         type=click.Path(path_type=Path),
         show_default="the card's dataset, or the photographs that come with the tool",
-        help="A folder of images like those that the model will see.",
+        metavar="PATH",
+        help="A folder of images like those that the model will see, with the folders in it; or a text file with the "
+        "path of one a line, relative to the file.",
     )
     subset_size: int = option(
         DEFAULT_SUBSET,
@@ -35,6 +38,24 @@ class QuantizeOptions(Options):
         type=click.IntRange(1),
         recorded="subset_size",
         help="The largest number of images to calibrate with.",
+    )
+    preset: Preset = option(
+        "performance",
+        group="Calibration",
+        type=click.Choice(["performance", "mixed"]),
+        recorded="preset",
+        help="NNCF's. mixed: activations that can be negative are quantized asymmetrically, which is more accurate "
+        "and can be slower.",
+    )
+    ignore_layer: tuple[str, ...] = option(
+        (),
+        group="Calibration",
+        type=str,
+        multiple=True,
+        recorded="ignore_layer",
+        metavar="PATTERN",
+        help="Leave these layers of the FP32 IR in floating point: those whose names begin so, as text or as a regular "
+        "expression. Repeatable.",
     )
     overflow_fix: OverflowFix = option(
         "enable",
@@ -70,6 +91,13 @@ class EvaluateInt8Options(Options):
         None,
         group="Evaluation",
         type=click.FloatRange(0, 100),
-        help="The largest allowed loss of mIoU against FP32, in points, on --dataset or the card's. A larger one ends "
-        "with exit code 16.",
+        help="The largest allowed loss of mIoU against FP32, in points, on --dataset or the card's. Where INT8 loses "
+        "more, more accurate ways of quantizing are tried. If none is within it, the exit code is 16.",
+    )
+    time_limit: float | None = option(
+        None,
+        group="Evaluation",
+        type=click.FloatRange(0),
+        metavar="MINUTES",
+        help="With --max-drop: begin no further try after so many minutes.",
     )

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 from pspnet_convert.cards.card import Input
 from pspnet_convert.cards.testing import Testing
 from pspnet_convert.child_process import serve_request
+from pspnet_convert.commands.quantize.int8_graph import tidy
+from pspnet_convert.commands.quantize.recipe import Recipe
 from pspnet_convert.runtimes.input_form import Image, InputForm, batches, pad_batch
 from pspnet_convert.runtimes.ir_file import save
 from pspnet_convert.runtimes.model_images import ModelImages
 from pspnet_convert.runtimes.openvino_install import operations
 
 if TYPE_CHECKING:
+    import nncf
     import openvino
 
 
@@ -36,21 +39,36 @@ def convert(request: dict[str, Any], note: Callable[[], None]) -> None:
 
     # The last picture is repeated until its batch is full. A dynamic batch gets one picture at a time.
     groups = list(batches(request["images"], max(1, batch)))
-    quantized = nncf.quantize(
-        model,
-        nncf.Dataset(groups, lambda paths: form.tensor(pad_batch([shown(path) for path in paths], batch))),
-        subset_size=len(groups),
-        # A PSPNet's matrix products are its pyramid's: constant matrices, 1 % of the work. NNCF would quantize them by
-        # channel, which OpenVINO's CPU plugin sometimes fails on (`scale.size() == OC`). A transformer's own products
-        # stay as they are too.
-        advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix(request["overflow_fix"])),
-        ignored_scope=nncf.IgnoredScope(types=["MatMul"], validate=False),
-    )
+    images = nncf.Dataset(groups, lambda paths: form.tensor(pad_batch([shown(path) for path in paths], batch)))
+    quantized = _quantize(model, images, len(groups), Recipe.from_record(request["recipe"]))
+    tidy(quantized)
     if form.type == "u16":
         widen_input(quantized)
     name_by_place(quantized)
     # `compress_to_fp16` does nothing for a model that NNCF has quantized.
     save(quantized, Path(request["target"]), compress_to_fp16=False)
+
+
+def _quantize(model: openvino.Model, images: nncf.Dataset, count: int, recipe: Recipe) -> openvino.Model:
+    import nncf
+
+    smooth = nncf.AdvancedSmoothQuantParameters(convolution=-1 if recipe.smooth is None else recipe.smooth, matmul=-1)
+    return nncf.quantize(
+        model,
+        images,
+        subset_size=count,
+        preset=nncf.QuantizationPreset(recipe.preset),
+        fast_bias_correction=not recipe.accurate_bias,
+        # NNCF leaves SmoothQuant out for all other models, without a word.
+        model_type=None if recipe.smooth is None else nncf.ModelType.TRANSFORMER,
+        # A PSPNet's matrix products are its pyramid's: constant matrices, 1 % of the work. NNCF would quantize them by
+        # channel, which OpenVINO's CPU plugin sometimes fails on (`scale.size() == OC`). A transformer's own products
+        # stay as they are too.
+        ignored_scope=nncf.IgnoredScope(names=list(recipe.ignored), types=["MatMul"], validate=False),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            overflow_fix=nncf.OverflowFix(recipe.overflow_fix), smooth_quant_alphas=smooth
+        ),
+    )
 
 
 def widen_input(model: openvino.Model) -> None:
