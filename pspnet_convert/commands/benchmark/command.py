@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pspnet_convert.command_line import Takes, command, print_json
-from pspnet_convert.commands.benchmark.options import GRAPHS, BenchmarkOptions
+from pspnet_convert.commands.benchmark.options import FOLDED, GRAPHS, BenchmarkOptions
 from pspnet_convert.commands.export_onnx.options import ExportOptions
 from pspnet_convert.errors import OptionError
 from pspnet_convert.image_shape import DYNAMIC
@@ -36,7 +36,7 @@ def _show(result: Benchmark, as_json: bool) -> None:
 def benchmark(asked: JobOptions, export: ExportOptions, options: BenchmarkOptions) -> Benchmark:
     """Time PyTorch, ONNX and IR in turns: the graph that torch exports by itself, and this tool's.
 
-    --layers, --throughput and --startup are of the last graph's FP32 IR, and of INT8 with --int8. Nothing in the
+    --layers, --throughput and --startup are of the folded graph's FP32 IR, and of INT8 with --int8. Nothing in the
     workspace changes: each graph is converted in a temporary folder.
     """
     from pspnet_convert.commands.benchmark.plot import plot_benchmark
@@ -49,7 +49,7 @@ def benchmark(asked: JobOptions, export: ExportOptions, options: BenchmarkOption
         refuse_special(options.plot)
     if export.batch == DYNAMIC:
         raise OptionError("--batch dynamic: a benchmark times a number of images", "Say --batch and a number.")
-    if options.int8 and "folded" not in (options.graph or GRAPHS):
+    if options.int8 and FOLDED not in (options.graph or GRAPHS):
         raise OptionError("--int8 is of the folded graph", "Add --graph folded.")
     with open_job(asked) as job, temporary_folder(job.workspace.folder) as folder:
         result = _measure(job, export.for_card(job.card.input.shape), options, processors, folder)

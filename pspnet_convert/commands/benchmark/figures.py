@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.commands.benchmark.flops import gflops
 from pspnet_convert.commands.benchmark.limits import Limit, limits, multiplied_in, products
+from pspnet_convert.commands.benchmark.options import WINOGRAD
 from pspnet_convert.commands.benchmark.others import share_of_others, usage
 from pspnet_convert.commands.benchmark.ratios import Ratio, Rounds, is_settled, ratio
 from pspnet_convert.runtimes.input_form import ImageShape
@@ -28,8 +29,9 @@ class Timing:
     `precision`: what the runtime really computes in. `processor`: the instruction set to which the processor was
     capped; None for this one as it is. `median_ms`: of a batch. `ratio`: how many times as fast as the plain FP32 IR at
     the same `at` (f32 for PyTorch and ONNX) and `processor`; None where that was not timed. `file_mb`: the file with
-    the weights, 10^6 bytes. `gflops`: of a batch. `share`: gflops_per_second as a part of the processor's limit at that
-    precision; None where that has no limit.
+    the weights, 10^6 bytes. `gflops`: of a batch; for Winograd those of the convolutions in its place. `share`:
+    gflops_per_second as a part of the processor's limit at that precision; None where that has no limit, and for
+    Winograd.
     """
 
     runtime: str
@@ -97,7 +99,8 @@ def subjects(
     """
     first = [Subject("PyTorch", "plain", "FP32", "f32", checkpoint)] if "plain" in models else []
     for graph, (onnx, irs) in models.items():
-        first.append(Subject("ONNX", graph, "FP32", "f32", onnx))
+        if graph != WINOGRAD:  # which is a rewrite of the IR
+            first.append(Subject("ONNX", graph, "FP32", "f32", onnx))
         first.extend(_of_irs(graph, irs, None))
     capped = [
         [one for graph, (_, irs) in models.items() for one in _of_irs(graph, irs, processor)]
@@ -109,7 +112,7 @@ def subjects(
 def _of_irs(graph: str, irs: Mapping[str, Path], processor: str | None) -> list[Subject]:
     return [
         Subject("IR", graph, weights, at, path, processor=processor)
-        for at in ("f32", "default")
+        for at in (("f32",) if graph == WINOGRAD else ("f32", "default"))
         for weights, path in irs.items()
     ]
 
@@ -190,7 +193,7 @@ def _timing(
         peak_memory_mb=contestant.peak_memory() / 1e6,
         gflops=operations,
         gflops_per_second=operations / middle,
-        share=operations / middle / limit.gflops_per_second if limit else None,
+        share=operations / middle / limit.gflops_per_second if limit and subject.graph != WINOGRAD else None,
     )
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from pspnet_convert.commands.benchmark.options import FOLDED, WINOGRAD
 from pspnet_convert.commands.export_onnx.options import ExportOptions
 from pspnet_convert.commands.export_onnx.write_onnx import write_onnx, write_plain_onnx
 from pspnet_convert.commands.quantize.calibrate import calibration_images, write_int8
@@ -31,27 +32,33 @@ def make_graphs(job: Job, folder: Path, graphs: Sequence[str], shape: ImageShape
     with writing(job.workspace.folder):
         for graph in graphs:
             log.info("benchmark: converting the %s graph", graph)
-            models[graph] = _convert(job, folder / graph, graph, shape, front_end)
+            onnx = models[FOLDED][0] if graph == WINOGRAD and FOLDED in models else None
+            models[graph] = _convert(job, folder / graph, graph, shape, front_end, onnx)
         if int8:
             log.info("benchmark: quantizing the folded graph")
-            irs = models["folded"][1]
+            irs = models[FOLDED][1]
             irs[INT8] = _quantize(job, irs["FP32"], shape)
     return models
 
 
 def _convert(
-    job: Job, folder: Path, graph: str, shape: ImageShape, front_end: FrontEnd
+    job: Job, folder: Path, graph: str, shape: ImageShape, front_end: FrontEnd, onnx: Path | None
 ) -> tuple[Path, dict[str, Path]]:
+    """`onnx`: the graph's, if it is there already."""
     folder.mkdir()
-    onnx = folder / "model.onnx"
     irs = {precision: folder / f"{precision}.xml" for precision in PRECISIONS}
-    options = ExportOptions((1, *shape[1:]), batch=shape[0], fold_pyramid=graph == "folded")
-    if graph == "plain":
-        write_plain_onnx(job.source.network, job.card, onnx, options)
-    else:
-        write_onnx(job.source.network, job.card, onnx, options, job.source.provenance())
-    convert_to_ir(onnx, job.card, irs, front_end, shape)
+    onnx = onnx or _export(job, folder / "model.onnx", graph, shape)
+    convert_to_ir(onnx, job.card, irs, front_end, shape, winograd="auto" if graph == WINOGRAD else "off")
     return onnx, irs
+
+
+def _export(job: Job, target: Path, graph: str, shape: ImageShape) -> Path:
+    options = ExportOptions((1, *shape[1:]), batch=shape[0], fold_pyramid=graph in (FOLDED, WINOGRAD))
+    if graph == "plain":
+        write_plain_onnx(job.source.network, job.card, target, options)
+    else:
+        write_onnx(job.source.network, job.card, target, options, job.source.provenance())
+    return target
 
 
 def _quantize(job: Job, ir: Path, shape: ImageShape) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pspnet_convert.commands.benchmark.figures import Setting, count_operations, time_in_turns
 from pspnet_convert.commands.benchmark.layers import time_layers
-from pspnet_convert.commands.benchmark.options import BenchmarkOptions
+from pspnet_convert.commands.benchmark.options import FOLDED, BenchmarkOptions
 from pspnet_convert.commands.benchmark.others import remark as others_remark
 from pspnet_convert.commands.benchmark.ratios import Rounds, remark
 from pspnet_convert.commands.benchmark.result import Benchmark
@@ -56,7 +56,10 @@ def measure(
 
 
 def _in_detail(subjects: Sequence[Subject]) -> list[Subject]:
-    """The IRs of the last graph that are looked at in detail: FP32 at both precisions, INT8 at the default one."""
+    """The IRs that are looked at in detail, of the folded graph or else the last one: FP32 at both precisions, INT8 at
+    the default one."""
     wanted = (("FP32", "f32"), ("FP32", "default"), ("INT8", "default"))
-    irs = [one for one in subjects if one.runtime == "IR" and one.graph == subjects[-1].graph]
+    graphs = {one.graph for one in subjects}
+    graph = FOLDED if FOLDED in graphs else subjects[-1].graph
+    irs = [one for one in subjects if one.runtime == "IR" and one.graph == graph]
     return [one for one in irs if (one.weights, one.at) in wanted]

@@ -11,8 +11,10 @@ import click
 from pspnet_convert.options import FILE, Options, option
 from pspnet_convert.processor import processor_option
 
-# plain: what torch's exporter writes by itself; unfolded: with exact pools (--no-fold-pyramid); folded: the default.
-GRAPHS = ("plain", "unfolded", "folded")
+FOLDED, WINOGRAD = "folded", "winograd"
+# plain: what torch's exporter writes by itself; unfolded: with exact pools (--no-fold-pyramid); folded: the default;
+# winograd: that with `to-ir --winograd auto`, which is for float32.
+GRAPHS = ("plain", "unfolded", FOLDED, WINOGRAD)
 AUTO = 0
 
 
