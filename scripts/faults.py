@@ -65,6 +65,7 @@ def make(fault: Fault, card: ModelCard, onnx_path: Path, folder: Path, form: Inp
         "form": asdict(fault.form or form),
         "keeps_float32_input": wrong.needs_float32,
         "model_info": {},
+        "winograd": "off",
         "targets": targets,
     }
     import_module(f"pspnet_convert.{front_end.module}").convert(request, lambda: None)
