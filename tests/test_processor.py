@@ -160,7 +160,7 @@ def test_int8_that_overflows_without_vnni_is_found_and_this_tools_own_does_not(
     weights = folder / "public" / "demo" / "INT8" / "demo.bin"
     numbers = bytearray(weights.read_bytes())
     nodes = openvino.Core().read_model(weights.with_suffix(".xml")).get_ordered_ops()
-    mean = next(node for node in nodes if node.get_type_name() == "Add").input_value(1).get_node().data
+    mean = next(node for node in nodes if node.get_type_name() in ("Add", "Subtract")).input_value(1).get_node().data
     place = numbers.index(mean.tobytes())
     numbers[place : place + mean.nbytes] = (-2 * mean).tobytes()
     weights.write_bytes(numbers)
