@@ -508,7 +508,7 @@ class LayerError(ManifestModel):
 class SearchResult(ManifestModel):
     """`max_drop`: in points. `tried`: in their order; `layers`: largest error first, null if they were not measured.
 
-    `chosen`: the name of the one whose IR is the workspace's INT8 IR; null if the search was interrupted.
+    `chosen`: the name of the try whose IR the workspace has; null if the search was interrupted.
     `not_tried`: what the time limit left out.
     """
 

@@ -32,7 +32,7 @@ from pspnet_convert.runtimes.io_signature import check_signature, ir_signature, 
 from pspnet_convert.runtimes.logit_error import Precision
 from pspnet_convert.runtimes.logits_tap import argmax_nodes, ir_logits, ir_tail, onnx_tail
 from pspnet_convert.runtimes.openvino_install import require_openvino
-from pspnet_convert.runtimes.precision_hint import compile_hints
+from pspnet_convert.runtimes.precision_hint import compile_hints, computed_in
 from pspnet_convert.runtimes.repeatable import check_repeatable, ir_operations, onnx_operations
 
 _BEGINS_AS_IR = re.compile(r"\s*(<\?xml[^>]*>)?\s*<net\s")
@@ -227,7 +227,7 @@ class OpenVinoBackend:
     @property
     def precision(self) -> str:
         """What it computes in: f32, bf16 or f16."""
-        return str(self._tapped.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+        return computed_in(self._tapped)
 
     @property
     def weights(self) -> Precision:

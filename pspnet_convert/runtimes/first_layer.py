@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pspnet_convert.runtimes.backends import onnx_session
 from pspnet_convert.runtimes.logits_tap import onnx_constants
 from pspnet_convert.runtimes.openvino_install import operations
+from pspnet_convert.runtimes.precision_hint import IN_F32
 
 if TYPE_CHECKING:
     import onnx
@@ -96,5 +97,5 @@ def run_ir_first_layer(model: openvino.Model, given: NDArray[Any]) -> NDArray[np
     if tap is None:
         return None
     cut = openvino.Model([operations().result(tap)], copy.get_parameters())
-    compiled = openvino.Core().compile_model(cut, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino.Core().compile_model(cut, "CPU", IN_F32)
     return compiled(given)[0].astype(np.float32)  # type: ignore[no-any-return]

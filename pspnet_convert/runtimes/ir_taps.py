@@ -19,6 +19,7 @@ from pspnet_convert.runtimes.ir_file import save
 from pspnet_convert.runtimes.layer_taps import Convolution, Layer, Values
 from pspnet_convert.runtimes.logits_tap import ir_argmax
 from pspnet_convert.runtimes.openvino_install import operations
+from pspnet_convert.runtimes.precision_hint import IN_F32
 from pspnet_convert.runtimes.winograd_layers import MAP, PRODUCT, TAPS, does, layer_of, step_name
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def _run_ir(model: openvino.Model, path: Path, given: Sequence[NDArray[Any]]) ->
     import openvino
 
     try:
-        compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = openvino.Core().compile_model(model, "CPU", IN_F32)
         results = compiled(list(given))
         # Copies: the results' memory is the model's.
         return [np.array(results[number]) for number in range(len(compiled.outputs))]

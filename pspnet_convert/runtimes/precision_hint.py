@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     import openvino
 
 _HINT = "INFERENCE_PRECISION_HINT"
+IN_F32 = {_HINT: "f32"}  # of OpenVINO's options to compile a model with
 # OpenVINO's own section for options of a model. What is in it can be passed to compile_model.
 _PLACE = ["runtime_options", _HINT]
 
@@ -21,5 +22,10 @@ def compile_hints(model: openvino.Model, *, at_default_precision: bool = False) 
     """OpenVINO's options to compile `model` with: float32; or at the default precision, which is the model's own where
     its metadata has one, else the processor's."""
     if not at_default_precision:
-        return {_HINT: "f32"}
+        return dict(IN_F32)
     return {_HINT: str(model.get_rt_info(_PLACE).astype(str))} if model.has_rt_info(_PLACE) else {}
+
+
+def computed_in(compiled: openvino.CompiledModel) -> str:
+    """What a compiled model computes in: f32, bf16 or f16."""
+    return str(compiled.get_property(_HINT).get_type_name())

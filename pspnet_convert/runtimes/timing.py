@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.processor import capped, executed_instructions
+from pspnet_convert.runtimes import precision_hint
 from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.worker_process import Worker, WorkerError, flush_output
 
@@ -204,12 +205,12 @@ def _open_ir(card: ModelCard, shape: ImageShape, subject: Subject) -> tuple[Call
 
 def ir_settings(subject: Subject) -> dict[str, Any]:
     """OpenVINO's settings for the precision that `subject` is run at."""
-    return {"INFERENCE_PRECISION_HINT": "f32"} if subject.at == "f32" else {}
+    return dict(precision_hint.IN_F32) if subject.at == "f32" else {}
 
 
 def computed_in(compiled: openvino.CompiledModel, subject: Subject) -> str:
     """What a compiled model computes in: f32, bf16 or f16; for INT8, what is not quantized: i8+f32, say."""
-    precision: str = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    precision = precision_hint.computed_in(compiled)
     return f"i8+{precision}" if subject.weights == "INT8" else precision
 
 

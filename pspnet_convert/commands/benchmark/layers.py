@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +109,7 @@ def _with_share(layer: Layer, limits: Mapping[str, float]) -> Layer:
     limit = limits.get(layer.kernel.lower().rpartition("_")[2])
     if not layer.gflops_per_second or limit is None:
         return layer
-    return Layer(**{**asdict(layer), "share": layer.gflops_per_second / limit})
+    return replace(layer, share=layer.gflops_per_second / limit)
 
 
 @dataclass(frozen=True)

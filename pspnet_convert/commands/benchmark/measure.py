@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pspnet_convert.commands.benchmark.figures import Setting, count_operations, time_in_turns
@@ -30,12 +31,11 @@ def measure(
     """Time `groups` (figures.subjects) of `models` (graphs.make_graphs), and what else `options` asks for."""
     rounds = Rounds.of(options.rounds)
     operations = count_operations({graph: onnx for graph, (onnx, _) in models.items()})
+    quiet = Setting(job.card, shape, rounds, operations)
     turns = sum(len(group) + 1 for group in groups) * (rounds.most + 1)
     with steps(job.progress, turns, "timing", stage="benchmark", unit="turns") as note:
-        setting = Setting(job.card, shape, rounds, operations, note)
-        done = time_in_turns(setting, groups)
+        done = time_in_turns(replace(quiet, note=note), groups)
     chosen = _in_detail(groups[0])
-    quiet = Setting(job.card, shape, rounds, operations)
     layers = [time_layers(quiet, one, done.limits, done.rounds) for one in chosen if options.layers]
     throughput = [time_throughput(quiet, one, done.rounds) for one in chosen if options.throughput]
     startup = [

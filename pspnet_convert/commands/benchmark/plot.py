@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pspnet_convert.commands.benchmark.figures import Timing
+from pspnet_convert.commands.benchmark.options import FOLDED
 
 
 def plot_benchmark(rows: Sequence[Timing], path: Path) -> None:
@@ -17,7 +18,7 @@ def plot_benchmark(rows: Sequence[Timing], path: Path) -> None:
     figure = Figure(figsize=(9, 0.4 * len(rows) + 1.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    colours = ["#1f77b4" if row.graph == "folded" else "#b0b7bf" for row in rows]
+    colours = ["#1f77b4" if row.graph == FOLDED else "#b0b7bf" for row in rows]
     bars = axes.barh(labels, [row.median_ms for row in rows], color=colours)
     axes.bar_label(bars, [_words(row) for row in rows], padding=4)
     axes.invert_yaxis()

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pspnet_convert.stage import Outcome
 
 _CALIBRATE = "Calibrate it with more images, or with images like those that the model will see (--calibration)."
-
 _TIME = "Give it more time with --time-limit: what was tried is not tried again."
 
 

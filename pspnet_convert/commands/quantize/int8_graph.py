@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pspnet_convert.pytorch.rewrites.pyramid import stretching_matrix
 from pspnet_convert.runtimes.openvino_install import operations
 
 if TYPE_CHECKING:
@@ -100,30 +101,12 @@ def resize_by_products(model: openvino.Model) -> None:
         wide = make.matmul(node.input_value(0), make.constant(bilinear(columns, width, align_corners)), False, True)
         whole = make.matmul(make.constant(bilinear(rows, height, align_corners)), wide, False, False)
         whole.set_friendly_name(node.get_friendly_name())
-        names = node.output(0).get_names()
-        node.output(0).set_names(set())
-        whole.output(0).set_names(names)
-        for reader in list(node.output(0).get_target_inputs()):
-            reader.replace_source_output(whole.output(0))
+        node.output(0).replace(whole.output(0))
 
 
 def bilinear(given: int, made: int, align_corners: bool) -> NDArray[np.float32]:
-    """The matrix [made, given] of a linear resize along one side, as torch's interpolate and OpenVINO define it.
-
-    Row j has the weights of the two neighbours of j's place: j (given - 1) / (made - 1) with `align_corners`, else
-    (j + 1/2) given / made - 1/2, not below 0.
-    """
-    row = np.arange(made, dtype=np.float64)
-    if align_corners:
-        place = row * ((given - 1) / (made - 1) if made > 1 else 0)
-    else:
-        place = np.maximum((row + 0.5) * given / made - 0.5, 0)
-    low = np.minimum(place.astype(int), given - 1)
-    share = place - low
-    matrix = np.zeros((made, given))
-    np.add.at(matrix, (np.arange(made), low), 1 - share)
-    np.add.at(matrix, (np.arange(made), np.minimum(low + 1, given - 1)), share)
-    return matrix.astype(np.float32)
+    """The matrix [made, given] of a linear resize along one side, as torch's interpolate and OpenVINO define it."""
+    return stretching_matrix(made, given, align_corners).float().numpy()
 
 
 def _of_type(model: openvino.Model, name: str) -> list[Any]:

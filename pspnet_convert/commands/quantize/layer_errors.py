@@ -20,6 +20,7 @@ from pspnet_convert.runtimes.input_form import ImageShape, InputForm, pad_batch
 from pspnet_convert.runtimes.logits_tap import ir_argmax
 from pspnet_convert.runtimes.model_images import ModelImages
 from pspnet_convert.runtimes.openvino_install import operations
+from pspnet_convert.runtimes.precision_hint import IN_F32
 
 if TYPE_CHECKING:
     import openvino
@@ -137,5 +138,5 @@ def _logits(core: openvino.Core, model: openvino.Model, given: Sequence[NDArray[
 
     tap = operations().result(ir_argmax(model).input_value(0))
     inner = openvino.Model([tap], model.get_parameters())
-    compiled = core.compile_model(inner, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core.compile_model(inner, "CPU", IN_F32)
     return np.stack([np.array(compiled([image])[0]) for image in given])

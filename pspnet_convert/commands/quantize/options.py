@@ -54,7 +54,7 @@ class QuantizeOptions(Options):
         multiple=True,
         recorded="ignore_layer",
         metavar="PATTERN",
-        help="Leave these layers of the FP32 IR in floating point: those whose names begin so, as text or as a regular "
+        help="Keep layers in floating point: those of the FP32 IR whose names begin with PATTERN, a text or a regular "
         "expression. Repeatable.",
     )
     overflow_fix: OverflowFix = option(

@@ -214,7 +214,7 @@ class Search:
     # What is kept
 
     def _known(self) -> Found:
-        """The tries of earlier runs that had the same inputs, and whose files are unchanged."""
+        """Tries of earlier runs, if their inputs were the same and their files are unchanged."""
         before = self._job.manifest.stage(SEARCH)
         stage = self._stage
         if before is None or self._job.force or not self._job.is_same_work(before, stage):

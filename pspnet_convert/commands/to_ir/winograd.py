@@ -33,9 +33,9 @@ from pspnet_convert.runtimes.winograd_layers import PRODUCT, TAPS, layer_of, ste
 if TYPE_CHECKING:
     import openvino
 
-# Where it pays, by scripts/bench_winograd.py with AVX-512 and with AVX2. A multiply-add of the transforms, whose
-# matrices are small and sparse, takes as long as two of the product. With few channels or tiles, moving the values
-# takes longest.
+# Where it pays: measured by scripts/bench_winograd.py, with AVX-512 and with AVX2. The transforms' matrices are small
+# and sparse: one of their multiply-adds takes as long as two of the product. With few channels or tiles, moving the
+# values takes longest.
 _TRANSFORMS = 2
 _GAIN = 1.3
 _CHANNELS = 256
