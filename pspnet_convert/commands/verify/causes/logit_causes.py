@@ -90,9 +90,13 @@ def _probabilities() -> Iterator[tuple[str, Callable[[Logits], Logits]]]:
     def log_softmax(logits: Logits) -> Logits:
         return logits - logits.max(axis=0) - np.log(exponentials(logits).sum(axis=0))  # type: ignore[no-any-return]
 
+    def sigmoid(logits: Logits) -> Logits:
+        values: Logits = np.reciprocal(1 + np.exp(-logits))
+        return values
+
     yield "the logits are probabilities (softmax)", softmax
     yield "the logits are logarithms of probabilities (log-softmax)", log_softmax
-    yield "the logits are probabilities of each class (sigmoid)", lambda logits: 1 / (1 + np.exp(-logits))
+    yield "the logits are probabilities of each class (sigmoid)", sigmoid
     yield "logits below 0 are cut off", lambda logits: logits.clip(0, None)
     yield "the logits have the opposite sign (argmin)", lambda logits: -logits
 
