@@ -148,6 +148,10 @@ class Job:
                 outputs = self._move_into_place(stage, made) if stage.recorded else []
         return self.finish(stage, outputs, result, started)
 
+    def was_done(self, stage: Stage) -> bool:
+        """Whether `run` would skip the stage."""
+        return stage.recorded and not self.force and self.find_reusable(stage) is not None
+
     def find_reusable(self, stage: Stage) -> Any:
         """The record of the same work if it was done before, and its files are still there; else None."""
         options, tools = stage.options.as_record(), _versions_of(stage)

@@ -10,6 +10,7 @@ from pspnet_convert.commands.verify.options import ReportingOptions, VerifyOptio
 from pspnet_convert.commands.verify.outcome import failure_of_verification, remove_earlier, show_verification
 from pspnet_convert.job_options import CHECKPOINT, PLACE, RUN, JobOptions
 from pspnet_convert.results import ModelPaths, StagesResult
+from pspnet_convert.stage import Outcome
 
 
 @command(
@@ -36,10 +37,13 @@ def run(
     """
     from pspnet_convert.commands.download.stage import fetch_checkpoint
     from pspnet_convert.commands.export_onnx.stage import export_stage
+    from pspnet_convert.commands.run.request import request_of_run
     from pspnet_convert.commands.to_ir.front_ends import find_front_end
     from pspnet_convert.commands.to_ir.stage import to_ir_stage
     from pspnet_convert.commands.verify.junit import write_junit
+    from pspnet_convert.commands.verify.reference_ahead import ReferenceAhead, is_worth_it
     from pspnet_convert.commands.verify.stage import verify_stage
+    from pspnet_convert.files import temporary_folder
     from pspnet_convert.job import open_job, refuse_with_config
     from pspnet_convert.pipeline import CONVERSION, in_order
     from pspnet_convert.runtimes.value_range import check_type
@@ -49,16 +53,23 @@ def run(
         refuse_with_config("--source")
     if asked.config is not None and download.allow_http_redirect:
         refuse_with_config("--allow-http-redirect")
-    with open_job(asked) as job:
+    with open_job(asked) as job, temporary_folder(job.workspace.folder) as folder, ReferenceAhead() as ahead:
         # What cannot be done ends the run before the work.
-        find_front_end(to_ir.front_end, dict(to_ir.mo_arg))
+        front_end = find_front_end(to_ir.front_end, dict(to_ir.mo_arg))
         export.for_card(job.card.input.shape)
         check_type(job.card.input, to_ir.form)
+
+        def export_onnx() -> Outcome:
+            stage = export_stage(job, export)
+            if is_worth_it(job.source.path) and not job.was_done(stage):
+                ahead.begin(job.source.path, request_of_run(job, export, to_ir, front_end, verify), folder)
+            return job.run(stage)
+
         runs = {
             "download": lambda: fetch_checkpoint(job, download),
-            "export-onnx": lambda: job.run(export_stage(job, export)),
+            "export-onnx": export_onnx,
             "to-ir": lambda: job.run(to_ir_stage(job, to_ir)),
-            "verify": lambda: job.run(verify_stage(job, verify)),
+            "verify": lambda: job.run(verify_stage(job, verify, ahead)),
         }
         if asked.checkpoint is not None:
             del runs["download"]

@@ -45,9 +45,9 @@ class Candidate:
         return self.model.path.suffix == ".xml"
 
 
-def precisions_of(compared: Sequence[Candidate]) -> set[Precision]:
+def precisions_of(compared: Sequence[Candidate]) -> frozenset[Precision]:
     """The precisions that the candidates may turn out to have."""
-    found: set[Precision] = {one.claims or "FP16" for one in compared}
+    found: frozenset[Precision] = frozenset(one.claims or "FP16" for one in compared)
     return found | {"bf16", "f16"} if any(one.model.at_default_precision for one in compared) else found
 
 

@@ -20,11 +20,12 @@ from pspnet_convert.commands.verify.checks import drawn_for
 from pspnet_convert.commands.verify.compare import Verification, compare_with_reference
 from pspnet_convert.commands.verify.conversion import Conversion
 from pspnet_convert.commands.verify.explain import Reference, explain, needs_explanation
-from pspnet_convert.commands.verify.inputs import picture_files, verification_inputs
+from pspnet_convert.commands.verify.inputs import picture_files
 from pspnet_convert.commands.verify.options import ForeignModelOptions, VerifyOptions
 from pspnet_convert.commands.verify.pictures import save_differences, write_pictures
 from pspnet_convert.commands.verify.preprocessing import check_preprocessing
 from pspnet_convert.commands.verify.reference import expect
+from pspnet_convert.commands.verify.reference_ahead import ReferenceAhead, ReferenceRequest
 from pspnet_convert.errors import ArtifactError, OptionError
 from pspnet_convert.files import printable_name, slug, temporary_folder, writing
 from pspnet_convert.image_shape import ImageShape
@@ -50,8 +51,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def verify_stage(job: Job, options: VerifyOptions) -> Stage:
-    """Compare the workspace's ONNX and IRs with the reference.
+def verify_stage(job: Job, options: VerifyOptions, ahead: ReferenceAhead | None = None) -> Stage:
+    """Compare the workspace's ONNX and IRs with the reference, whose answers `ahead` may have.
 
     The workspace's folder `verification` then has images of what each model saw.
     """
@@ -77,7 +78,7 @@ def verify_stage(job: Job, options: VerifyOptions) -> Stage:
             exported and exported.options,
             quantized.options.min_agreement if quantized else MIN_AGREEMENT,
         )
-        result = _compare(job, models, options, made.verification)
+        result = _compare(job, models, options, made.verification, ahead)
         with writing(job.workspace.verification):
             write_pictures(result, job.card, made.verification)
         return result.as_dict()
@@ -172,11 +173,11 @@ class _Models:
     min_agreement: float = MIN_AGREEMENT
 
 
-def _compare(job: Job, models: _Models, options: VerifyOptions, save_layers: Path | None) -> Verification:
+def _compare(
+    job: Job, models: _Models, options: VerifyOptions, save_layers: Path | None, ahead: ReferenceAhead | None = None
+) -> Verification:
     """`save_layers`: the folder in which wrong layers are saved."""
     shape, form = models.shape, models.form
-    inputs = verification_inputs(job.card, shape, options.images, form)
-    images = [entry.image for entry in inputs]
     processors = chosen_processors(options.processor, this_processor())
     compared = candidates(
         models.files,
@@ -187,6 +188,8 @@ def _compare(job: Job, models: _Models, options: VerifyOptions, save_layers: Pat
         processors=processors,
         min_agreement=models.min_agreement,
     )
+    request = ReferenceRequest(job.card, shape, options.images, form, precisions_of(compared), models.conversion)
+    inputs = request.inputs()
     drawn: Future[NDArray[np.float32]] = Future()
     limits = Limits(options.timeout, memory_for(job.source.path.stat().st_size, shape))
     with (
@@ -194,12 +197,14 @@ def _compare(job: Job, models: _Models, options: VerifyOptions, save_layers: Pat
         temporary_folder(job.workspace.folder) as folder,
         writing(job.workspace.folder),
         # The reference loads and runs while the converted models do: loading takes one core.
-        AnswersInChildren(compared, images, drawn, folder, limits, note) as asked,
+        AnswersInChildren(compared, [entry.image for entry in inputs], drawn, folder, limits, note) as asked,
     ):
         network = job.source.take_network()
         logits = drawn_for((len(job.card.classes), *shape[2:]), network.decision_score)
         drawn.set_result(logits)
-        expected = expect(network, job.card, inputs, folder, note, precisions_of(compared), models.conversion)
+        expected = None if ahead is None else ahead.answers(request, note)
+        if expected is None:
+            expected = expect(network, job.card, inputs, folder, note, request.precisions, request.conversion)
         answered = asked.all()
         result = compare_with_reference(expected, answered, inputs, len(job.card.classes), network.decision_score)
         reference = Reference(network, job.card, inputs, expected, logits, models.conversion, models.exported)
