@@ -53,6 +53,7 @@ def card_table(card: ModelCard) -> Table:
         f"IR: {ir_input_text(model_input)}",
         "output": f"{output.name} {list(output.shape)}, classes {output.values[0]}..{output.values[1]}",
         "classes": ", ".join(card.class_names),
+        "background": card.background or "none of them",
         "annotations": annotations_text(card.annotations),
         "test": testing_text(card.testing) if card.testing else None,
         "GFLOPs": card.gflops,

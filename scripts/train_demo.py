@@ -110,9 +110,11 @@ output:
 classes:
 {classes}
 
+# The class that stays unpainted over a picture.
+background: background
+
 # What the numbers in annotations mean, and where the data set keeps its files.
 annotations:
-  background: true
   image_folder: JPEGImages
   annotation_folder: SegmentationClass
   image_suffix: .jpg

@@ -150,6 +150,8 @@ def write_small_card(folder: Path, **changes: Any) -> Path:
     data["output"].update(shape=[1, 1, 72, 64], values=[0, 4])
     data["testing"]["pipeline"][1]["scale"] = [256, 64]
     data.update(changes)
+    if data["background"] not in [label["name"] for label in data["classes"]]:
+        del data["background"]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "model.yml"
     path.write_text(yaml.safe_dump(data), encoding="utf-8")

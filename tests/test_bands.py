@@ -167,7 +167,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_too_many_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 10)
+    monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 5)
     np.save(tmp_path / "a.npy", np.zeros((4, 3), np.uint8))
     (tmp_path / "a.tif").write_bytes(tiff(np.zeros((4, 3), np.uint8)))
     for name in ("a.npy", "a.tif"):

@@ -83,6 +83,19 @@ def test_input_and_output_are_the_model_pages(card: ModelCard) -> None:
     }
 
 
+def test_the_background_is_one_of_the_classes(card: ModelCard, tmp_path: Path) -> None:
+    assert (card.background, card.background_number) == ("background", 0)
+    path = tmp_path / "model.yml"
+    before, after = TOP_LEVEL.read_text().split("\nbackground: background\n")
+    path.write_text(f"{before}\nbackground: bird\n{after}")
+    assert load_card(path).background_number == 3
+    path.write_text(f"{before}\nbackground: wall\n{after}")
+    with pytest.raises(CardError, match="background: there is no class named 'wall'"):
+        load_card(path)
+    path.write_text(f"{before}\n{after}")
+    assert load_card(path).background_number is None
+
+
 def test_the_classes_are_pascal_vocs_in_its_colours(card: ModelCard) -> None:
     assert ",".join(card.class_names) == VOC
     # VOC's colours: the class number's bits, three at a time, from each channel's highest bit down.

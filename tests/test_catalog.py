@@ -90,12 +90,29 @@ def test_a_published_models_name_wins_over_a_folder_of_that_name(
     assert cli("info", f"./{name}", "--json").json()["name"] == "pspnet-pytorch"
 
 
+@pytest.mark.parametrize(
+    ("name", "background"),
+    [
+        ("pspnet-pytorch", "background"),
+        ("demo", "background"),
+        ("pspnet_r50-d8_4xb4-80k_loveda-512x512", "background"),
+        ("unet-s5-d16_pspnet_4xb4-ce-1.0-dice-3.0-40k_drive-64x64", "background"),
+        ("pspnet_r18-d8_4xb2-80k_cityscapes-769x769", None),
+        ("pspnet_r50-d8_4xb4-80k_ade20k-512x512", None),
+    ],
+)
+def test_the_background_is_the_class_of_that_name(cli: Cli, name: str, background: str | None) -> None:
+    assert find_card(name).background == background
+    shown = cli("info", name).stdout
+    assert re.search(rf"background +│ {background or 'none of them'}", shown), shown
+
+
 def test_info_of_a_published_model_shows_no_figures_that_nobody_stated(cli: Cli) -> None:
     name = "pspnet_r18-d8_4xb2-80k_cityscapes-769x769"
     shown = cli("info", name)
     assert shown.exit_code == 0, shown.stderr
     assert "mean_iou 75.9 %  mmseg: mmsegmentation" in shown.stdout
-    assert "CityscapesDataset: classes count from 0; no class is background; 255 is ignored; img:" in shown.stdout
+    assert "CityscapesDataset: classes count from 0; 255 is ignored; img:" in shown.stdout
     assert "leftImg8bit/val/*_leftImg8bit.png" in shown.stdout
     test = "scale 2049x1025 with aspect kept, windows of 769x769 (height x width) every 513x513 pixels; mIoU"
     assert test in shown.stdout

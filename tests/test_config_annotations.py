@@ -51,14 +51,14 @@ def config(dataset: Any, **changes: Any) -> Config:
 
 
 def of(dataset: Any, **changes: Any) -> Annotations:
-    return annotations_of(config(dataset, **changes), ["a", "b"])
+    return annotations_of(config(dataset, **changes))
 
 
 def test_a_data_set_of_a_base_of_mmsegmentations_is_made(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """mmengine puts `_scope_` into it, which is no argument of its class."""
     path = tmp_path / "config.py"
     path.write_text("_base_ = 'mmseg::pspnet/pspnet_r50-d8_4xb4-80k_ade20k-512x512.py'")
-    found = annotations_of(read_config(path), [])
+    found = annotations_of(read_config(path))
     assert (found.dataset, found.reduce_zero_label) == ("ADE20KDataset", True)
     assert caplog.text == ""
 
@@ -128,18 +128,13 @@ def test_the_metrics_ignore_index_counts_and_not_the_heads(evaluator: Any) -> No
     assert of({"type": "ADE20KDataset"}, val_evaluator=evaluator).ignore_index == 0
 
 
-def test_background_is_a_class_of_that_name() -> None:
-    found = [annotations_of(config({"type": "ADE20KDataset"}), names) for names in (["Background", "a"], ["a", "b"])]
-    assert [one.background for one in found] == [True, False]
-
-
 @pytest.mark.parametrize("wrapper", ["RepeatDataset", "ConcatDataset"])
 def test_wrappers_are_looked_into_and_the_validations_data_set_serves(wrapper: str) -> None:
     inner = {"type": "ADE20KDataset"}
     wrapped = {"type": wrapper, **({"dataset": inner} if wrapper == "RepeatDataset" else {"datasets": [inner]})}
     assert of(wrapped).dataset == "ADE20KDataset"
     for loader in ("val_dataloader", "train_dataloader"):
-        assert annotations_of(Config({loader: {"dataset": wrapped}}), []).dataset == "ADE20KDataset"
+        assert annotations_of(Config({loader: {"dataset": wrapped}})).dataset == "ADE20KDataset"
 
 
 @pytest.fixture
@@ -196,27 +191,26 @@ def test_an_index_that_no_annotation_has_is_logged(caplog: pytest.LogCaptureFixt
 
 def test_without_a_data_set_a_line_says_so(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        assert annotations_of(Config({}), ["background"]) == Annotations(background=True)
+        assert annotations_of(Config({})) == Annotations()
     assert "has no data set, which would say what the numbers in annotations mean" in caplog.text
 
 
 def test_the_built_in_card_has_its_configs_annotations() -> None:
     card = load_card(Path(__file__).parent.parent / "model.yml")
     assert card.config is not None
-    assert annotations_of(read_config(package_folder() / "configs" / card.config), card.class_names) == card.annotations
+    assert annotations_of(read_config(package_folder() / "configs" / card.config)) == card.annotations
 
 
 def test_annotations_in_words() -> None:
     found = Annotations(dataset="A", image_folder="", list_file="val.txt")
     assert annotations_text(found) == (
-        "A: classes count from 0; no class is background; 255 is ignored; "
-        "img: *.jpg, ann: SegmentationClass/*.png, list: val.txt"
+        "A: classes count from 0; 255 is ignored; img: *.jpg, ann: SegmentationClass/*.png, list: val.txt"
     )
     changes = {"reduce_zero_label": True, "label_map": {0: 1, 1: 0}, "dataset": None}
     assert annotations_text(found.model_copy(update=changes)).startswith(
-        "any data set: 0 is ignored, classes count from 1; 2 numbers are renumbered; no class is background; 255 is ign"
+        "any data set: 0 is ignored, classes count from 1; 2 numbers are renumbered; 255 is ign"
     )
-    changes = {"reduce_zero_label": True, "ignore_index": 3, "background": True}
-    assert "0 is read as 255, classes count from 1; one class is background; class 3 is ignored" in annotations_text(
+    changes = {"reduce_zero_label": True, "ignore_index": 3}
+    assert "0 is read as 255, classes count from 1; class 3 is ignored" in annotations_text(
         found.model_copy(update=changes)
     )

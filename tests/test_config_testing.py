@@ -182,7 +182,7 @@ def test_odd_parts_of_a_config_are_no_crash(place: str, value: Any) -> None:
     for key in outer:
         part = part[key]
     part[last] = value
-    for read in (config_testing.testing_of, config_card.input_of, lambda one: annotations_of(one, [])):
+    for read in (config_testing.testing_of, config_card.input_of, annotations_of):
         with suppress(CardError):
             read(found)
 

@@ -95,7 +95,7 @@ def saved(form: str) -> bytes:
         (b"<html><body>404</body></html>", "photo.jpg: is not an image"),
         (saved("JPEG")[:-40], "photo.jpg: cannot be read as an image: image file is truncated"),
         (saved("PNG")[:-40], "photo.jpg: cannot be read as an image: "),
-        (png(12_000, 10_000), "photo.jpg: has too many pixels. Scale it down first"),
+        (png(14_000, 13_000), "photo.jpg: has too many pixels. Scale it down first"),
         (png(100_000, 100_000), "photo.jpg: has too many pixels. Scale it down first"),
         (None, "photo.jpg: cannot be read as an image: No such file or directory"),
     ],

@@ -71,27 +71,27 @@ def test_the_pipeline_metric_and_windows_become_those_of_1x(read: Read, caplog: 
 
 
 def test_the_data_set_becomes_that_of_1x(read: Read) -> None:
-    found = annotations_of(read(OLD), [])
+    found = annotations_of(read(OLD))
     assert (found.dataset, found.reduce_zero_label, found.ignore_index) == ("ADE20KDataset", True, 255)
     assert (found.image_folder, found.annotation_folder, found.list_file) == ("im/v", "an/v", "v.txt")
     custom = OLD.replace("ADE20KDataset", "CustomDataset").replace("split='v.txt'", "img_suffix='.tif', ignore_index=0")
-    found = annotations_of(read(custom), [])
+    found = annotations_of(read(custom))
     assert (found.dataset, found.image_suffix, found.list_file) == ("BaseSegDataset", ".tif", None)
     assert (found.reduce_zero_label, found.ignore_index) == (False, 0)
-    chosen = annotations_of(read(OLD.replace("split='v.txt'", "classes=['wall', 'sky']")), [])
+    chosen = annotations_of(read(OLD.replace("split='v.txt'", "classes=['wall', 'sky']")))
     assert chosen.label_map is not None and (chosen.label_map[2], chosen.label_map[1]) == (1, 255)
 
 
 def test_data_sets_in_lists_and_the_validations_are_found(read: Read) -> None:
     of_val = OLD.replace("    test=dict(", "    val=dict(")
-    assert annotations_of(read(of_val), []).image_folder == "im/v"
+    assert annotations_of(read(of_val)).image_folder == "im/v"
     assert config_testing.testing_of(read(of_val)) is not None
     listed = OLD.replace("img_dir='im/v'", "img_dir=['im/v', 'im/w']")
-    assert annotations_of(read(listed), []).image_folder == "im/v"
+    assert annotations_of(read(listed)).image_folder == "im/v"
     concat = read(
         OLD, "data = dict(test=dict(_delete_=True, type='ConcatDataset', datasets=[dict(type='HRFDataset')]))"
     )
-    assert annotations_of(concat, []).dataset == "HRFDataset"
+    assert annotations_of(concat).dataset == "HRFDataset"
 
 
 @pytest.mark.parametrize(

@@ -381,6 +381,27 @@ def test_what_the_user_has_added_to_the_card_stays(cli: Cli, licensed: tuple[lis
     assert "model.yml: not valid YAML" in broken.error
 
 
+def test_the_background_is_the_class_that_the_kept_card_names(
+    cli: Cli, licensed: tuple[list[object], Path], small: ModelCard
+) -> None:
+    own, path = licensed
+    assert load_card(path).background == "background"
+    for named in ("bird", None):
+        line = f"background: {named}\n" if named else ""
+        path.write_text(re.sub(r"^background: .*\n", line, path.read_text(), flags=re.MULTILINE))
+        assert cli("export-onnx", *own).exit_code == 0
+        assert load_card(path).background == named
+
+
+def test_a_background_that_is_no_class_any_more_is_that_of_the_new_names(
+    cli: Cli, licensed: tuple[list[object], Path]
+) -> None:
+    own, path = licensed
+    path.write_text(path.read_text().replace("background: background", "background: bird"))
+    assert cli("export-onnx", *own, "--classes", "sky,road,car,tree,Background").exit_code == 0
+    assert load_card(path).background == "Background"
+
+
 def test_the_card_of_another_checkpoint_is_replaced(
     cli: Cli, weights: Path, licensed: tuple[list[object], Path]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import mmcv
 import numpy as np
@@ -16,8 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.segment.paint import paint_images
-from pspnet_convert.runtimes.backends import OpenVinoBackend, Prediction
+from pspnet_convert.commands.segment.labelled import Labelling
+from pspnet_convert.commands.segment.segment_files import Segmented, Writing, segment_files
+from pspnet_convert.commands.segment.sources import find_sources
+from pspnet_convert.progress import Silent
+from pspnet_convert.runtimes.answers import Answer
+from pspnet_convert.runtimes.backends import OpenVinoBackend
 from pspnet_convert.runtimes.images import palette_image, to_bgr
 from pspnet_convert.runtimes.input_form import Image
 
@@ -26,16 +31,27 @@ LEGEND = 200
 
 
 class Given:
-    """A backend that answers with a given label map, and records its images."""
+    """A model that answers with a given label map, and logits if there are some, and records its images."""
 
-    def __init__(self, labels: NDArray[np.int64]) -> None:
-        self.labels = labels
+    def __init__(self, labels: NDArray[np.int64], logits: NDArray[np.float32] | None = None) -> None:
+        self.labels, self.logits = labels, logits
         self.shown: list[Image] = []
 
-    def run(self, images: Iterable[Image]) -> Iterator[Prediction]:
+    @property
+    def gives_scores(self) -> bool:
+        return self.logits is not None
+
+    def answers(self, images: Iterable[Image]) -> Iterator[Answer]:
         for image in images:
             self.shown.append(image)
-            yield Prediction(self.labels, np.zeros((5, *self.labels.shape), np.float32))
+            yield Answer(self.labels, self.logits)
+
+
+def segmented(model: Given, card: ModelCard, images: list[Path], folder: Path, **how: Any) -> list[Segmented]:
+    """What `segment` does with images, by this model."""
+    writing = Writing(card, folder, how.pop("opacity", 0.7), how.pop("labels_only", False))
+    labelling = Labelling(model, card, SHAPE, **how)
+    return list(segment_files(labelling, writing, find_sources(images, folder), 1, Silent()))
 
 
 def photo(path: Path, width: int, height: int) -> Path:
@@ -207,7 +223,7 @@ def test_background_stays_as_it_is_and_other_classes_take_their_colour(small: Mo
     labels[:, 40:] = 3
     picture = photo(tmp_path / "a.png", 64, 72)
     backend = Given(labels)
-    (one,) = paint_images(backend, small, SHAPE, [picture], tmp_path / "out")
+    (one,) = segmented(backend, small, [picture], tmp_path / "out")
     pixels, overlay = read(picture).astype(float), read(one.overlay)[:72, :64].astype(float)
     assert np.array_equal(backend.shown[0], to_bgr(read(picture)))
     assert np.array_equal(overlay[:, :40], pixels[:, :40])
@@ -221,7 +237,7 @@ def test_background_stays_as_it_is_and_other_classes_take_their_colour(small: Mo
 
 def test_the_legend_lists_every_class_that_occurs_in_its_colour(small: ModelCard, tmp_path: Path) -> None:
     labels = np.arange(72 * 64).reshape(72, 64) % 5
-    (one,) = paint_images(Given(labels), small, SHAPE, [photo(tmp_path / "a.png", 20, 10)], tmp_path / "out")
+    (one,) = segmented(Given(labels), small, [photo(tmp_path / "a.png", 20, 10)], tmp_path / "out")
     legend = read(one.overlay)[:, 20:]
     assert legend.shape[0] > 10  # higher than the picture, since five lines need more
     colours = {tuple(pixel) for pixel in legend.reshape(-1, 3)}
@@ -233,7 +249,7 @@ def test_a_picture_is_prepared_as_mmsegmentation_tests_the_model(small: ModelCar
     picture = photo(tmp_path / "a.png", 32, 36)  # at scale (256, 64): 64x72
     labels = np.arange(72 * 64).reshape(72, 64) // 64 % 5
     backend = Given(labels)
-    (one,) = paint_images(backend, small, SHAPE, [picture], tmp_path / "out")
+    (one,) = segmented(backend, small, [picture], tmp_path / "out")
     (shown,) = backend.shown
     assert np.array_equal(shown, mmcv.imrescale(mmcv.imread(str(picture)), (256, 64)))
     assert np.array_equal(read(one.labels), labels[1::2, 1::2])
@@ -244,7 +260,7 @@ def test_a_format_that_mmsegmentation_does_not_read_is_prepared_all_the_same(sma
     Pillow.open(pictures[0]).quantize(256).convert("RGB").save(pictures[0])
     Pillow.open(pictures[0]).save(pictures[1])
     backend = Given(np.zeros((72, 64), int))
-    list(paint_images(backend, small, SHAPE, pictures, tmp_path / "out"))
+    segmented(backend, small, pictures, tmp_path / "out")
     assert np.array_equal(*backend.shown)
 
 
@@ -255,7 +271,7 @@ def test_windows_are_merged_to_one_label_map(small: ModelCard, tmp_path: Path) -
     card = small.model_copy(update={"testing": small.testing.model_copy(update=slide)})
     pictures = [photo(tmp_path / f"{width}.png", width, 100) for width in (150, 100)]
     backend = Given(np.full((72, 64), 3))
-    found = list(paint_images(backend, card, SHAPE, pictures, tmp_path / "out"))
+    found = segmented(backend, card, pictures, tmp_path / "out")
     assert [read(one.labels).shape for one in found] == [(100, 150), (100, 100)]
     assert all(one.shares == {"bird": 1.0} for one in found)
     assert len(backend.shown) == 2 * 4 + 2 * 2
@@ -265,7 +281,7 @@ def test_windows_are_merged_to_one_label_map(small: ModelCard, tmp_path: Path) -
 
 def test_what_is_not_prepared_so_is_said(small: ModelCard, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pictures = [photo(tmp_path / "a.png", 32, 36), photo(tmp_path / "b.png", 100, 50)]
-    list(paint_images(Given(np.zeros((72, 64), int)), small, SHAPE, pictures, tmp_path / "out"))
+    segmented(Given(np.zeros((72, 64), int)), small, pictures, tmp_path / "out")
     assert caplog.messages == [
         "1 of 2 images are fitted into 64x72 and padded, which is not what the card's test pipeline does: "
         "it gives 128x64, for example"
@@ -283,7 +299,7 @@ def test_padding_never_shows(
     labels = np.full((72, 64), 4)
     labels[:rows, :columns] = 1
     card = small.model_copy(update={"testing": None})
-    (one,) = paint_images(Given(labels), card, SHAPE, [picture], folder)
+    (one,) = segmented(Given(labels), card, [picture], folder)
     assert one.shares == {"aeroplane": 1.0}
     assert read(one.labels).shape == (height, width)
 

@@ -26,15 +26,14 @@ _Number = Annotated[int, Field(ge=0, le=255)]
 class Annotations(CardModel):
     """The annotations that a model was trained on, as mmsegmentation's class of the data set reads them.
 
-    `dataset`: that class. `background`: whether one of the classes is all that is none of the others.
-    With `reduce_zero_label`, 0 is IGNORED and n is class n - 1; `label_map` then renumbers, and what it does not have
-    stays. Pixels of `ignore_index` do not count, by mmsegmentation's IoUMetric of that `ignore_index`.
+    `dataset`: that class. With `reduce_zero_label`, 0 is IGNORED and n is class n - 1; `label_map` then renumbers, and
+    what it does not have stays. Pixels of `ignore_index` do not count, by mmsegmentation's IoUMetric of that
+    `ignore_index`.
     `image_folder`, `annotation_folder` and `list_file` (of names, one a line; without it, all images of the folder)
     are below the data set's root. A name and a suffix are a file's path below its folder.
     """
 
     dataset: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,99}$")
-    background: bool = False
     reduce_zero_label: bool = False
     ignore_index: _Number = IGNORED
     label_map: dict[_Number, _Number] | None = None

@@ -253,6 +253,8 @@ class ModelCard(CardModel):
     input: Input
     output: Output
     classes: list[ClassLabel] = Field(min_length=2, max_length=MAX_CLASSES)
+    # The name of the class that is all that none of the others is, and is not painted over a picture.
+    background: Label | None = None
     annotations: Annotations = Annotations()
     testing: Testing | None = None
     gflops: float | None = Field(default=None, gt=0)
@@ -306,6 +308,8 @@ class ModelCard(CardModel):
         names = [label.name for label in self.classes]
         if len(set(names)) != len(names):
             raise ValueError("two classes have the same name")
+        if self.background is not None and self.background not in names:
+            raise ValueError(f"background: there is no class named {self.background!r}")
         return self
 
     @property
@@ -350,6 +354,11 @@ class ModelCard(CardModel):
     @property
     def class_names(self) -> list[str]:
         return [label.name for label in self.classes]
+
+    @property
+    def background_number(self) -> int | None:
+        """The number of the class that stays unpainted over a picture, if there is one."""
+        return None if self.background is None else self.class_names.index(self.background)
 
     @property
     def palette(self) -> list[Colour]:

@@ -8,7 +8,7 @@ import posixpath
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,8 +40,8 @@ _HARMLESS = (
 log = logging.getLogger(__name__)
 
 
-def annotations_of(config: Config, class_names: Sequence[str], *, only_known: bool = False) -> Annotations:
-    """The annotations that the config tests with, or else trains with. `class_names` are the card's.
+def annotations_of(config: Config, *, only_known: bool = False) -> Annotations:
+    """The annotations that the config tests with, or else trains with.
 
     `only_known`: the config is not trusted. Its data set is made only of a class that mmsegmentation has, and only of
     arguments that name no file: mmengine would import a module that has the class's name.
@@ -50,10 +50,9 @@ def annotations_of(config: Config, class_names: Sequence[str], *, only_known: bo
     """
     name = name_of(config)
     found = tested_datasets(config) or list(datasets(config.get("train_dataloader") or {}))
-    background = any(label.casefold() == "background" for label in class_names)
     if not found:
         log.warning("%s: has no data set, which would say what the numbers in annotations mean", name)
-        return Annotations(background=background)
+        return Annotations()
     if len(found) > 1:
         log.warning("%s: tests on %d data sets; the card describes the annotations of the first", name, len(found))
     if found[0].get("indices") is not None:
@@ -66,7 +65,7 @@ def annotations_of(config: Config, class_names: Sequence[str], *, only_known: bo
         words = "%s: LoadAnnotations and %s differ in reduce_zero_label, which mmsegmentation refuses; taking %s"
         log.warning(words, name, values["dataset"], values["reduce_zero_label"])
     metric = metric_of(config) or {}
-    values.update(background=background, ignore_index=metric.get("ignore_index", IGNORED))
+    values.update(ignore_index=metric.get("ignore_index", IGNORED))
     return _checked(values, name)
 
 

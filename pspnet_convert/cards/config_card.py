@@ -134,6 +134,11 @@ def class_labels(names: Sequence[str], palette: Sequence[Sequence[int]], classes
         raise CardError(f"a class's {fault['loc'][0]} is {fault['input']!r}: {fault['msg']}") from error
 
 
+def background_of(classes: Sequence[ClassLabel]) -> str | None:
+    """The name of the class that is called background; None if there is none."""
+    return next((label.name for label in classes if label.name.casefold() == "background"), None)
+
+
 def dataset_labels(config: Config) -> list[ClassLabel]:
     """The classes of the dataset that the config trains on, from mmsegmentation's class of that dataset.
 

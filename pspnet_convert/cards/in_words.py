@@ -25,7 +25,6 @@ def label_meaning(annotations: Annotations) -> str:
         parts = [f"0 is {zero}, classes count from 1"]
     if annotations.label_map is not None:
         parts.append(f"{len(annotations.label_map)} numbers are renumbered")
-    parts.append(f"{'one' if annotations.background else 'no'} class is background")
     ignored = annotations.ignore_index
     return "; ".join([*parts, f"{'' if ignored == IGNORED else 'class '}{ignored} is ignored"])
 

@@ -127,7 +127,8 @@ def _card_of(
             input=card_input,
             output=config_card.output_of(card_input, len(classes)),
             classes=classes,
-            annotations=annotations_of(config, [label.name for label in classes], only_known=only_known),
+            background=config_card.background_of(classes),
+            annotations=annotations_of(config, only_known=only_known),
             testing=testing_of(config),
             license=License(name=NOT_STATED),
         )
@@ -175,7 +176,10 @@ def with_kept_texts(card: ModelCard, folder: Path) -> ModelCard:
     if kept.checkpoint.sha256 != card.checkpoint.sha256:
         log.warning("%s: describes another checkpoint and is replaced", path)
         return card
-    return card.model_copy(update={name: getattr(kept, name) for name in _KEPT_FIELDS})
+    fields = {name: getattr(kept, name) for name in _KEPT_FIELDS}
+    if kept.background in (None, *card.class_names):
+        fields["background"] = kept.background
+    return card.model_copy(update=fields)
 
 
 def keep_card(card: ModelCard, folder: Path) -> None:

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageFilter
 
-from pspnet_convert.cards.card import ClassLabel
+from pspnet_convert.cards.card import ClassLabel, ModelCard
 from pspnet_convert.files import slug
 from pspnet_convert.manifest_document import ManifestDocument
-from pspnet_convert.runtimes.images import read_image
+from pspnet_convert.runtimes.images import palette_image, read_image
 from pspnet_convert.verdict import DigestOf
 
 Labels = NDArray[np.uint8]
@@ -85,10 +85,9 @@ def read_samples(manifest: ManifestDocument, folder: Path, digest_of: DigestOf) 
             )
             continue
         files.setdefault(parts["name"], {})[parts["layer"]] = path
-    classes = manifest.model.classes
     whole = {name: layers for name, layers in files.items() if {"input", "reference"} <= set(layers)}
     shown = [name for name in verification.result.inputs if name in whole]
-    return [_sample(name, whole[name], titles, classes) for name in shown]
+    return [_sample(name, whole[name], titles, manifest.model) for name in shown]
 
 
 def most_telling(samples: Sequence[Sample]) -> int:
@@ -96,22 +95,21 @@ def most_telling(samples: Sequence[Sample]) -> int:
     return max(range(len(samples)), key=lambda place: len(samples[place].shares), default=0)
 
 
-def _sample(name: str, files: Mapping[str, Path], titles: Mapping[str, str], classes: Sequence[ClassLabel]) -> Sample:
+def _sample(name: str, files: Mapping[str, Path], titles: Mapping[str, str], card: ModelCard) -> Sample:
     image = Pillow.fromarray(read_image(files["input"]))
-    palette = [value for label in classes for value in label.color]
     reference = _read_labels(files["reference"])
-    layers = [Layer("reference", "Reference", _labels_uri(reference, palette), None, 0)]
+    layers = [Layer("reference", "Reference", _labels_uri(reference, card), None, 0)]
     for key, title in titles.items():
         if key not in files:  # the model did not run
             continue
         found = _read_labels(files[key])
         differs = found != reference
-        marks = _png_uri(marks_picture(differs)) if differs.any() else None
-        layers.append(Layer(key, title, _labels_uri(found, palette), marks, int(differs.sum())))
+        marks = _png_uri(marks_picture(differs), 0) if differs.any() else None
+        layers.append(Layer(key, title, _labels_uri(found, card), marks, int(differs.sum())))
     thumbnail = image.copy()
     thumbnail.thumbnail((_THUMBNAIL, _THUMBNAIL))
     width, height = image.size
-    return Sample(name, width, height, _jpeg_uri(image), _jpeg_uri(thumbnail), layers, _shares(reference, classes))
+    return Sample(name, width, height, _jpeg_uri(image), _jpeg_uri(thumbnail), layers, _shares(reference, card.classes))
 
 
 def _shares(labels: Labels, classes: Sequence[ClassLabel]) -> list[Share]:
@@ -129,11 +127,9 @@ def _read_labels(path: Path) -> Labels:
         return np.asarray(image)
 
 
-def _labels_uri(labels: Labels, palette: Sequence[int]) -> str:
-    """The label map in the classes' colours; class 0 is transparent, as in `segment`."""
-    image = Pillow.fromarray(labels)
-    image.putpalette(palette)
-    return _png_uri(image)
+def _labels_uri(labels: Labels, card: ModelCard) -> str:
+    """The label map in the classes' colours; the card's background is transparent, as in `segment`."""
+    return _png_uri(palette_image(labels, card), card.background_number)
 
 
 def marks_picture(differs: NDArray[np.bool_]) -> Pillow.Image:
@@ -149,8 +145,9 @@ def _jpeg_uri(image: Pillow.Image) -> str:
     return _uri(image, "jpeg", quality=_QUALITY)
 
 
-def _png_uri(image: Pillow.Image) -> str:
-    return _uri(image, "png", transparency=0)
+def _png_uri(image: Pillow.Image, transparent: int | None) -> str:
+    """`transparent`: the place in the palette of the colour that is not shown, if there is one."""
+    return _uri(image, "png", **({} if transparent is None else {"transparency": transparent}))
 
 
 def _uri(image: Pillow.Image, form: str, **options: Any) -> str:

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as Pillow
 
 from pspnet_convert.errors import ImageError, first_line
 from pspnet_convert.image_shape import MAX_CHANNELS
 from pspnet_convert.runtimes.bit_depth import NUMPY, bits_of, is_tiff, warn_of_cut
-from pspnet_convert.runtimes.images import RGB, cut_to_bytes, grey_values, open_picture
+from pspnet_convert.runtimes.images import RGB, cut_to_bytes, grey_values, most_pixels, open_picture, too_many_pixels
 from pspnet_convert.runtimes.input_form import Image
 
 _KEPT = ("uint8", "uint16", "int16", "float32")
@@ -137,9 +136,8 @@ def as_bytes(path: Path, image: Image) -> Image:
 
 
 def _check_pixels(path: Path, rows: int, columns: int) -> None:
-    most = Pillow.MAX_IMAGE_PIXELS
-    if most is not None and rows * columns > most:
-        raise ImageError(f"{path}: has too many pixels", "Scale it down first.")
+    if rows * columns > most_pixels():
+        raise too_many_pixels(path)
 
 
 def _check_channels(path: Path, shape: Sequence[int]) -> None:
@@ -158,4 +156,4 @@ def viewable(image: Image) -> RGB:
         low, high = np.percentile(values, (2, 98), axis=(0, 1))
         stretched = (values - low) / np.where(high > low, high - low, 1)
         shown = np.rint(255 * stretched.clip(0, 1)).astype(np.uint8)
-    return np.ascontiguousarray(np.broadcast_to(shown, (*shown.shape[:2], 3)))
+    return np.ascontiguousarray(shown if shown.shape[2] == 3 else np.repeat(shown, 3, axis=2))

@@ -6,6 +6,7 @@ have any number of channels (bands.py).
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +28,7 @@ RGB = NDArray[np.uint8]
 Size = tuple[int, int]  # rows, columns
 SAMPLES = Path(__file__).parent.parent / "data" / "samples"  # photographs that come with the tool
 # Of a data set's files, in the order they are looked for.
+_ROWS_AT_ONCE = 256  # pixels
 DATASET_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".npy")
 
 
@@ -55,7 +57,16 @@ def read_image(path: Path) -> RGB:
     warn_of_cut(path)
     if picture.mode.startswith(("I", "F")):  # Pillow would clip 16 bits at 255
         picture = Pillow.fromarray(cut_to_bytes(grey_values(picture)))
-    return np.asarray(picture.convert("RGB"))
+    return _pixels(picture if picture.mode == "RGB" else picture.convert("RGB"))
+
+
+def _pixels(picture: Pillow.Image) -> RGB:
+    """The pixels of a picture in RGB, some rows at a time: a large picture is in memory once more, not twice."""
+    pixels = np.empty((picture.height, picture.width, 3), np.uint8)
+    for top in range(0, picture.height, _ROWS_AT_ONCE):
+        bottom = min(top + _ROWS_AT_ONCE, picture.height)
+        pixels[top:bottom] = np.asarray(picture.crop((0, top, picture.width, bottom)))
+    return pixels
 
 
 def grey_values(picture: Pillow.Image) -> NDArray[Any]:
@@ -94,17 +105,27 @@ def open_as_stored(path: Path) -> Pillow.Image:
 def _opened(path: Path, take: Callable[[Pillow.Image], Pillow.Image]) -> Pillow.Image:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", Pillow.DecompressionBombWarning)
+            # Pillow warns of half as many pixels as it refuses. A map or a scan may have them.
+            warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
             with Pillow.open(path) as opened:
                 return take(opened)
     except UnidentifiedImageError as error:
         raise ImageError(f"{path}: is not an image", "Give a JPEG, PNG or another format that Pillow reads.") from error
-    except (Pillow.DecompressionBombWarning, Pillow.DecompressionBombError) as error:
-        raise ImageError(f"{path}: has too many pixels", "Scale it down first.") from error
+    except Pillow.DecompressionBombError as error:
+        raise too_many_pixels(path) from error
     # For a damaged file, Pillow's decoders raise RuntimeError, struct.error, SyntaxError and more.
     except Exception as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ImageError(f"{path}: cannot be read as an image: {reason}") from error
+
+
+def too_many_pixels(path: Path) -> ImageError:
+    return ImageError(f"{path}: has too many pixels", "Scale it down first.")
+
+
+def most_pixels() -> float:
+    """As many pixels as Pillow reads in one picture: a larger one may be made to exhaust the memory."""
+    return math.inf if Pillow.MAX_IMAGE_PIXELS is None else 2 * Pillow.MAX_IMAGE_PIXELS
 
 
 def picture_size(path: Path) -> Size | None:

@@ -81,6 +81,6 @@ def ir_tail(model: openvino.Model, path: Path) -> openvino.Model:
     given = operations().parameter(logits.get_partial_shape(), logits.get_element_type())
     topk.input(0).replace_source_output(given.output(0))
     try:
-        return openvino.Model([result.get_node() for result in copy.outputs], [given])
+        return openvino.Model([copy.outputs[0].get_node()], [given])
     except RuntimeError as error:
         raise ContractError(f"{path}: the nodes after its logits need other inputs too") from error

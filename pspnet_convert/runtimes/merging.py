@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pspnet_convert.runtimes.answers import Answer
 from pspnet_convert.runtimes.images import Size, resized_labels
+from pspnet_convert.runtimes.resized_logits import labels_at_size
 from pspnet_convert.runtimes.test_pipeline import Prepared
 
 Bytes = NDArray[np.uint8]
 Kind = Literal["logits", "label map"]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A model's answer: `labels`, integers [h, w]; `logits`, float32 [classes, h, w], if it gives them."""
-
-    labels: NDArray[np.integer[Any]]
-    logits: NDArray[np.float32] | None = None
 
 
 class Merge(Protocol):
@@ -47,6 +40,24 @@ class OneLabelMap:
 
     def label_maps(self) -> dict[Kind, Bytes]:
         return {"label map": _to_size(self._labels, self._picture, self._size)}
+
+
+class OneAnswer:
+    """The label map of one image, as OneLabelMap has it, and from the logits, if the model gives them: resized
+    (bilinear) before the argmax."""
+
+    def __init__(self, picture: Size, size: Size) -> None:
+        self._picture, self._size = picture, size
+
+    def add(self, answer: Answer) -> None:
+        self._answer = answer
+
+    def label_maps(self) -> dict[Kind, Bytes]:
+        labels, logits = self._answer.labels, self._answer.logits
+        found: dict[Kind, Bytes] = {"label map": _to_size(labels, self._picture, self._size)}
+        if logits is not None and self._picture != self._size:
+            found["logits"] = labels_at_size(logits[:, : self._picture[0], : self._picture[1]], self._size)
+        return found
 
 
 def _to_size(labels: NDArray[np.integer[Any]], picture: Size, size: Size) -> Bytes:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.processor import capped, executed_instructions
+from pspnet_convert.runtimes.answers import Answer
 from pspnet_convert.runtimes.backends import OnnxBackend, TorchBackend, last_line, read_ir
 from pspnet_convert.runtimes.child_model import ChildModel, OpenModel
 from pspnet_convert.runtimes.input_form import PLAIN, Image, ImageShape, InputForm, pad_batch
 from pspnet_convert.runtimes.io_signature import check_signature, ir_signature
-from pspnet_convert.runtimes.merging import Answer
 from pspnet_convert.runtimes.model_file import ModelFile
 from pspnet_convert.runtimes.precision_hint import compile_hints
 from pspnet_convert.worker_process import Limits

@@ -10,7 +10,7 @@ from pspnet_convert.commands.segment.options import SegmentOptions
 from pspnet_convert.job_options import JobOptions
 
 if TYPE_CHECKING:
-    from pspnet_convert.commands.segment.paint import Segmented
+    from pspnet_convert.commands.segment.segment_files import Segmented
 
 
 def _show(done: Sequence[Segmented], as_json: bool) -> None:
@@ -19,27 +19,36 @@ def _show(done: Sequence[Segmented], as_json: bool) -> None:
     if as_json:
         print_json([one.as_dict() for one in done])
     else:
-        print_table(segment_table({str(one.overlay): one.shares for one in done}))
+        print_table(segment_table({str(one.overlay or one.labels): one.shares for one in done}))
 
 
 @command(
     Takes(SegmentOptions),
-    Takes(JobOptions, "output_dir"),
+    Takes(JobOptions, "output_dir", "progress"),
     show=_show,
     example="pspnet-convert segment photo.jpg --model demo",
 )
 def segment(options: SegmentOptions, asked: JobOptions) -> Sequence[Segmented]:
-    """Segment images with the IR: an overlay with a legend, and a palette PNG of each.
+    """Segment images and videos with the IR: an overlay with a legend, and a palette PNG of each.
 
-    They are written to public/<model>/segmented/.
+    IMAGES are files, folders and patterns such as 'photos/**/*.jpg'. The overlays and label maps are written to
+    public/<model>/segmented/.
     """
     from dataclasses import replace
 
-    from pspnet_convert.commands.segment.paint import paint_images
+    from pspnet_convert.commands.segment.labelled import Labelling
+    from pspnet_convert.commands.segment.segment_files import Writing, segment_files
+    from pspnet_convert.commands.segment.sources import find_sources
     from pspnet_convert.job import open_job
     from pspnet_convert.runtimes.backends import OpenVinoBackend
 
     with open_job(replace(asked, model=options.model)) as job:
         shape = job.exported_shape()
-        backend = OpenVinoBackend(job.ir(options.precision), job.card, shape, job.input_form())
-        return list(paint_images(backend, job.card, shape, options.images, job.workspace.folder / "segmented"))
+        writing = Writing(job.card, job.workspace.folder / "segmented", options.opacity, options.labels_only)
+        sources = find_sources(options.images, job.workspace.folder)
+        # Windows run one after another, to save memory.
+        several = not options.slide and (len(sources) > 1 or any(source.is_video for source in sources))
+        ir = job.ir(options.precision)
+        backend = OpenVinoBackend(ir, job.card, shape, job.input_form(), throughput=several)
+        labelling = Labelling(backend, job.card, shape, slide=options.slide, overlap=options.overlap)
+        return list(segment_files(labelling, writing, sources, options.every, job.progress))
