@@ -16,6 +16,7 @@ from pspnet_convert.image_shape import ImageShape
 from pspnet_convert.runtimes.backends import OpenVinoBackend
 from pspnet_convert.runtimes.images import SAMPLES
 from pspnet_convert.runtimes.input_form import PLAIN, InputForm
+from pspnet_convert.runtimes.logits_tap import ir_logits
 from pspnet_convert.runtimes.model_images import ModelImages
 
 
@@ -31,6 +32,16 @@ def by_both(
         }
         convert_to_ir(onnx, card, made[front_end.name], front_end, shape, form)
     return made
+
+
+def with_logits(ir: Path, target: Path) -> Path:
+    """The IR with one more output, `logits`, as `target`."""
+    model = openvino.Core().read_model(str(ir))
+    logits = ir_logits(model, ir)
+    model.add_outputs(logits)
+    logits.get_tensor().set_names({"logits"})
+    openvino.save_model(model, str(target), compress_to_fp16=False)
+    return target
 
 
 def assert_equal_from_outside(one: Path, other: Path) -> None:

@@ -25,7 +25,7 @@ def paint(picture: RGB, labels: NDArray[np.uint8], card: ModelCard, opacity: flo
     import cv2
 
     colours = np.array(card.palette, np.uint8)
-    for rows in _bands(picture):
+    for rows in bands(picture):
         band, numbers = picture[rows], labels[rows]
         painted = cv2.addWeighted(band, 1 - opacity, colours[numbers], opacity, 0)
         if card.background_number is not None:
@@ -37,7 +37,7 @@ def with_legend(picture: RGB, shares: Mapping[str, float], card: ModelCard) -> P
     """The picture, and on its right a legend of the classes and their shares of it."""
     height, width = picture.shape[:2]
     canvas = Pillow.new("RGB", (width + _LEGEND, max(height, _LINE * (len(shares) + 1))), "white")
-    for rows in _bands(picture):
+    for rows in bands(picture):
         canvas.paste(Pillow.fromarray(picture[rows]), (0, rows.start))
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(14)
@@ -49,8 +49,8 @@ def with_legend(picture: RGB, shares: Mapping[str, float], card: ModelCard) -> P
     return canvas
 
 
-def _bands(picture: RGB) -> Iterator[slice]:
-    """The rows of a picture, some at a time: a large one is not in memory several times."""
+def bands(picture: NDArray[np.uint8]) -> Iterator[slice]:
+    """The rows of a picture or label map, some at a time: a large one is not in memory several times."""
     height, width = picture.shape[:2]
     rows = max(1, _PIXELS_AT_ONCE // width)
     return (slice(top, min(top + rows, height)) for top in range(0, height, rows))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.commands.segment.labelled import Labelling, Labels, Picture
-from pspnet_convert.commands.segment.paint import paint, with_legend
+from pspnet_convert.commands.segment.paint import bands, paint, with_legend
 from pspnet_convert.commands.segment.sources import Source
 from pspnet_convert.commands.segment.video import Clip, open_video, write_clip
 from pspnet_convert.errors import ImageError
@@ -151,8 +151,11 @@ def _frame_steps(progress: Progress, total: int | None, name: str) -> Iterator[C
 
 
 def _counts(labels: Labels, card: ModelCard) -> NDArray[np.int64]:
-    """How many pixels each class has."""
-    return np.bincount(labels.ravel(), minlength=len(card.classes))
+    """How many pixels each class has. bincount makes 8 bytes of a pixel, so it is given some rows at a time."""
+    counts = np.zeros(len(card.classes), np.int64)
+    for rows in bands(labels):
+        counts += np.bincount(labels[rows].ravel(), minlength=len(counts))
+    return counts
 
 
 def _shares(counts: NDArray[np.int64], card: ModelCard) -> dict[str, float]:
