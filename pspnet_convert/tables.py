@@ -308,7 +308,7 @@ def bundle_table(packed: Bundle) -> Table:
 
 def segment_table(shares: Mapping[str, Mapping[str, float]]) -> Table:
     """`shares`: class shares by overlay picture."""
-    table = _pairs("Overlays")
+    table = _pairs("Segmented")
     for overlay, parts in shares.items():
         table.add_row(overlay, ", ".join(f"{name} {share:.1%}" for name, share in parts.items()))
     return table

@@ -37,9 +37,8 @@ def by_both(
 def with_logits(ir: Path, target: Path) -> Path:
     """The IR with one more output, `logits`, as `target`."""
     model = openvino.Core().read_model(str(ir))
-    logits = ir_logits(model, ir)
-    model.add_outputs(logits)
-    logits.get_tensor().set_names({"logits"})
+    (output,) = model.add_outputs(ir_logits(model, ir))
+    output.get_tensor().set_names({"logits"})
     openvino.save_model(model, str(target), compress_to_fp16=False)
     return target
 
