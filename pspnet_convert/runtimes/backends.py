@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import Input, ModelCard
+from pspnet_convert.device import CPU
 from pspnet_convert.errors import ArtifactError, ContractError, ImageError, first_line
+from pspnet_convert.runtimes.devices import settings_on
 from pspnet_convert.runtimes.input_form import (
     DYNAMIC,
     PLAIN,
@@ -32,7 +34,8 @@ from pspnet_convert.runtimes.io_signature import check_signature, ir_signature, 
 from pspnet_convert.runtimes.logit_error import Precision
 from pspnet_convert.runtimes.logits_tap import argmax_nodes, ir_logits, ir_tail, onnx_tail
 from pspnet_convert.runtimes.openvino_install import require_openvino
-from pspnet_convert.runtimes.precision_hint import compile_hints, computed_in
+from pspnet_convert.runtimes.precision_hint import compile_hints
+from pspnet_convert.runtimes.read_back import computed_in, ran_on
 from pspnet_convert.runtimes.repeatable import check_repeatable, ir_operations, onnx_operations
 
 _BEGINS_AS_IR = re.compile(r"\s*(<\?xml[^>]*>)?\s*<net\s")
@@ -150,6 +153,10 @@ class OnnxBackend:
         return "f32"
 
     @property
+    def ran_on(self) -> str:
+        return CPU
+
+    @property
     def weights(self) -> Precision:
         return "f32"
 
@@ -176,11 +183,12 @@ class OnnxBackend:
 
 
 class OpenVinoBackend:
-    """An IR on OpenVINO's CPU device; its input is plain BGR, or channels as they are stored.
+    """An IR on a device of OpenVINO's; its input is plain BGR, or channels as they are stored.
 
-    It computes in float32, or with `at_default_precision` in what its metadata asks for, else in what the processor
-    prefers. `shape` (None: the card's) and `form` are those of the images. ContractError if the IR's inputs or outputs
-    are not the card's, or have another shape or form, or if its answer to an image can change.
+    It computes in float32 where the device can, or with `at_default_precision` in what its metadata asks for, else in
+    what the device prefers. `shape` (None: the card's) and `form` are those of the images. ContractError if the IR's
+    inputs or outputs are not the card's, or have another shape or form, or if its answer to an image can change;
+    DependencyError if the device is not there.
     """
 
     def __init__(
@@ -190,6 +198,7 @@ class OpenVinoBackend:
         shape: ImageShape | None = None,
         form: InputForm = PLAIN,
         *,
+        device: str = CPU,
         at_default_precision: bool = False,
     ) -> None:
         require_openvino()
@@ -204,7 +213,8 @@ class OpenVinoBackend:
             raise ContractError(f"{path}: has dynamic shapes inside", "Convert it again for one fixed shape.")
         self._tail = ir_tail(self._model, path)
         self._path = path
-        self._hint = compile_hints(self._model, at_default_precision=at_default_precision)
+        hints = compile_hints(self._model, at_default_precision=at_default_precision)
+        self._device, self._settings = device, settings_on(self._core, device, hints)
         self._form, self._batch = form, shape[0]
         self.slots = max(batch_sizes(shape[0]))
 
@@ -219,7 +229,7 @@ class OpenVinoBackend:
 
     def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
         try:
-            compiled = self._core.compile_model(self._tail, "CPU", self._hint)
+            compiled = self._core.compile_model(self._tail, self._device, self._settings)
             return compiled(logits)[0][:, 0].copy()  # type: ignore[no-any-return]
         except RuntimeError as error:
             raise ArtifactError(f"{self._path}: its argmax does not run on logits: {last_line(error)}") from error
@@ -228,6 +238,11 @@ class OpenVinoBackend:
     def precision(self) -> str:
         """What it computes in: f32, bf16 or f16."""
         return computed_in(self._tapped)
+
+    @property
+    def ran_on(self) -> str:
+        """The devices that run it, with commas."""
+        return ", ".join(ran_on(self._tapped))
 
     @property
     def weights(self) -> Precision:
@@ -250,7 +265,7 @@ class OpenVinoBackend:
 
     def _compile(self, model: Any) -> Any:
         try:
-            return self._core.compile_model(model, "CPU", self._hint)
+            return self._core.compile_model(model, self._device, self._settings)
         except RuntimeError as error:
             raise ArtifactError(f"{self._path}: OpenVINO does not compile it: {last_line(error)}") from error
 

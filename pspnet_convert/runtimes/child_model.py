@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.device import CPU
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.runtimes.backends import OnnxBackend, OpenVinoBackend, Prediction
 from pspnet_convert.runtimes.input_form import PLAIN, Image, ImageShape, InputForm, batch_sizes, batches
@@ -43,20 +44,29 @@ def memory_for(weights: int, shape: ImageShape) -> int:
 
 @dataclass(frozen=True)
 class OpenModel:
-    """How a converted file is opened: an .onnx or .xml of `card`, for images of `shape` in `form`."""
+    """How a converted file is opened: an .onnx or .xml of `card`, for images of `shape` in `form`.
+
+    `device`: of OpenVINO, for an .xml.
+    """
 
     path: Path
     card: ModelCard
     shape: ImageShape
     form: InputForm = PLAIN
     at_default_precision: bool = False
+    device: str = CPU
 
     def open(self) -> OnnxBackend | OpenVinoBackend:
         """Open it in this process; raises the backends' errors."""
         if self.path.suffix != ".xml":
             return OnnxBackend(self.path, self.card, self.shape)
         return OpenVinoBackend(
-            self.path, self.card, self.shape, self.form, at_default_precision=self.at_default_precision
+            self.path,
+            self.card,
+            self.shape,
+            self.form,
+            device=self.device,
+            at_default_precision=self.at_default_precision,
         )
 
 
@@ -100,6 +110,11 @@ class ChildModel:
     def precision(self) -> str:
         """What it computes in: f32, bf16 or f16."""
         return str(self._call(_Opened.precision))
+
+    @property
+    def ran_on(self) -> str:
+        """The devices that run it, with commas."""
+        return str(self._call(_Opened.ran_on))
 
     @property
     def weights(self) -> Precision:
@@ -157,6 +172,9 @@ class _Opened:
 
     def precision(self) -> str:
         return self._backend.precision
+
+    def ran_on(self) -> str:
+        return self._backend.ran_on
 
     def weights(self) -> Precision:
         return self._backend.weights

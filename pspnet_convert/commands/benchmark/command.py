@@ -43,8 +43,10 @@ def benchmark(asked: JobOptions, export: ExportOptions, options: BenchmarkOption
     from pspnet_convert.files import refuse_special, temporary_folder, write_atomically
     from pspnet_convert.job import open_job
     from pspnet_convert.processor import chosen_processors, this_processor
+    from pspnet_convert.runtimes.devices import device_record
 
-    processors = chosen_processors(options.processor, this_processor())  # before the work
+    processors = chosen_processors(options.processor, this_processor(), options.device)  # before the work
+    device_record(options.device)  # the same
     if options.plot is not None:
         refuse_special(options.plot)
     if export.batch == DYNAMIC:
@@ -69,5 +71,5 @@ def _measure(
     chosen = [graph for graph in GRAPHS if graph in (options.graph or GRAPHS)]
     models = make_graphs(job, folder, chosen, export.shape, int8=options.int8)
     job.source.release()
-    groups = subjects(job.source.path, models, processors)
+    groups = subjects(job.source.path, models, processors, options.device)
     return measure(job, export.shape, options, models, groups, folder)

@@ -41,5 +41,6 @@ def segment(options: SegmentOptions, asked: JobOptions) -> Sequence[Segmented]:
 
     with open_job(replace(asked, model=options.model)) as job:
         shape = job.exported_shape()
-        backend = OpenVinoBackend(job.ir(options.precision), job.card, shape, job.input_form())
+        ir, device = job.ir(options.precision), options.device
+        backend = OpenVinoBackend(ir, job.card, shape, job.input_form(), device=device)
         return list(paint_images(backend, job.card, shape, options.images, job.workspace.folder / "segmented"))

@@ -85,22 +85,28 @@ def _compare_all(
             raise answers
         name = candidate.name_at("the default precision")
         comparison = Comparison(name, candidate.claims or "f32", candidate.is_ir, candidate.report_only)
+        comparison.device = candidate.device
         comparison.add_fault("contract", answers.what)
         return comparison
     comparison = Comparison(
-        candidate.name_at(answers.precision),
+        candidate.name_at(answers.computed_in),
         answers.precision,
         candidate.is_ir,
         candidate.report_only,
         candidate.processor,
         answers.executed,
+        candidate.device,
+        answers.ran_on if candidate.is_ir else None,
+        answers.computed_in if candidate.is_ir else None,
     )
-    if not candidate.report_only:
+    # In fewer bits, the drawn logits have other ties, and a threshold is rounded.
+    is_exact = answers.computed_in == "f32" and not candidate.report_only
+    if is_exact:
         shape = (classes, *expected[0].prediction.labels.shape)
         check_argmax(answers.drawn, drawn_for(shape, threshold), comparison)
     for name, known, shipped, found in zip(names, expected, answers.as_shipped, answers.predictions, strict=True):
         prediction = found.loaded()
-        if threshold is not None and not candidate.report_only:
+        if threshold is not None and is_exact:
             check_threshold(prediction, name, threshold, comparison)
         compare(known, prediction, name, comparison)
         check_labels(prediction, name, classes, comparison)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pspnet_convert.command_line import print_json
+from pspnet_convert.device import CPU
 from pspnet_convert.errors import ConvertError, InconclusiveError, MismatchError
 from pspnet_convert.results import StagesResult
 
@@ -53,6 +54,8 @@ def failure_of_verification(result: VerifyResult) -> ConvertError | None:
             from pspnet_convert.runtimes.int8_overflow import OVERFLOW_FIX
 
             advice = f"Do not ship it to such processors. {OVERFLOW_FIX}"
+        elif wrong.device not in (None, CPU):
+            advice += f" Does it pass without --device? Then {wrong.ran_on or wrong.device} computes otherwise."
         than = "itself" if wrong.processor and faults and faults[0].startswith("processor: ") else "the reference"
         what = f"{wrong.backend} differs from {than}: {(faults or ['nothing compared'])[0]}"
         return MismatchError(f"{what}. {wrong.explanation.words}" if wrong.explanation else what, advice)

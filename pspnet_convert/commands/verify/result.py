@@ -30,7 +30,8 @@ class Comparison:
     """One converted model against the reference, on all inputs. `pixels`, `differing` and `explained` are counts.
 
     `is_ir`: the preprocessing is in the model. `report_only`: the result does not affect the verdict. `processor`: the
-    instruction set that it was capped to; `executed`: the one that its convolutions ran with. `error`: against the
+    instruction set that it was capped to; `executed`: the one that its convolutions ran with. `device`: of an IR, as it
+    was asked for; `ran_on`: the devices that did; `computed_in`: f32, bf16 or f16, as read back. `error`: against the
     reference; an FP16 IR's against the reference with its constants in FP16, where there is one. Then `from_reference`
     is the error against the reference itself.
     """
@@ -41,6 +42,9 @@ class Comparison:
     report_only: bool = False
     processor: str | None = None
     executed: str | None = None
+    device: str | None = None
+    ran_on: str | None = None
+    computed_in: str | None = None
     pixels: int = 0
     differing: int = 0
     explained: int = 0
@@ -73,6 +77,9 @@ class Comparison:
             "informative": self.report_only,
             "processor": self.processor,
             "executed": self.executed,
+            "device": self.device,
+            "ran_on": self.ran_on,
+            "computed_in": self.computed_in,
             "passed": self.passed,
             "pixels": self.pixels,
             "agreement": self.agreement,
