@@ -38,13 +38,12 @@ class DeviceName(click.ParamType):
 
 
 def device_option(group: str, what: str) -> Any:
-    """The field `device` of a command's options; `what` runs on it."""
+    """The field `device` of a command's options; `what`: what the device does."""
     return option(
         CPU,
         group=group,
         type=DeviceName(),
-        help=f"The OpenVINO device that {what}: CPU, GPU, GPU.1, NPU, AUTO:GPU,CPU, HETERO:GPU,CPU. `doctor` lists "
-        "those that are there.",
+        help=f"{what}: CPU, GPU, GPU.1, NPU, AUTO:GPU,CPU, HETERO:GPU,CPU. `doctor` lists those that are there.",
     )
 
 

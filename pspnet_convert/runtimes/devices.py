@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from pspnet_convert.runtimes.precision_hint import IN_F32
 if TYPE_CHECKING:
     import openvino
 
+_PRECISIONS = ("FP32", "BF16", "FP16", "INT8")
 _DRIVERS = {
     "GPU": "A GPU of Intel needs its OpenCL driver (intel-opencl-icd); in a container also --device /dev/dri.",
     "NPU": "An NPU of Intel needs its driver (linux-npu-driver); in a container also --device /dev/accel.",
@@ -22,11 +24,18 @@ _DRIVERS = {
 
 @dataclass(frozen=True)
 class Device:
-    """A device that is there. `precisions`: what it can compute in, and can do besides, in OpenVINO's words."""
+    """A device that is there. `precisions`: those that it can compute in, as FP32; `default`: the one that it takes
+    where nothing else is asked for, as f32; None if it does not say."""
 
     name: str
     full_name: str
     precisions: tuple[str, ...]
+    default: str | None
+
+    @property
+    def in_words(self) -> str:
+        """The precisions."""
+        return ", ".join(self.precisions) + (f"; {self.default} by default" if self.default else "")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -90,4 +99,8 @@ def _find(core: openvino.Core, name: str) -> Device | None:
 
 def _device(core: openvino.Core, name: str) -> Device:
     full_name = str(core.get_property(name, "FULL_DEVICE_NAME"))
-    return Device(name, full_name, tuple(core.get_property(name, "OPTIMIZATION_CAPABILITIES")))
+    capabilities = core.get_property(name, "OPTIMIZATION_CAPABILITIES")
+    default = None
+    with suppress(RuntimeError):
+        default = str(core.get_property(name, "INFERENCE_PRECISION_HINT").get_type_name())
+    return Device(name, full_name, tuple(one for one in _PRECISIONS if one in capabilities), default)

@@ -62,6 +62,6 @@ class BenchmarkOptions(Options):
     startup: bool = option(
         False, group="Benchmark", help="Also the time from nothing to the first answer, without and with a model cache."
     )
-    device: str = device_option("Benchmark", "runs the IRs")
+    device: str = device_option("Benchmark", "The device of OpenVINO's that runs the IRs")
     processor: str | None = processor_option("Benchmark")
     plot: Path | None = option(None, group="Output", type=FILE, help="Draw a bar chart into this PNG file.")

@@ -105,7 +105,7 @@ class EvaluateOptions(Options):
         recorded="at_default_precision",
         help="Also evaluate each IR at the device's default precision.",
     )
-    device: str = device_option("Evaluation", "runs the IRs")
+    device: str = device_option("Evaluation", "The device of OpenVINO's that runs the IRs")
     processor: str | None = processor_option("Evaluation")
     limit: int | None = option(
         None, group="Input", type=click.IntRange(min=1), help="Use only the first N images of the list."

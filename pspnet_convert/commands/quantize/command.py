@@ -101,7 +101,7 @@ def quantize(
         if evaluate.max_drop is not None:
             fp32 = fitting_protocol(job, replace(both, backend=("FP32",)))
             search = Search(job, options, calibration, measure, evaluate_stage(job, fp32, "evaluate-int8").inputs)
-            searched = search.run(recipe, Aim(evaluate.max_drop, until, has_vnni(processors)))
+            searched = search.run(recipe, Aim(evaluate.max_drop, until, has_vnni(processors), verify.device))
             runs |= {"quantize": lambda: search.made, "evaluate-int8": search.measured}
         elif evaluate.dataset is None:
             del runs["evaluate-int8"]

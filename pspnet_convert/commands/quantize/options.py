@@ -78,7 +78,7 @@ class VerifyInt8Options(Options):
         recorded="min_agreement",
         help="The share of pixels where the INT8 IR must give the FP32 IR's label.",
     )
-    device: str = device_option("Verification", "runs the INT8 IR in all comparisons")
+    device: str = device_option("Verification", "The device of OpenVINO's that the INT8 IR is compared on")
     processor: str | None = processor_option("Verification")
 
 

@@ -20,7 +20,7 @@ class SegmentOptions(Options):
     model: str | None = option(
         None, group="Input", type=Model(), show_default="pspnet-pytorch", help="The model whose IR is used."
     )
-    device: str = device_option("Input", "runs the IR")
+    device: str = device_option("Input", "The device of OpenVINO's that runs the IR")
     precision: str = option(
         "FP32", group="Input", type=click.Choice(["FP32", "FP16", "INT8"]), help="The precision of that IR's weights."
     )

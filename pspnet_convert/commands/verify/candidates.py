@@ -35,10 +35,11 @@ class Candidate:
     min_agreement: float = MIN_AGREEMENT
 
     def name_at(self, precision: str) -> str:
-        """Its name in the result: with the processor, or with the `precision` where that is the device's own."""
+        """Its name in the result: with processor or device, and with the `precision` where that is the device's own."""
         if self.processor is not None:
             return f"{self.name} on {self.processor}"
-        return f"{self.name} at {precision}" if self.model.at_default_precision else self.name
+        name = self.name if self.model.device == CPU else f"{self.name} on {self.model.device}"
+        return f"{name} at {precision}" if self.model.at_default_precision else name
 
     @property
     def device(self) -> str | None:
@@ -71,19 +72,22 @@ def candidates(
 ) -> list[Candidate]:
     """A candidate for each file, for images of `shape`, which an IR takes in `form`.
 
-    Each IR is run on `device`, and on each of `processors`; with `at_default_precision`, at the device's default
-    precision too.
+    Each IR is run on the CPU, as on each of `processors`, and on `device`; with `at_default_precision`, at the device's
+    default precision too. On the CPU it can compute in f32, which shows finer faults.
     """
     if any(file.path.suffix == ".xml" for file in files):
         require_openvino()
     found = []
     for file in files:
-        model = OpenModel(file.path, card, shape, form, device=device)
+        model = OpenModel(file.path, card, shape, form)
         found.append(Candidate(file.name, model, file.claims))
         if not found[-1].is_ir:
             continue
         found += [Candidate(file.name, model, file.claims, name) for name in processors]
+        on_device = replace(model, device=device)
+        if device != CPU:
+            found.append(Candidate(file.name, on_device, file.claims))
         if at_default_precision:
-            default = replace(model, at_default_precision=True)
+            default = replace(on_device, at_default_precision=True)
             found.append(Candidate(file.name, default, report_only=True))
     return [replace(one, min_agreement=min_agreement) for one in found]

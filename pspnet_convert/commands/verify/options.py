@@ -27,7 +27,7 @@ class VerifyOptions(Options):
         recorded="at_default_precision",
         help="Also report results at the device's default precision.",
     )
-    device: str = device_option("Verification", "runs the IRs")
+    device: str = device_option("Verification", "Also verify each IR on this device of OpenVINO's")
     processor: str | None = processor_option("Verification")
     timeout: int = option(
         1800,

@@ -55,7 +55,8 @@ def failure_of_verification(result: VerifyResult) -> ConvertError | None:
 
             advice = f"Do not ship it to such processors. {OVERFLOW_FIX}"
         elif wrong.device not in (None, CPU):
-            advice += f" Does it pass without --device? Then {wrong.ran_on or wrong.device} computes otherwise."
+            # The same IR on the CPU is an earlier row, which has passed.
+            advice = f"Do not ship it to {wrong.device}. On the CPU the IR is right: look for a newer driver."
         than = "itself" if wrong.processor and faults and faults[0].startswith("processor: ") else "the reference"
         what = f"{wrong.backend} differs from {than}: {(faults or ['nothing compared'])[0]}"
         return MismatchError(f"{what}. {wrong.explanation.words}" if wrong.explanation else what, advice)

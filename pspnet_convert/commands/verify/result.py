@@ -132,7 +132,12 @@ class Verification:
         return doubts
 
     def _shown_by_another(self, comparison: Comparison) -> set[str]:
-        """The faults that an f32 IR shows. Rounded weights may hide them: they move the logits as far."""
+        """The faults that another IR shows: an f32 one, and of one on a device the same on the CPU. Rounded weights and
+        activations may hide them: they move the logits as far."""
+        for other in self._judged:
+            if comparison.backend == f"{other.backend} on {comparison.device}":
+                shown = {name for name, error in self.sensitivity.items() if not error.within(other.allowed)}
+                return shown | self._shown_by_another(other)
         has_f32 = any(other.is_ir and other.precision == "f32" for other in self._judged)
         return FINE_FAULTS if has_f32 and comparison.is_ir and comparison.precision != "f32" else set()
 

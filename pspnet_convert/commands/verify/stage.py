@@ -63,7 +63,7 @@ def verify_stage(job: Job, options: VerifyOptions, ahead: ReferenceAhead | None 
     for precision in _converted(job):
         claims: Precision = "FP16" if precision == "FP16" else "f32"
         files.append(ModelFile(f"IR {precision}", job.ir(precision), claims))
-    if options.processor is not None and job.workspace.ir(INT8).is_file():
+    if (options.processor is not None or options.device != CPU) and job.workspace.ir(INT8).is_file():
         if job.has_old_ir(INT8):
             log.warning("%s is of an earlier conversion, and is not verified", job.workspace.ir(INT8))
         else:
@@ -218,7 +218,8 @@ def _compare(
         result = compare_with_reference(expected, answered, inputs, len(job.card.classes), network.decision_score)
         reference = Reference(network, job.card, inputs, expected, logits, models.conversion, models.exported)
         for (candidate, found), comparison in zip(answered, result.comparisons):
-            if isinstance(found, Answers) and candidate.processor is None and needs_explanation(comparison):
+            is_plain = candidate.processor is None and candidate.model.device == CPU
+            if isinstance(found, Answers) and is_plain and needs_explanation(comparison):
                 place = save_layers and save_layers / f"layer-{slug(comparison.backend)}"
                 comparison.explanation = explain(
                     reference, candidate, found, comparison, folder, place, always_locate=options.locate
