@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.commands.verify.candidates import Candidate
-from pspnet_convert.commands.verify.kept_prediction import KeptPrediction, in_bytes, keep
+from pspnet_convert.commands.verify.kept_prediction import KeptAnswer, KeptPrediction, keep, keep_answer
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.processor import capped, executed_instructions
 from pspnet_convert.runtimes.backends import Converted
@@ -29,15 +29,16 @@ Labels = NDArray[np.integer[Any]]
 class Answers:
     """What a converted model gave, for each image.
 
-    `as_shipped`: label maps of the model as its file is. `predictions`: with its logits as one more output. `drawn`:
-    labels [slots, H, W] of its last step alone, for drawn logits; the error's words where that does not run.
+    `as_shipped`: of the model as its file is. `predictions`: with its logits as one more output. `drawn`: labels
+    [slots, H, W] of its last step alone, for drawn logits; the error's words where that does not run, None where the
+    model gives no label map.
     `precision`: what decides how near its logits must be. `weights`: how the file stores them. `executed`: the
     instructions that it was run with, where the processor is capped.
     """
 
-    as_shipped: Sequence[Labels]
+    as_shipped: Sequence[KeptAnswer]
     predictions: Sequence[KeptPrediction]
-    drawn: Labels | str
+    drawn: Labels | str | None
     precision: Precision
     weights: Precision
     executed: str | None = None
@@ -120,13 +121,15 @@ def answers_of(
     note: Callable[[], None] = lambda: None,
 ) -> Answers:
     """The answers of an open model. `drawn` gives logits [classes, H, W], which are shifted for each slot."""
-    as_shipped = [in_bytes(labels) for labels in model.labels_as_shipped(images)]
+    folder.mkdir()
+    as_shipped = [
+        keep_answer(one, folder / f"{number}-as-shipped") for number, one in enumerate(model.as_shipped(images))
+    ]
     try:
         logits = np.stack([np.roll(drawn(), slot, axis=-1) for slot in range(model.slots)])
-        of_drawn: Labels | str = model.argmax(logits)
+        of_drawn: Labels | str | None = model.argmax(logits)
     except ArtifactError as error:
         of_drawn = error.what
-    folder.mkdir()
     predictions = []
     for number, prediction in enumerate(model.run(images)):
         predictions.append(keep(prediction, folder / f"{number}.logits"))

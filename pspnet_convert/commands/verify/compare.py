@@ -19,6 +19,7 @@ from pspnet_convert.commands.verify.checks import (
     check_argmax,
     check_as_shipped,
     check_labels,
+    check_outputs,
     check_processor,
     check_threshold,
     drawn_for,
@@ -26,7 +27,7 @@ from pspnet_convert.commands.verify.checks import (
 from pspnet_convert.commands.verify.inputs import VerificationInput
 from pspnet_convert.commands.verify.reference import Expected
 from pspnet_convert.commands.verify.result import Comparison, Verification
-from pspnet_convert.commands.verify.tolerances import allowed
+from pspnet_convert.commands.verify.tolerances import allowed, allowed_at_f32
 from pspnet_convert.errors import ArtifactError, ContractError
 from pspnet_convert.manifest_fields import UnexplainedPixel
 from pspnet_convert.runtimes.backends import Prediction
@@ -104,7 +105,13 @@ def _compare_all(
             check_threshold(prediction, name, threshold, comparison)
         compare(known, prediction, name, comparison)
         check_labels(prediction, name, classes, comparison)
-        check_as_shipped(shipped, prediction, name, comparison)
+        check_as_shipped(shipped.labels, prediction, name, comparison)
+        # How far an INT8 model's logits may be from the reference's has no limit: its outputs must be its own logits'.
+        against, limit = _standard(known, comparison.precision)
+        if comparison.precision == "INT8":
+            against, limit = prediction.logits, allowed_at_f32(known.rounding)
+        logits = known.prediction.logits if against is None else against
+        check_outputs(shipped, logits, limit, threshold is not None, name, comparison)
         comparison.labels[name] = found.labels.astype(np.uint8)
     if comparison.precision == "INT8" and comparison.agreement < candidate.min_agreement:
         words = f"the same label at {comparison.agreement:.2%} of the pixels, {candidate.min_agreement:.2%} required"

@@ -187,6 +187,7 @@ def _compare(
         at_default_precision=options.at_default_precision,
         processors=processors,
         min_agreement=models.min_agreement,
+        gives=None if models.exported is None else models.exported.form,
     )
     request = ReferenceRequest(job.card, shape, options.images, form, precisions_of(compared), models.conversion)
     inputs = request.inputs()
