@@ -37,6 +37,8 @@ from pspnet_convert.runtimes.images import read_image, to_bgr
 from pspnet_convert.runtimes.io_signature import check_signature, onnx_signature, read_onnx
 from pspnet_convert.runtimes.output_form import OUTPUTS, OutputForm, probabilities_of
 
+pytestmark = pytest.mark.openvino
+
 CHOICES = [list(some) for count in (1, 2, 3) for some in itertools.combinations(OUTPUTS, count)]
 Folders = Callable[..., Path]
 Edit = Callable[[onnx.ModelProto], None]
