@@ -37,6 +37,8 @@ from pspnet_convert.runtimes.input_form import PLAIN
 from pspnet_convert.runtimes.io_signature import ir_signature
 from pspnet_convert.runtimes.openvino_install import operations
 
+pytestmark = pytest.mark.openvino
+
 
 @pytest.fixture
 def copied(quantized: Path, tmp_path: Path) -> Path:

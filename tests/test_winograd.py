@@ -184,7 +184,7 @@ def test_the_file_keeps_its_size_and_its_matrices(tmp_path: Path, precision: str
         target = tmp_path / f"{which}.xml"
         request = {
             "form": {"type": "f32", "layout": "NCHW"}, "winograd": "off" if which == "off" else "all",
-            "keeps_float32_input": False, "model_info": {}, "targets": {precision: str(target)},
+            "keeps_float32_input": False, "model_info": {}, "labels": "labels", "targets": {precision: str(target)},
         }  # fmt: skip
         save_all(graph((1, 512, 64, 64), weights), request, lambda: None)
         sizes[which] = target.with_suffix(".bin").stat().st_size

@@ -79,7 +79,7 @@ def _render(manifest: ManifestDocument, folder: Path, digest_of: DigestOf) -> st
         shape=facts.image_shape(manifest),
         form=facts.input_form(stages),
         ir_input=ir_input_text(manifest.model.input),
-        label_type=facts.label_type(stages),
+        gives=facts.output_form(stages),
         steps=facts.steps(stages),
         versions=facts.versions(stages),
     )

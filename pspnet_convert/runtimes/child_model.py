@@ -20,6 +20,7 @@ from pspnet_convert.errors import ArtifactError
 from pspnet_convert.runtimes.backends import OnnxBackend, OpenVinoBackend, Prediction
 from pspnet_convert.runtimes.input_form import PLAIN, Image, ImageShape, InputForm, batch_sizes, batches
 from pspnet_convert.runtimes.logit_error import Precision
+from pspnet_convert.runtimes.output_form import Labels, ModelAnswer, OutputForm
 from pspnet_convert.worker_process import Limits, Worker, WorkerError, flush_output
 
 _ANY_MODEL = 4 * 2**30  # bytes
@@ -44,27 +45,27 @@ def memory_for(weights: int, shape: ImageShape) -> int:
 
 @dataclass(frozen=True)
 class OpenModel:
-    """How a converted file is opened: an .onnx or .xml of `card`, for images of `shape` in `form`.
-
-    `device`: of OpenVINO, for an .xml.
-    """
+    """How a converted file is opened: an .onnx or .xml of `card`, for images of `shape` in `form`. For `gives` see
+    check_signature; `device`: of OpenVINO, for an .xml."""
 
     path: Path
     card: ModelCard
     shape: ImageShape
     form: InputForm = PLAIN
     at_default_precision: bool = False
+    gives: OutputForm | None = None
     device: str = CPU
 
     def open(self) -> OnnxBackend | OpenVinoBackend:
         """Open it in this process; raises the backends' errors."""
         if self.path.suffix != ".xml":
-            return OnnxBackend(self.path, self.card, self.shape)
+            return OnnxBackend(self.path, self.card, self.shape, self.gives)
         return OpenVinoBackend(
             self.path,
             self.card,
             self.shape,
             self.form,
+            self.gives,
             device=self.device,
             at_default_precision=self.at_default_precision,
         )
@@ -97,13 +98,13 @@ class ChildModel:
         for group in batches(images, self._batch):
             yield from self._call(_Opened.next_predictions, group)
 
-    def labels_as_shipped(self, images: Iterable[Image]) -> Iterator[NDArray[np.integer[Any]]]:
+    def as_shipped(self, images: Iterable[Image]) -> Iterator[ModelAnswer]:
         self._call(_Opened.begin_as_shipped)
         for group in batches(images, self._batch):
-            yield from self._call(_Opened.next_labels, group)
+            yield from self._call(_Opened.next_as_shipped, group)
 
-    def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
-        labels: NDArray[np.integer[Any]] = self._call(_Opened.argmax, logits)
+    def argmax(self, logits: NDArray[np.float32]) -> Labels | None:
+        labels: Labels | None = self._call(_Opened.argmax, logits)
         return labels
 
     @property
@@ -157,17 +158,17 @@ class _Opened:
 
     def begin_as_shipped(self) -> None:
         self._images.clear()
-        self._labels = self._backend.labels_as_shipped(self._waiting())
+        self._answers = self._backend.as_shipped(self._waiting())
 
     def next_predictions(self, images: Sequence[Image]) -> list[Prediction]:
         self._images.extend(images)
         return list(islice(self._predictions, len(images)))
 
-    def next_labels(self, images: Sequence[Image]) -> list[NDArray[np.integer[Any]]]:
+    def next_as_shipped(self, images: Sequence[Image]) -> list[ModelAnswer]:
         self._images.extend(images)
-        return list(islice(self._labels, len(images)))
+        return list(islice(self._answers, len(images)))
 
-    def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
+    def argmax(self, logits: NDArray[np.float32]) -> Labels | None:
         return self._backend.argmax(logits)
 
     def precision(self) -> str:

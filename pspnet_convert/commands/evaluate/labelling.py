@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.processor import capped, executed_instructions
-from pspnet_convert.runtimes.backends import OnnxBackend, TorchBackend, last_line, read_ir
+from pspnet_convert.runtimes.backends import OnnxBackend, TorchBackend, last_line, read_ir, results_by_name
 from pspnet_convert.runtimes.child_model import ChildModel, OpenModel
 from pspnet_convert.runtimes.devices import settings_on
 from pspnet_convert.runtimes.input_form import PLAIN, Image, ImageShape, InputForm, pad_batch
 from pspnet_convert.runtimes.io_signature import check_signature, ir_signature
 from pspnet_convert.runtimes.merging import Answer
 from pspnet_convert.runtimes.model_file import ModelFile
+from pspnet_convert.runtimes.output_form import answers_of_batch
 from pspnet_convert.runtimes.precision_hint import compile_hints
 from pspnet_convert.runtimes.read_back import computed_in, ran_on
 from pspnet_convert.worker_process import Limits
@@ -182,7 +183,7 @@ class CappedLabeller(_FixedSize):
         self.at_once = self._batch
 
     def _begin(self, images: list[Image]) -> Callable[[], list[Labels]]:
-        found = list(self._model.labels_as_shipped(images))
+        found = [answer.labels for answer in self._model.as_shipped(images)]
         if not self._is_checked:
             executed_instructions(self._processor, self._model.printed())
             self._is_checked = True
@@ -215,7 +216,8 @@ class OpenVinoLabeller(_FixedSize):
             raise ArtifactError(f"{path}: OpenVINO does not compile it: {last_line(error)}") from error
         requests = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._requests = deque(compiled.create_infer_request() for _ in range(requests))
-        self._form, self._compiled, self._device = form, compiled, subject.device
+        self._model, self._of_labels, self._form = model, card.output.name, form
+        self._compiled, self._device = compiled, subject.device
         self.at_once = requests * self._batch
 
     @property
@@ -232,7 +234,9 @@ class OpenVinoLabeller(_FixedSize):
                 request.wait()
             except RuntimeError as error:
                 raise ArtifactError(f"{self._path}: OpenVINO cannot run it: {last_line(error)}") from error
-            return list(request.get_output_tensor(0).data[:, 0].copy())
+            results = [tensor.data.copy() for tensor in request.output_tensors]
+            answers = answers_of_batch(results_by_name(self._model, results), self._of_labels)
+            return [answer.labels for answer in answers]
 
         return wait
 

@@ -13,6 +13,7 @@ from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.runtimes.logit_error import Precision
 from pspnet_convert.runtimes.model_file import ModelFile
 from pspnet_convert.runtimes.openvino_install import require_openvino
+from pspnet_convert.runtimes.output_form import OutputForm
 
 if TYPE_CHECKING:
     from pspnet_convert.cards.card import ModelCard
@@ -69,8 +70,9 @@ def candidates(
     device: str = CPU,
     processors: Sequence[str] = (),
     min_agreement: float = MIN_AGREEMENT,
+    gives: OutputForm | None = None,
 ) -> list[Candidate]:
-    """A candidate for each file, for images of `shape`, which an IR takes in `form`.
+    """A candidate for each file, for images of `shape`, which an IR takes in `form`. For `gives` see check_signature.
 
     Each IR is run on the CPU, as on each of `processors`, and on `device`; with `at_default_precision`, at the device's
     default precision too. On the CPU it can compute in f32, which shows finer faults.
@@ -79,7 +81,7 @@ def candidates(
         require_openvino()
     found = []
     for file in files:
-        model = OpenModel(file.path, card, shape, form)
+        model = OpenModel(file.path, card, shape, form, gives=gives)
         found.append(Candidate(file.name, model, file.claims))
         if not found[-1].is_ir:
             continue

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet_convert.commands.verify.answers import Answers
+from pspnet_convert.commands.verify.answers import RUNTIME, Answers
 from pspnet_convert.commands.verify.candidates import Candidate
 from pspnet_convert.commands.verify.checks import (
     check_argmax,
     check_as_shipped,
     check_labels,
+    check_outputs,
     check_processor,
     check_threshold,
     drawn_for,
@@ -110,7 +111,13 @@ def _compare_all(
             check_threshold(prediction, name, threshold, comparison)
         compare(known, prediction, name, comparison)
         check_labels(prediction, name, classes, comparison)
-        check_as_shipped(shipped, prediction, name, comparison)
+        check_as_shipped(shipped.labels, prediction, name, comparison)
+        # How far an INT8 model's logits may be from the reference's has no limit: its outputs must be its own logits'.
+        against, limit = _standard(known, comparison.precision)
+        if comparison.precision == "INT8":
+            against, limit = prediction.logits, allowed(RUNTIME.get(answers.computed_in, "f32"), known.rounding)
+        logits = known.prediction.logits if against is None else against
+        check_outputs(shipped, logits, limit, threshold is not None, name, comparison)
         comparison.labels[name] = found.labels.astype(np.uint8)
     if comparison.precision == "INT8" and comparison.agreement < candidate.min_agreement:
         words = f"the same label at {comparison.agreement:.2%} of the pixels, {candidate.min_agreement:.2%} required"

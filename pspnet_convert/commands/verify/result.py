@@ -20,6 +20,7 @@ CHECKS: Mapping[str, str] = {
     "argmax": "on drawn logits, some of them ties, the label is the first class with the largest logit",
     "labels": "labels are classes of the card, and each is the class with the largest logit",
     "logits": "logits are as near to the reference's as the precision allows; a binary head's threshold is equal to it",
+    "outputs": "the outputs logits and probabilities, if any, are what the reference's logits give",
     "processor": "an INT8 model gives the answers that it gives with all instructions of this processor",
     "pixels": "where a label differs, the reference was undecided",
 }

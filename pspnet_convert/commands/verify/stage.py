@@ -194,6 +194,7 @@ def _compare(
         device=options.device,
         processors=processors,
         min_agreement=models.min_agreement,
+        gives=None if models.exported is None else models.exported.form,
     )
     request = ReferenceRequest(job.card, shape, options.images, form, precisions_of(compared), models.conversion)
     inputs = request.inputs()
