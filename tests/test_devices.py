@@ -33,6 +33,7 @@ from pspnet_convert.runtimes.openvino_install import operations
 from pspnet_convert.runtimes.precision_hint import IN_F32
 from pspnet_convert.runtimes.read_back import computed_in, ran_on
 
+pytestmark = pytest.mark.openvino
 THERE = openvino.Core().available_devices
 needs_cpu_alone = pytest.mark.skipif(THERE != ["CPU"], reason="this machine has other devices than the CPU")
 VIRTUAL = ("AUTO:CPU", "HETERO:CPU", "MULTI:CPU")
@@ -277,6 +278,8 @@ def test_it_runs_again_on_another_device_only(cli: Cli, small: ModelCard, worksp
     shown = cli(*plain, *auto)
     assert "verify: done" in shown.stderr
     assert "AUTO:CPU" in shown.stdout and "CPU, f32" in shown.stdout
+    page = (workspace / "public" / "small-standin" / "report.html").read_text(encoding="utf-8")
+    assert "IR FP32 on AUTO:CPU <small>CPU, f32</small>" in page
     assert "verify: unchanged" in cli(*plain, *auto).stderr
     again = cli(*plain)
     assert "verify: done" in again.stderr
