@@ -31,6 +31,12 @@ def missing_tools() -> list[str]:
     return [name for name, found in tools.items() if not found]
 
 
+def test_a_skip_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    missing = ["cmake", "a C++ compiler (c++, g++ or clang++)", "a build tool (make or ninja)"]
+    assert missing_tools() == missing
+
+
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Program:
     """The example, built as its README says; called with its arguments."""

@@ -7,7 +7,7 @@ and docs/shape_batch_size_and_layout.md in github.com/openvinotoolkit/model_serv
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,21 +33,26 @@ def model_repository(
     `contents`: the files by their names in the model's folder. Raises ArtifactError where it has no IR of `precision`.
     """
     name = workspace.name
-    irs = {one: f"{one}/{name}.xml" for one in (*_BY_DEFAULT, INT8) if f"{one}/{name}.xml" in contents}
-    chosen = _chosen(workspace, tuple(irs), precision)
-    served = {file.as_posix() for file in ir_files(Path(irs[chosen]))}
-    left_out = {file.as_posix() for xml in irs.values() for file in ir_files(Path(xml))} - served
+    irs = [one for one in (*_BY_DEFAULT, INT8) if f"{one}/{name}.xml" in contents]
+    chosen = _chosen(workspace, irs, precision)
+    config = json.dumps(server_config(name, workspace.ir(chosen)), indent=2) + "\n"
+    served = _with_one_ir(name, contents, irs, chosen)
+    return {_CONFIG: config.encode(), **{f"{name}/{file}": content for file, content in served.items()}}
+
+
+def _with_one_ir(
+    name: str, contents: Mapping[str, Content | bytes], irs: Sequence[str], chosen: str
+) -> dict[str, Content | bytes]:
+    """The files of the model's folder, with the chosen IR as version 1, and without the others."""
+    places = {file.as_posix(): file for one in irs for file in ir_files(Path(one) / f"{name}.xml")}
     return {
-        _CONFIG: (json.dumps(server_config(name, workspace.ir(chosen)), indent=2) + "\n").encode(),
-        **{
-            f"{name}/{_VERSION}/{Path(file).name}" if file in served else f"{name}/{file}": content
-            for file, content in contents.items()
-            if file not in left_out
-        },
+        f"{_VERSION}/{places[file].name}" if file in places else file: content
+        for file, content in contents.items()
+        if file not in places or places[file].parent.name == chosen
     }
 
 
-def _chosen(workspace: Workspace, there: tuple[str, ...], precision: str | None) -> str:
+def _chosen(workspace: Workspace, there: Sequence[str], precision: str | None) -> str:
     if precision is None:
         precision = next((one for one in _BY_DEFAULT if one in there), _BY_DEFAULT[0])
     if precision not in there:
