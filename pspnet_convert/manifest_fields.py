@@ -551,3 +551,84 @@ class Search(StageRecord):
     inputs: SearchInputs
     options: Annotated[QuantizeOptions, Recorded(QuantizeOptions, subset_size=Count)]
     result: SearchResult
+
+
+class BenchmarkInputs(ManifestModel):
+    """`device`: of IRs; null for the CPU."""
+
+    checkpoint: CheckpointRecord
+    card: ConvertedCard
+    processor: ProcessorRecord
+    device: DeviceRecord | None = None
+
+
+class Timed(ManifestModel):
+    """One model's times. `model`: as in the table, such as IR folded FP32. `precision`: what it computes in.
+
+    `processor`: the instruction set that the processor was capped to. `ratio`: see `benchmark`'s table.
+    """
+
+    model: str
+    precision: str
+    processor: str | None
+    median_ms: float
+    images_per_second: float
+    ratio: float | None
+    peak_memory_mb: float
+
+
+class TimedThroughput(ManifestModel):
+    """Images a second, with `requests` at once and with one."""
+
+    model: str
+    precision: str
+    requests: Count
+    images_per_second: float
+    one_images_per_second: float
+
+
+class TimedStart(ManifestModel):
+    """From nothing to the first answer."""
+
+    model: str
+    cached: bool
+    import_ms: float
+    read_ms: float
+    compile_ms: float
+    first_ms: float
+
+
+class TimedLayer(ManifestModel):
+    """`part`: of the time of all layers, 0..1."""
+
+    name: str
+    kernel: str
+    ms: float
+    part: float
+
+
+class TimedLayers(ManifestModel):
+    """The layers that take longest, and the time of all."""
+
+    model: str
+    precision: str
+    sum_ms: float
+    longest: list[TimedLayer]
+
+
+class BenchmarkResult(ManifestModel):
+    """`shape`: of the input. `remarks`: what the reader must know of the figures."""
+
+    shape: Shape
+    rounds: Count
+    remarks: list[str]
+    timings: list[Timed]
+    throughput: list[TimedThroughput]
+    startup: list[TimedStart]
+    layers: list[TimedLayers]
+
+
+class Benchmark(StageRecord):
+    inputs: BenchmarkInputs
+    options: Nothing
+    result: BenchmarkResult

@@ -421,8 +421,8 @@ def test_segment_on_it(cli: Cli, small: ModelCard, workspace: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ["AUTO:CPU", "HETERO:CPU"])
-def test_benchmark_times_irs_on_it(cli: Cli, small: ModelCard, tmp_path: Path, device: str) -> None:
-    checkpoint = ("--checkpoint", small.folder / small.checkpoint.name, "-o", tmp_path)
+def test_benchmark_times_irs_on_it(cli: Cli, small: ModelCard, workspace: Path, device: str) -> None:
+    checkpoint = ("--checkpoint", small.folder / small.checkpoint.name, "-o", workspace)
     asked = ("--rounds", "1", "--graph", "folded", "--layers", "--throughput", "--startup", "--device", device)
     result = cli("benchmark", small.folder, *asked, *checkpoint, "--json")
     assert result.exit_code == 0, result.stderr
@@ -433,4 +433,7 @@ def test_benchmark_times_irs_on_it(cli: Cli, small: ModelCard, tmp_path: Path, d
         assert (row["share"] is None) == is_ir
     assert {row["precision"] for row in told["timings"] if row["at"] == "f32"} == {"f32"}
     assert told["throughput"][0]["streams"] >= 1
+    folder = workspace / "public" / "small-standin"
+    assert manifests.read(folder)["stages"]["benchmark"]["inputs"]["device"] == device_record(device)
+    assert f", IRs on {device}." in (folder / "report.html").read_text(encoding="utf-8")
     assert told["layers"][0]["layers"] and told["startup"]

@@ -74,6 +74,7 @@ def _render(manifest: ManifestDocument, folder: Path, digest_of: DigestOf) -> st
         sizes=charts.sizes(stages),
         accuracies=charts.accuracies(stages),
         latencies=charts.latencies(stages),
+        measured_bars=charts.benchmark(stages),
         tried=charts.tried(stages),
         ir=facts.first_ir(stages),
         shape=facts.image_shape(manifest),
