@@ -108,10 +108,10 @@ def test_onnx_and_irs_give_what_was_asked_for(
     assert list(files[onnx_file]) == wanted
     for path, found in files.items():
         assert found.keys() - {"feature_vector"} == set(wanted)
-        tolerance = 2e-3 if "FP16" in path.parts else 5e-5
+        tolerance = 0.05 if "FP16" in path.parts else 5e-5
         for name in set(wanted) & {"logits", "probabilities"}:
             assert found[name].dtype == np.float32
-            np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=tolerance)
+            np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=tolerance * abs(expected[name]).max())
         if small.output.name in wanted:
             assert (found[small.output.name] == expected[small.output.name]).mean() > 0.999
 
