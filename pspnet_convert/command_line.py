@@ -20,16 +20,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 import click
 
-from pspnet_convert.errors import (
-    DISK_FULL,
-    AccuracyError,
-    ConvertError,
-    DifferenceError,
-    InconclusiveError,
-    MismatchError,
-    WorkspaceError,
-    printable,
-)
+from pspnet_convert.errors import DISK_FULL, ConvertError, WorkspaceError, printable
 from pspnet_convert.options import GROUPS, GroupedOption, Options, click_parameters
 
 INTERRUPTED, TERMINATED = 130, 143  # 128 and the signal's number, as shells have it
@@ -108,6 +99,7 @@ class Command(Generic[Result]):
             result = self._function(*self._options(values, lambda options, chosen: options(**chosen)))
             self._show(result, as_json)
             sys.stdout.flush()
+        with _errors_in_one_line(debug, as_json=False):  # what is on stdout says it already
             if isinstance(error := getattr(result, "failure", None), ConvertError):
                 raise error
 
@@ -195,8 +187,7 @@ def _errors_in_one_line(debug: bool, *, as_json: bool) -> Iterator[None]:
     except ConvertError as error:
         if debug:
             logging.getLogger(__name__).debug("traceback", exc_info=True)
-        has_printed = isinstance(error, (MismatchError, InconclusiveError, AccuracyError, DifferenceError))
-        _leave(error.what, error.exit_code, error.advice or "", as_json=as_json and not has_printed)
+        _leave(error.what, error.exit_code, error.advice or "", as_json=as_json)
     except KeyboardInterrupt as interrupt:
         code = TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
         advice = "Run it again: finished stages are kept. For evaluate add --resume."

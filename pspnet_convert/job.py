@@ -25,6 +25,7 @@ from pspnet_convert.package_versions import versions
 from pspnet_convert.progress import Progress, make_progress
 from pspnet_convert.pytorch.source_checkpoint import SourceCheckpoint
 from pspnet_convert.runtimes.input_form import PLAIN, InputForm
+from pspnet_convert.runtimes.output_form import OutputForm
 from pspnet_convert.stage import Outcome, Stage
 from pspnet_convert.workspace import INT8, Workspace
 
@@ -81,6 +82,11 @@ class Job:
         """The form in which the IRs take images; the plain one where the manifest has no to-ir."""
         record = self.manifest.stage("to-ir")
         return PLAIN if record is None else record.options.form
+
+    def output_form(self) -> OutputForm | None:
+        """What ONNX and IRs give; None where the manifest has no export-onnx."""
+        record = self.manifest.stage("export-onnx")
+        return None if record is None else record.options.form  # type: ignore[no-any-return]
 
     def ir(self, precision: str) -> Path:
         """The .xml of the workspace's IR; ArtifactError where an IR is there that is not current."""

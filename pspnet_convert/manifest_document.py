@@ -16,6 +16,7 @@ from pydantic_core import CoreSchema, core_schema
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.manifest_fields import (
+    Benchmark,
     Download,
     Evaluate,
     ExportOnnx,
@@ -41,6 +42,7 @@ RECORDS: dict[str, type[StageRecord]] = {
     "verify-int8": VerifyInt8,
     "evaluate": Evaluate,
     "evaluate-int8": Evaluate,
+    "benchmark": Benchmark,
 }
 _MAKING = ("export-onnx", "to-ir", "quantize")
 

@@ -189,10 +189,18 @@ class ProcessorRecord(ManifestModel):
     instructions: list[str]
 
 
+class DeviceRecord(ManifestModel):
+    """The device of OpenVINO's that was asked for, and the full names, by name, of those that may run."""
+
+    name: str
+    devices: dict[str, str]
+
+
 class VerifyInputs(ManifestModel):
     """`images`: all pictures that the models were compared on, the tool's own and the card's among them.
 
     `testing`: how mmsegmentation tests the model, for the check `preprocessing`; null if the card does not say it.
+    `device`: null for the CPU.
     """
 
     checkpoint: CheckpointRecord
@@ -201,6 +209,7 @@ class VerifyInputs(ManifestModel):
     models: list[File]
     images: list[File]
     processor: ProcessorRecord
+    device: DeviceRecord | None = None  # earlier manifests have none
 
 
 class RelativeError(ManifestModel):
@@ -267,7 +276,8 @@ class Comparison(ManifestModel):
     `relative_error` must be within `allowed`. It is against the reference; an FP16 IR's is against the reference with
     its constants in FP16, where it is known how they are rounded. Then `from_reference` is against the plain reference.
     `processor`: the instruction set that the processor was capped to, null for none; `executed`: the one that the
-    model's convolutions ran with.
+    model's convolutions ran with. `device`: of an IR, as it was asked for; `ran_on`: the devices that did;
+    `computed_in`: f32, bf16 or f16, as read back from the compiled model.
     """
 
     backend: str
@@ -275,6 +285,9 @@ class Comparison(ManifestModel):
     report_only: bool = Field(alias="informative")
     processor: str | None
     executed: str | None
+    device: str | None = None  # earlier manifests have none of these three
+    ran_on: str | None = None
+    computed_in: str | None = None
     passed: bool
     pixels: Count
     agreement: Share
@@ -362,7 +375,11 @@ class OnProcessor(ManifestModel):
 
 
 class VerifyInt8Result(ManifestModel):
-    """The INT8 IR against the FP32 one; `bytes` of the weights, by precision."""
+    """The INT8 IR against the FP32 one; `bytes` of the weights, by precision.
+
+    `device`: as it was asked for; `ran_on`: the devices that ran the INT8 IR; `computed_in`: in what the rest of it,
+    which is not quantized, was computed, as read back.
+    """
 
     verdict: Verdict
     faults: list[str]
@@ -374,12 +391,18 @@ class VerifyInt8Result(ManifestModel):
     min_agreement: Share
     relative_error: RelativeError
     processors: list[OnProcessor]
+    device: str = "CPU"  # earlier manifests have none of these three
+    ran_on: str = "CPU"
+    computed_in: str = "f32"
     bytes: dict[Literal["FP32", "INT8"], Count]
     latency: list[Latency]
 
 
 class VerifyInt8Inputs(Int8Inputs):
+    """`device`: null for the CPU."""
+
     processor: ProcessorRecord
+    device: DeviceRecord | None = None  # earlier manifests have none
 
 
 class VerifyInt8(StageRecord):
@@ -406,7 +429,7 @@ class EvaluatedData(ManifestModel):
 class EvaluateInputs(ManifestModel):
     """`models`: the files of each, by name; `stated`: the card's figure for the protocol.
 
-    `testing`: how mmsegmentation tests the model, for the protocol mmseg.
+    `testing`: how mmsegmentation tests the model, for the protocol mmseg. `device`: of IRs; null for the CPU.
     """
 
     card: ConvertedCard
@@ -416,6 +439,7 @@ class EvaluateInputs(ManifestModel):
     testing: dict[str, Any] | None
     stated: float | None
     processor: ProcessorRecord
+    device: DeviceRecord | None = None  # earlier manifests have none
 
 
 class ClassPixels(ManifestModel):
@@ -433,11 +457,15 @@ class Score(ManifestModel):
 
     With the protocols crop and pad, pixels of no class count as class 0 (background), as in Open Model Zoo's figures;
     `mean_iou_without_void` leaves them out. `metrics` and `by_class`: with mmseg, by the names of its IoUMetric.
-    `answers`: what was merged to the annotation's size.
+    `answers`: what was merged to the annotation's size. `device`: of an IR, as it was asked for; `ran_on`: the devices
+    that did; `computed_in`: f32, bf16 or f16, as read back.
     """
 
     backend: str
     answers: Literal["logits", "label map"]
+    device: str | None = None  # earlier manifests have none of these three
+    ran_on: str | None = None
+    computed_in: str | None = None
     mean_iou: float
     mean_iou_without_void: float | None
     pixel_accuracy: float
@@ -523,3 +551,84 @@ class Search(StageRecord):
     inputs: SearchInputs
     options: Annotated[QuantizeOptions, Recorded(QuantizeOptions, subset_size=Count)]
     result: SearchResult
+
+
+class BenchmarkInputs(ManifestModel):
+    """`device`: of IRs; null for the CPU."""
+
+    checkpoint: CheckpointRecord
+    card: ConvertedCard
+    processor: ProcessorRecord
+    device: DeviceRecord | None = None
+
+
+class Timed(ManifestModel):
+    """One model's times. `model`: as in the table, such as IR folded FP32. `precision`: what it computes in.
+
+    `processor`: the instruction set that the processor was capped to. `ratio`: see `benchmark`'s table.
+    """
+
+    model: str
+    precision: str
+    processor: str | None
+    median_ms: float
+    images_per_second: float
+    ratio: float | None
+    peak_memory_mb: float
+
+
+class TimedThroughput(ManifestModel):
+    """Images a second, with `requests` at once and with one."""
+
+    model: str
+    precision: str
+    requests: Count
+    images_per_second: float
+    one_images_per_second: float
+
+
+class TimedStart(ManifestModel):
+    """From nothing to the first answer."""
+
+    model: str
+    cached: bool
+    import_ms: float
+    read_ms: float
+    compile_ms: float
+    first_ms: float
+
+
+class TimedLayer(ManifestModel):
+    """`part`: of the time of all layers, 0..1."""
+
+    name: str
+    kernel: str
+    ms: float
+    part: float
+
+
+class TimedLayers(ManifestModel):
+    """The layers that take longest, and the time of all."""
+
+    model: str
+    precision: str
+    sum_ms: float
+    longest: list[TimedLayer]
+
+
+class BenchmarkResult(ManifestModel):
+    """`shape`: of the input. `remarks`: what the reader must know of the figures."""
+
+    shape: Shape
+    rounds: Count
+    remarks: list[str]
+    timings: list[Timed]
+    throughput: list[TimedThroughput]
+    startup: list[TimedStart]
+    layers: list[TimedLayers]
+
+
+class Benchmark(StageRecord):
+    inputs: BenchmarkInputs
+    options: Nothing
+    result: BenchmarkResult

@@ -10,7 +10,9 @@ Done = TypeVar("Done")
 CONVERSION = ("download", "export-onnx", "to-ir", "verify")  # the stages of `run`
 INT8 = ("quantize", "verify-int8", "evaluate-int8")  # the stages of `quantize`
 SEARCH = "search-int8"  # of `quantize --max-drop`; it runs `quantize` and `evaluate-int8` for each try
-ORDER = (*CONVERSION, SEARCH, *INT8[:2], "evaluate", *INT8[2:])  # all, as the manifest and the report list them
+BENCHMARK = "benchmark"
+# All, as the manifest and the report list them.
+ORDER = (*CONVERSION, SEARCH, *INT8[:2], "evaluate", *INT8[2:], BENCHMARK)
 
 
 def in_order(stages: tuple[str, ...], runs: Mapping[str, Callable[[], Done]]) -> list[Done]:

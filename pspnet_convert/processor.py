@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from pspnet_convert.device import CPU
 from pspnet_convert.errors import DependencyError, OptionError
 from pspnet_convert.options import option
 
@@ -71,13 +72,15 @@ def this_processor() -> Processor:
     return Processor(values.get("model name") or platform.machine(), has)
 
 
-def chosen_processors(asked: str | None, processor: Processor) -> tuple[str, ...]:
+def chosen_processors(asked: str | None, processor: Processor, device: str = CPU) -> tuple[str, ...]:
     """The instruction sets to run with: the one asked for, all that `processor` has, or none for None.
 
-    OptionError if it does not have the one asked for.
+    OptionError if it does not have the one asked for, or if the models run on another `device` than the CPU.
     """
     if asked is None:
         return ()
+    if device != CPU:
+        raise OptionError(f"--processor is for the CPU, not for --device {device}", "Leave one of the two out.")
     if not processor.instructions:
         raise OptionError("--processor: this machine does not say which instruction sets it has", "Use Linux on x86.")
     if asked == "all":

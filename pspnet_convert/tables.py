@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.in_words import annotations_text, ir_input_text, testing_text
+from pspnet_convert.device import CPU
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pspnet_convert.manifest_fields import (
         Comparison,
         EvaluateResult,
+        Score,
         SearchResult,
         VerifyInt8Result,
         VerifyResult,
@@ -119,10 +121,13 @@ def verification_table(result: VerifyResult) -> Table:
     from rich.table import Table
 
     inputs = ", ".join(result.inputs)
+    has_device = any(row.device not in (None, CPU) for row in result.comparisons)
     table = Table(title=f"Against the PyTorch reference, on: {inputs}", title_justify="left")
     table.add_column("model")
     for heading in ("pixels agreeing", "differing", "explained", "rms error", "allowed", "largest error", "allowed"):
         table.add_column(heading, justify="right")
+    if has_device:
+        table.add_column("ran on")
     table.add_column("")
     for row in (row for row in result.comparisons if row.processor is None):
         error, allowed = row.relative_error, row.allowed
@@ -135,8 +140,13 @@ def verification_table(result: VerifyResult) -> Table:
             errors = (_scientific(error.rms), rms_allowed, _scientific(error.largest), largest_allowed)
             counts = (f"{row.agreement:.4%}", str(row.differing), str(row.explained))
             numbers = [*counts, *errors]
-        table.add_row(row.backend, *numbers, f"({verdict})" if row.report_only else verdict)
+        device = [_ran_on(row)] if has_device else []
+        table.add_row(row.backend, *numbers, *device, f"({verdict})" if row.report_only else verdict)
     return table
+
+
+def _ran_on(row: Comparison | Score) -> str:
+    return "" if row.ran_on is None else f"{row.ran_on}, {row.computed_in}"
 
 
 def processors_table(result: VerifyResult) -> Table | None:
@@ -179,7 +189,8 @@ def int8_table(result: VerifyInt8Result) -> Table:
     """Answers, size and speed of the INT8 IR next to the FP32 IR's."""
     from rich.table import Table
 
-    table = Table("model", "precision", title=f"On: {', '.join(result.inputs)}", title_justify="left")
+    asked = f" (INT8 on {result.device}: {result.ran_on}, {result.computed_in})" if result.device != CPU else ""
+    table = Table("model", "precision", title=f"On: {', '.join(result.inputs)}{asked}", title_justify="left")
     for heading in ("pixels\nagreeing", "rms\nerror", "largest\nerror", "bytes of\nweights", "of FP32", "median\nms"):
         table.add_column(heading, justify="right")
     table.add_column("x FP32\nat f32", justify="right")
@@ -236,6 +247,9 @@ def evaluation_table(result: EvaluateResult) -> Table:
     compared = [f"to {result.reference or 'a reference'}", "to the card's"]
     for heading in (*headings, "pixel accuracy", *others, *compared):
         table.add_column(heading, justify="right")
+    has_device = any(row.device not in (None, CPU) for row in result.scores)
+    if has_device:
+        table.add_column("ran on")
     if says_from:
         table.add_column("from")
     for row in result.scores:
@@ -248,6 +262,7 @@ def evaluation_table(result: EvaluateResult) -> Table:
             *(_per_cent(row.metrics[name]) for name in others),
             _points(None if row.drop is None else -row.drop),
             _points(None if stated is None else row.mean_iou - stated),
+            *([_ran_on(row)] if has_device else []),
             *([row.answers] if says_from else []),
         )
     return table

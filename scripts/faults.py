@@ -57,7 +57,7 @@ def make(fault: Fault, card: ModelCard, onnx_path: Path, folder: Path, form: Inp
     path = folder / "faulty.xml"
     precision = fault.file.split()[1]
     front_end = find_front_end("auto", {})
-    arguments = front_end.arguments(card.model_copy(update={"input": wrong}))
+    arguments = front_end.arguments(card.model_copy(update={"input": wrong}), [card.output.name])
     targets = {precision: str(path)}
     request = {
         "onnx": str(onnx_path),
@@ -65,6 +65,7 @@ def make(fault: Fault, card: ModelCard, onnx_path: Path, folder: Path, form: Inp
         "form": asdict(fault.form or form),
         "keeps_float32_input": wrong.needs_float32,
         "model_info": {},
+        "labels": card.output.name,
         "winograd": "off",
         "targets": targets,
     }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import bench_growth
+import manifests
 import onnx
 import pytest
 from conftest import Cli
@@ -27,6 +29,8 @@ from pspnet_convert.commands.benchmark.result import Benchmark
 from pspnet_convert.commands.benchmark.tables import print_benchmark
 from pspnet_convert.commands.benchmark.theory import Theory
 from pspnet_convert.runtimes.timing import Subject
+
+pytestmark = pytest.mark.openvino
 
 
 def graph_file(path: Path, node: onnx.NodeProto, inputs: dict[str, list[int]], output: list[int]) -> Path:
@@ -122,14 +126,20 @@ def test_all_subjects_are_timed_and_plotted(cli: Cli, small: ModelCard, workspac
 
 
 @pytest.fixture(scope="module")
-def measured(small: ModelCard, tmp_path_factory: pytest.TempPathFactory) -> Benchmark:
+def place(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of `measured`."""
+    return shutil.copytree(small_run, tmp_path_factory.mktemp("measured") / "out")
+
+
+@pytest.fixture(scope="module")
+def measured(small: ModelCard, place: Path) -> Benchmark:
     """Everything of the small model's folded graph, for two images of another size."""
     from pspnet_convert import benchmark
 
     return benchmark(
         small.folder,
         checkpoint=small.folder / small.checkpoint.name,
-        output_dir=tmp_path_factory.mktemp("out"),
+        output_dir=place,
         graph="folded",
         rounds=1,
         layers=True,
@@ -186,6 +196,30 @@ def test_a_start_from_the_cache_does_not_read_the_ir(detailed: dict[str, Any]) -
     for row in (without, cached):
         steps = [row["import_ms"], row["read_ms"], row["compile_ms"], row["first_ms"]]
         assert row["total_ms"] == pytest.approx(sum(steps)) and min(steps[0], *steps[2:]) > 0
+
+
+def test_manifest_and_report_page_have_the_figures(measured: Benchmark, place: Path) -> None:
+    folder = place / "public" / "small-standin"
+    record = manifests.read(folder)["stages"]["benchmark"]
+    assert record["inputs"]["checkpoint"]["is_the_cards"] and record["inputs"]["processor"]["name"]
+    result = record["result"]
+    assert result["shape"] == [2, 3, 128, 64]
+    assert [row["median_ms"] for row in result["timings"]] == [row.median_ms for row in measured.timings]
+    longest = max(layer.ms for layer in measured.layers[0].layers)
+    assert result["layers"][0]["longest"][0]["ms"] == longest
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for row in measured.timings:
+        assert f"{row.median_ms:.1f} ms" in page and f"{row.peak_memory_mb:.0f} MB" in page
+    for throughput in measured.throughput:
+        assert f"{throughput.images_per_second:.1f} images/s" in page
+    assert "import " in page and "from the cache" in page and f"{longest:.2f} ms" in page
+
+
+def test_without_a_manifest_nothing_is_recorded(cli: Cli, small: ModelCard, tmp_path: Path) -> None:
+    checkpoint = small.folder / small.checkpoint.name
+    asked = ("--rounds", 1, "--graph", "folded", "--checkpoint", checkpoint)
+    assert cli("benchmark", small.folder, "-o", tmp_path, *asked).exit_code == 0
+    assert not list(tmp_path.rglob("manifest.json"))
 
 
 def test_tables_fit_in_100_columns(measured: Benchmark, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,7 @@ HEAVY = [
 COMMANDS = [
     "benchmark",
     "bundle",
+    "doctor",
     "download",
     "evaluate",
     "export-onnx",

@@ -17,10 +17,8 @@ from pspnet_convert.errors import ConvertError
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
-PAGES = [README, ROOT / "CHANGELOG.md", *DOCS]
-all_pages = pytest.mark.parametrize(
-    "path", PAGES, ids=lambda path: path.name if path.parent == ROOT else f"docs/{path.name}"
-)
+PAGES = [README, ROOT / "CHANGELOG.md", *DOCS, ROOT / "examples" / "README.md"]
+all_pages = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 
 
 def read(path: Path) -> str:

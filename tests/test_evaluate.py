@@ -35,9 +35,9 @@ from pspnet_convert.job_options import JobOptions
 from pspnet_convert.progress import Silent
 from pspnet_convert.pytorch.checkpoint import load_checkpoint
 from pspnet_convert.pytorch.network import build_network
-from pspnet_convert.runtimes.answers import Answer
 from pspnet_convert.runtimes.backends import TorchBackend
 from pspnet_convert.runtimes.input_form import Image
+from pspnet_convert.runtimes.merging import Answer
 from pspnet_convert.runtimes.model_file import ModelFile
 
 SHAPE = (1, 3, 72, 64)

@@ -1,4 +1,4 @@
-"""The examples work: the program takes their command lines, and serve.py runs."""
+"""The examples work: the program takes the command lines of the CI jobs, and the Python example runs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from channel_models import save_blue_model, save_noise
 from conftest import Cli, slow
 from PIL import Image
 
@@ -21,7 +22,8 @@ from pspnet_convert.cli import cli as command_line
 from pspnet_convert.runtimes.backends import OpenVinoBackend
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-JOBS = sorted((EXAMPLES / "ci").glob("*.yml"))
+PROGRAM = EXAMPLES / "01-python" / "segment.py"
+JOBS = sorted((EXAMPLES / "06-ci").glob("*.yml"))
 
 
 def read(path: Path) -> Any:
@@ -81,7 +83,7 @@ def test_a_job_keeps_what_its_commands_write(path: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_serve_sees_what_the_ir_sees(cli: Cli, demo_run: Path, tmp_path: Path, options: list[str]) -> None:
+def test_the_python_example_sees_what_the_ir_sees(cli: Cli, demo_run: Path, tmp_path: Path, options: list[str]) -> None:
     card = find_card("demo")
     photo = sorted((card.folder / "voc" / "JPEGImages").glob("*.jpg"))[0]
     xml, target = demo_run / "public" / "demo" / "FP32" / "demo.xml", tmp_path / "labels.png"
@@ -89,7 +91,7 @@ def test_serve_sees_what_the_ir_sees(cli: Cli, demo_run: Path, tmp_path: Path, o
     if options:
         assert cli("run", "demo", "-o", tmp_path, "--precision", "FP32", *options).exit_code == 0
         served = tmp_path / "public" / "demo" / "FP32" / "demo.xml"
-    command = [sys.executable, str(EXAMPLES / "serve.py"), str(served), str(photo), str(target)]
+    command = [sys.executable, str(PROGRAM), str(served), str(photo), str(target)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     labels = np.asarray(Image.open(target))
@@ -103,6 +105,22 @@ def test_serve_sees_what_the_ir_sees(cli: Cli, demo_run: Path, tmp_path: Path, o
     assert len(seen) > 1
 
 
-def test_serve_needs_nothing_but_openvino_numpy_and_pillow() -> None:
-    source = (EXAMPLES / "serve.py").read_text(encoding="utf-8")
+def test_the_python_example_needs_nothing_but_openvino_numpy_and_pillow() -> None:
+    source = PROGRAM.read_text(encoding="utf-8")
     assert set(re.findall(r"^(?:import|from) (\w+)", source, flags=re.MULTILINE)) == {"sys", "numpy", "openvino", "PIL"}
+
+
+def test_the_python_example_compiles_at_the_precision_that_the_ir_says(tmp_path: Path) -> None:
+    """OpenVINO refuses to compute in bytes, which shows that it was asked to."""
+    save_noise(tmp_path / "noise.png", (40, 56))
+    xml = save_blue_model(tmp_path / "blue.xml", precision="u8")
+    command = [sys.executable, str(PROGRAM), str(xml), str(tmp_path / "noise.png"), str(tmp_path / "labels.png")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "Wrong value u8" in done.stderr
+
+
+def test_the_index_names_every_folder() -> None:
+    index = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    folders = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
+    assert re.findall(r"\]\((\d\d-\w+)/\)", index) == folders

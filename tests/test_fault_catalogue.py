@@ -10,7 +10,7 @@ from fault_causes import EXPECTED
 
 from pspnet_convert.cards.card import ModelCard
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.openvino]
 
 
 @pytest.fixture(scope="module")

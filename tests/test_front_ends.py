@@ -26,6 +26,8 @@ from pspnet_convert.pytorch.network import build_network
 from pspnet_convert.runtimes.input_form import InputForm
 from pspnet_convert.runtimes.openvino_install import has_model_optimizer
 
+pytestmark = pytest.mark.openvino
+
 # The first environment that scripts/test makes. It has Model Optimizer, if that exists for this Python.
 FIRST = Path(__file__).parent.parent / ".venv" / "bin" / "python"
 without_mo = pytest.mark.skipif(

@@ -17,9 +17,8 @@ from torch.nn.functional import interpolate
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ArtifactError, ImageError
-from pspnet_convert.runtimes.answers import Answer
 from pspnet_convert.runtimes.backends import OpenVinoBackend
-from pspnet_convert.runtimes.merging import OneAnswer
+from pspnet_convert.runtimes.merging import Answer, OneAnswer
 from pspnet_convert.runtimes.resized_logits import labels_at_size
 
 
@@ -39,16 +38,16 @@ def test_the_answers_are_those_of_each_image_alone(
 ) -> None:
     path = irs.with_logits(ir, tmp_path / "small-standin.xml") if scored else ir
     backend = OpenVinoBackend(path, small, throughput=throughput)
-    assert backend.gives_scores == scored
+    assert backend.scores == (["logits"] if scored else [])
     shown = images(7)
-    found = list(backend.answers(shown))
+    found = list(backend.in_flight(shown))
     expected = list(OpenVinoBackend(ir, small).run(shown))
     assert len(found) == 7
     for one, other in zip(found, expected):
         assert np.array_equal(one.labels, other.labels)
-        assert (one.logits is not None) == scored
-        if one.logits is not None:
-            assert np.allclose(one.logits, other.logits, atol=1e-5)
+        assert list(one.scores) == backend.scores
+        if scored:
+            assert np.allclose(one.scores["logits"], other.logits, atol=1e-5)
 
 
 @pytest.mark.parametrize("throughput", [False, True])
@@ -57,7 +56,7 @@ def test_what_comes_before_an_image_that_fails_is_answered(ir: Path, small: Mode
         yield from images(5)
         raise ImageError("the sixth")
 
-    answers = OpenVinoBackend(ir, small, throughput=throughput).answers(shown())
+    answers = OpenVinoBackend(ir, small, throughput=throughput).in_flight(shown())
     assert [next(answers).labels.shape for _ in range(5)] == [(72, 64)] * 5
     with pytest.raises(ImageError, match="the sixth"):
         next(answers)
@@ -65,7 +64,7 @@ def test_what_comes_before_an_image_that_fails_is_answered(ir: Path, small: Mode
 
 def test_an_image_that_openvino_refuses(ir: Path, small: ModelCard) -> None:
     with pytest.raises(ArtifactError, match="OpenVINO cannot run it"):
-        list(OpenVinoBackend(ir, small).answers([np.zeros((72, 60, 3), np.uint8)]))
+        list(OpenVinoBackend(ir, small).in_flight([np.zeros((72, 60, 3), np.uint8)]))
 
 
 # Another size

@@ -38,6 +38,8 @@ from pspnet_convert.runtimes.input_form import PLAIN, InputForm, batch_sizes, ba
 from pspnet_convert.runtimes.io_signature import onnx_signature
 from pspnet_convert.runtimes.model_file import ModelFile
 
+pytestmark = pytest.mark.openvino
+
 SIZE = (3, 72, 64)
 BYTES_LAST = InputForm("u8", "NHWC")
 # The options of a run; the batch and the input form of its IR.

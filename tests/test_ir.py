@@ -25,6 +25,8 @@ from pspnet_convert.runtimes.images import read_image, to_bgr
 from pspnet_convert.runtimes.input_form import InputForm
 from pspnet_convert.runtimes.openvino_install import has_model_optimizer
 
+pytestmark = pytest.mark.openvino
+
 
 @pytest.fixture
 def folder(workspace: Path) -> Path:

@@ -139,7 +139,7 @@ MUTATIONS = {
     "an absolute path": put("stages", "to-ir", "outputs", 0, "file", "/etc/passwd"),
     "a path that leaves": put("stages", "to-ir", "outputs", 0, "file", "FP32/../../x.bin"),
     "an option that is missing": drop("stages", "export-onnx", "options", "opset"),
-    "an option of another type": put("stages", "export-onnx", "options", "int32", "maybe"),
+    "an option of another type": put("stages", "export-onnx", "options", "label_type", "int4"),
     "a shape of three": put("stages", "export-onnx", "options", "input_shape", [1, 3, 72]),
     "a batch of none": put("stages", "export-onnx", "options", "input_shape", [0, 3, 72, 64]),
     "a huge batch": put("stages", "export-onnx", "options", "input_shape", [10**9, 3, 72, 64]),

@@ -127,7 +127,7 @@ def test_any_input_shape(
 
 
 def test_int32_label_map(cli: Cli, small: ModelCard, workspace: Path) -> None:
-    result = cli("run", small.folder, "-o", workspace, "--int32")
+    result = cli("run", small.folder, "-o", workspace, "--label-type", "int32")
     assert result.exit_code == 0, result.stderr
     path = workspace / "public" / "small-standin" / "small-standin.onnx"
     assert label_map(path, image()).dtype == np.int32
@@ -157,7 +157,7 @@ def test_a_network_that_is_too_large_for_onnx_is_refused_before_the_work(
     before = exported.read_bytes()
     monkeypatch.setattr(write_onnx, "LARGEST_ONNX", 1_000_000)
     monkeypatch.setattr(write_onnx, "rewritten_copy", None)
-    result = cli("export-onnx", small.folder, "-o", workspace, "--int32")
+    result = cli("export-onnx", small.folder, "-o", workspace, "--label-type", "int32")
     assert result.exit_code == 7
     assert "GB, and an ONNX file can have 0.00 GB" in result.error
     assert "fewer `channels` in the decode head" in result.error

@@ -25,9 +25,9 @@ from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.commands.evaluate.protocols import crop, pad
 from pspnet_convert.commands.evaluate.samples import Sample
-from pspnet_convert.runtimes.answers import Answer
 from pspnet_convert.runtimes.backends import OpenVinoBackend
 from pspnet_convert.runtimes.images import read_image, to_bgr
+from pspnet_convert.runtimes.merging import Answer
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]

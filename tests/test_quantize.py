@@ -32,9 +32,12 @@ from pspnet_convert.commands.quantize.calibrate import calibration_images, write
 from pspnet_convert.commands.quantize.int8_check import Int8Check, check_int8
 from pspnet_convert.errors import ContractError, QuantizationError
 from pspnet_convert.runtimes.backends import Prediction
+from pspnet_convert.runtimes.child_model import OpenModel
 from pspnet_convert.runtimes.input_form import PLAIN
 from pspnet_convert.runtimes.io_signature import ir_signature
 from pspnet_convert.runtimes.openvino_install import operations
+
+pytestmark = pytest.mark.openvino
 
 
 @pytest.fixture
@@ -419,7 +422,7 @@ def test_an_nncf_that_is_not_for_this_openvino(small: ModelCard, small_run: Path
 
 
 def check(found: dict[str, Path], card: ModelCard, images: Sequence[Path]) -> dict[str, Any]:
-    return check_int8(found, card, card.input.shape, PLAIN, images, min_agreement=0.95)
+    return check_int8(found["FP32"], OpenModel(found["INT8"], card, card.input.shape), images, min_agreement=0.95)
 
 
 def test_another_models_answers_fail(small: ModelCard, copied: Path) -> None:
@@ -440,7 +443,8 @@ def test_another_models_answers_fail(small: ModelCard, copied: Path) -> None:
 
 def test_an_ir_of_another_size_breaks_the_contract(small: ModelCard, quantized: Path) -> None:
     with pytest.raises(ContractError, match="its input is"):
-        check_int8(irs(quantized), small, (1, 3, 64, 64), PLAIN, calibration_images(small, None, 1), min_agreement=0)
+        int8 = OpenModel(irs(quantized)["INT8"], small, (1, 3, 64, 64))
+        check_int8(irs(quantized)["FP32"], int8, calibration_images(small, None, 1), min_agreement=0)
 
 
 def prediction(logits: NDArray[np.float32]) -> Prediction:

@@ -33,7 +33,18 @@ def test_the_manifests_own_options_give_the_same_files(
     own = Path(shutil.copy(small.folder / small.checkpoint.name, tmp_path / "own.pth"))
     with own.open("ab") as file:
         file.write(b"\0")  # another file, of the same tensors
-    export = ["--input-shape", "1,3,64,80", "--opset", "20", "--int32", "--no-fold-pyramid", "--checkpoint", own]
+    export = [
+        "--input-shape",
+        "1,3,64,80",
+        "--opset",
+        "20",
+        "--label-type",
+        "int32",
+        "--no-fold-pyramid",
+        "--checkpoint",
+        own,
+    ]
+    export += ["--output", "probabilities", "--output", "labels"]
     for command in (
         ["export-onnx", *export, "--allow-unknown-checkpoint"],
         ["to-ir", "--precision", "FP16", "--front-end", *front_end],

@@ -21,10 +21,10 @@ from pspnet_convert.commands.segment.labelled import Labelling
 from pspnet_convert.commands.segment.segment_files import Segmented, Writing, segment_files
 from pspnet_convert.commands.segment.sources import find_sources
 from pspnet_convert.progress import Silent
-from pspnet_convert.runtimes.answers import Answer
 from pspnet_convert.runtimes.backends import OpenVinoBackend
 from pspnet_convert.runtimes.images import palette_image, to_bgr
 from pspnet_convert.runtimes.input_form import Image
+from pspnet_convert.runtimes.output_form import ModelAnswer
 
 SHAPE = (1, 3, 72, 64)
 LEGEND = 200
@@ -38,13 +38,13 @@ class Given:
         self.shown: list[Image] = []
 
     @property
-    def gives_scores(self) -> bool:
-        return self.logits is not None
+    def scores(self) -> list[str]:
+        return [] if self.logits is None else ["logits"]
 
-    def answers(self, images: Iterable[Image]) -> Iterator[Answer]:
+    def in_flight(self, images: Iterable[Image]) -> Iterator[ModelAnswer]:
         for image in images:
             self.shown.append(image)
-            yield Answer(self.labels, self.logits)
+            yield ModelAnswer(self.labels, {} if self.logits is None else {"logits": self.logits})
 
 
 def segmented(model: Given, card: ModelCard, images: list[Path], folder: Path, **how: Any) -> list[Segmented]:

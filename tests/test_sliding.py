@@ -11,10 +11,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.runtimes import sliding
-from pspnet_convert.runtimes.answers import Answer, AnswerOutputs
 from pspnet_convert.runtimes.input_form import Image
+from pspnet_convert.runtimes.merging import Answer
+from pspnet_convert.runtimes.output_form import deciding_scores
 from pspnet_convert.runtimes.sliding import Axis, Grid, slide, windows_run
 
 CLASSES = 4
@@ -136,20 +136,15 @@ def test_the_logits_of_the_whole_image_are_never_there(blends: bool) -> None:
     assert peak - 1200 * 1600 < whole / 8
 
 
-def test_outputs_are_found_by_their_names() -> None:
-    card = find_card()
-    assert AnswerOutputs.of([{"segmentation_map", "x"}], card) == AnswerOutputs(0, None)
-    assert AnswerOutputs.of([{"probabilities"}, {"segmentation_map"}], card) == AnswerOutputs(1, 0)
-    assert AnswerOutputs.of([{"probabilities"}, {"segmentation_map"}, {"logits"}], card) == AnswerOutputs(1, 2)
-    assert AnswerOutputs.of([{"logits"}], card) == AnswerOutputs(None, 0)
-    binary = card.model_copy(update={"classes": card.classes[:2]})  # a threshold is not in its probabilities
-    assert AnswerOutputs.of([{"segmentation_map"}, {"probabilities"}], binary) == AnswerOutputs(0, None)
-
-
-def test_an_answer_without_a_label_map_has_that_of_its_scores() -> None:
-    scores = np.random.default_rng(0).normal(size=(2, CLASSES, 5, 6)).astype(np.float32)
-    (answer,) = AnswerOutputs(None, 0).split([scores], 1)
-    assert np.array_equal(answer.labels, scores[0].argmax(axis=0))
-    (both,) = AnswerOutputs(1, 0).split([scores, np.full((2, 1, 5, 6), 7)], 1)
-    assert (both.labels == 7).all()
-    assert both.logits is not None and np.array_equal(both.logits, scores[0])
+@pytest.mark.parametrize(
+    ("names", "classes", "expected"),
+    [
+        ([], 21, None),
+        (["probabilities"], 21, "probabilities"),
+        (["logits", "probabilities"], 21, "logits"),
+        (["logits"], 2, "logits"),
+        (["probabilities"], 2, None),  # a binary head's threshold is not in them
+    ],
+)
+def test_the_scores_that_decide_the_label(names: list[str], classes: int, expected: str | None) -> None:
+    assert deciding_scores(names, classes) == expected

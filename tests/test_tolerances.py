@@ -41,6 +41,8 @@ from pspnet_convert.runtimes.ir_file import save
 from pspnet_convert.runtimes.logit_error import Error, error_of
 from pspnet_convert.runtimes.openvino_install import operations
 
+pytestmark = pytest.mark.openvino
+
 # Right conversions
 
 

@@ -184,7 +184,7 @@ def test_the_file_keeps_its_size_and_its_matrices(tmp_path: Path, precision: str
         target = tmp_path / f"{which}.xml"
         request = {
             "form": {"type": "f32", "layout": "NCHW"}, "winograd": "off" if which == "off" else "all",
-            "keeps_float32_input": False, "model_info": {}, "targets": {precision: str(target)},
+            "keeps_float32_input": False, "model_info": {}, "labels": "labels", "targets": {precision: str(target)},
         }  # fmt: skip
         save_all(graph((1, 512, 64, 64), weights), request, lambda: None)
         sizes[which] = target.with_suffix(".bin").stat().st_size
@@ -299,13 +299,16 @@ def test_the_metadata_asks_for_float32(winograd_run: Path, small_run: Path, smal
 
 
 def test_the_example_runs_it_in_float32(winograd_run: Path, small: ModelCard, tmp_path: Path) -> None:
-    script = Path(__file__).parent.parent / "examples" / "serve.py"
+    script = Path(__file__).parent.parent / "examples" / "01-python" / "segment.py"
     xml, photo = ir_of(winograd_run, small.name), SAMPLES / "chelsea.jpg"
     command = [sys.executable, str(script), str(xml), str(photo), str(tmp_path / "labels.png")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     size = (small.input.width, small.input.height)
-    rgb = np.asarray(Image.open(photo).convert("RGB").resize(size, Image.Resampling.BILINEAR))
+    picture = Image.open(photo).convert("RGB")
+    for one in ((size[0], picture.height), size):  # as the example does
+        picture = picture.resize(one, Image.Resampling.BILINEAR)
+    rgb = np.asarray(picture)
     expected = next(OpenVinoBackend(xml, small).run([rgb[:, :, ::-1]])).labels
     assert np.array_equal(np.asarray(Image.open(tmp_path / "labels.png")), expected)
 

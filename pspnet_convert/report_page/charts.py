@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import PurePosixPath
 
 from pspnet_convert.manifest_document import Stages
-from pspnet_convert.manifest_fields import Score, SearchResult, Tried
-from pspnet_convert.pipeline import SEARCH
+from pspnet_convert.manifest_fields import (
+    BenchmarkResult,
+    Score,
+    SearchResult,
+    Timed,
+    TimedLayer,
+    TimedLayers,
+    TimedStart,
+    TimedThroughput,
+    Tried,
+)
+from pspnet_convert.pipeline import BENCHMARK, SEARCH
 from pspnet_convert.report_page.words import in_bytes
 
 
@@ -110,6 +120,53 @@ def latencies(stages: Stages) -> list[Bar]:
         )
         for row in rows
     )
+
+
+def benchmark(stages: Stages) -> list[tuple[str, list[Bar]]]:
+    """What `benchmark` measured, each chart with its title; one without bars was not asked for."""
+    if BENCHMARK not in stages:
+        return []
+    found: BenchmarkResult = stages[BENCHMARK].result
+    return [
+        ("Time", _bars((_label(row), row.median_ms, _time(row)) for row in found.timings)),
+        (
+            "Largest memory of the process",
+            _bars((_label(row), row.peak_memory_mb, f"{row.peak_memory_mb:.0f} MB") for row in found.timings),
+        ),
+        ("Throughput", _bars(bar for row in found.throughput for bar in _one_and_several(row))),
+        ("From nothing to the first answer", _bars(_start(row) for row in found.startup)),
+        *((_title(row), _bars(_layer(layer) for layer in row.longest)) for row in found.layers),
+    ]
+
+
+def _label(row: Timed) -> str:
+    return f"{row.model}, computed in {row.precision}" + (f" on {row.processor}" if row.processor else "")
+
+
+def _time(row: Timed) -> str:
+    return f"{row.median_ms:.1f} ms" + (f" ({row.ratio:.2f} x as fast)" if row.ratio else "")
+
+
+def _one_and_several(row: TimedThroughput) -> Iterator[tuple[str, float, str]]:
+    for words, value in (
+        ("one request", row.one_images_per_second),
+        (f"{row.requests} requests", row.images_per_second),
+    ):
+        yield f"{row.model}, computed in {row.precision}: {words}", value, f"{value:.1f} images/s"
+
+
+def _start(row: TimedStart) -> tuple[str, float, str]:
+    steps = {"import": row.import_ms, "read": row.read_ms, "compile": row.compile_ms, "first answer": row.first_ms}
+    words = " + ".join(f"{name} {value:.0f}" for name, value in steps.items())
+    return f"{row.model}, {'from' if row.cached else 'without'} the cache", sum(steps.values()), f"{words} ms"
+
+
+def _title(row: TimedLayers) -> str:
+    return f"{row.model}, computed in {row.precision}: its longest layers, of {row.sum_ms:.1f} ms"
+
+
+def _layer(row: TimedLayer) -> tuple[str, float, str]:
+    return f"{row.name} ({row.kernel})", row.ms, f"{row.ms:.2f} ms, {row.part:.0%}"
 
 
 def _artifact(stage: str, file: PurePosixPath) -> str | None:

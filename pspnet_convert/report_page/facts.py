@@ -13,6 +13,7 @@ from pspnet_convert.manifest_fields import Comparison, File, RelativeError, Stag
 from pspnet_convert.pipeline import CONVERSION, ORDER
 from pspnet_convert.report_page.words import percent, scientific
 from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
+from pspnet_convert.runtimes.output_form import OutputForm
 from pspnet_convert.verdict import judged
 
 _NEEDED = [name for name in CONVERSION if name != "download"]  # a checkpoint may come from elsewhere
@@ -123,9 +124,9 @@ def first_ir(stages: Stages) -> str | None:
     return next((file for file in files if file.endswith(".xml")), None)
 
 
-def label_type(stages: Stages) -> str:
-    """The number type of the label map."""
-    return "int32" if "export-onnx" in stages and stages["export-onnx"].options.int32 else "int64"
+def output_form(stages: Stages) -> OutputForm:
+    """What ONNX and IRs give; the plain form if there is no export."""
+    return stages["export-onnx"].options.form if "export-onnx" in stages else OutputForm()
 
 
 def image_shape(manifest: ManifestDocument) -> ImageShape:

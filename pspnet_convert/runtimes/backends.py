@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import Input, ModelCard
+from pspnet_convert.device import CPU
 from pspnet_convert.errors import ArtifactError, ContractError, ImageError, first_line
-from pspnet_convert.runtimes.answers import Answer, AnswerOutputs
+from pspnet_convert.runtimes.devices import settings_on
 from pspnet_convert.runtimes.in_flight import run_in_flight
 from pspnet_convert.runtimes.input_form import (
     DYNAMIC,
@@ -32,9 +33,11 @@ from pspnet_convert.runtimes.input_form import (
 )
 from pspnet_convert.runtimes.io_signature import check_signature, ir_signature, onnx_signature, read_onnx
 from pspnet_convert.runtimes.logit_error import Precision
-from pspnet_convert.runtimes.logits_tap import argmax_nodes, ir_logits, ir_tail, onnx_tail
+from pspnet_convert.runtimes.logits_tap import argmax_nodes, ir_labels, ir_logits, ir_tail, onnx_logits, onnx_tail
 from pspnet_convert.runtimes.openvino_install import require_openvino
-from pspnet_convert.runtimes.precision_hint import compile_hints, computed_in
+from pspnet_convert.runtimes.output_form import SCORES, Labels, ModelAnswer, OutputForm, answers_of_batch, labels_of
+from pspnet_convert.runtimes.precision_hint import compile_hints
+from pspnet_convert.runtimes.read_back import computed_in, ran_on
 from pspnet_convert.runtimes.repeatable import check_repeatable, ir_operations, onnx_operations
 
 _BEGINS_AS_IR = re.compile(r"\s*(<\?xml[^>]*>)?\s*<net\s")
@@ -44,7 +47,7 @@ _BEGINS_AS_IR = re.compile(r"\s*(<\?xml[^>]*>)?\s*<net\s")
 class Prediction:
     """`labels`: integers [H, W]. `logits`: float32 [classes, H, W], at the image's size."""
 
-    labels: NDArray[np.integer[Any]]
+    labels: Labels
     logits: NDArray[np.float32]
 
 
@@ -60,9 +63,9 @@ class Backend(Protocol):
 class Converted(Backend, Protocol):
     """A converted model; `slots` is the largest batch that it is run with, `weights` how its file stores them.
 
-    `run` has the logits as one more output of the model. `labels_as_shipped` runs the model as its file is, and gives
-    labels [H, W]. `argmax` runs the model's last step alone: from float32 logits [slots, classes, H, W], at the model's
-    size, to labels [slots, H, W]. ArtifactError if that step does not take such logits.
+    `run` has the logits as one more output of the model. `as_shipped` runs the model as its file is. `argmax` runs the
+    model's last step alone: from float32 logits [slots, classes, H, W], at the model's size, to labels [slots, H, W];
+    None for a model without a label map. ArtifactError if that step does not take such logits.
     """
 
     slots: int
@@ -70,9 +73,9 @@ class Converted(Backend, Protocol):
     @property
     def weights(self) -> Precision: ...
 
-    def labels_as_shipped(self, images: Iterable[Image]) -> Iterator[NDArray[np.integer[Any]]]: ...
+    def as_shipped(self, images: Iterable[Image]) -> Iterator[ModelAnswer]: ...
 
-    def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]: ...
+    def argmax(self, logits: NDArray[np.float32]) -> Labels | None: ...
 
 
 def normalised(images: Sequence[Image], card_input: Input) -> NDArray[np.float32]:
@@ -114,14 +117,16 @@ class OnnxBackend:
     """An ONNX file on ONNX Runtime's CPU provider. ContractError if its inputs or outputs are not the card's, or if its
     answer to an image can change."""
 
-    def __init__(self, path: Path, card: ModelCard, shape: ImageShape) -> None:
+    def __init__(self, path: Path, card: ModelCard, shape: ImageShape, gives: OutputForm | None = None) -> None:
         model = read_onnx(path)
-        check_signature(path, onnx_signature(model), card, shape)
+        check_signature(path, onnx_signature(model), card, shape, gives=gives)
         check_repeatable(path, onnx_operations(model))
-        tail = argmax_nodes(model, path, card.output.name)
-        self._logits = str(tail[-1].input[0])
-        self._tail = onnx_tail(model, tail, self._logits)
         self._labels = card.output.name
+        self._outputs = [value.name for value in model.graph.output]
+        self._logits = onnx_logits(model, path, self._labels)
+        self._tail: bytes | None = None
+        if self._labels in self._outputs:
+            self._tail = onnx_tail(model, argmax_nodes(model, path, self._labels), self._logits)
         self._path = path
         self._input = card.input
         self._batch = shape[0]
@@ -130,16 +135,19 @@ class OnnxBackend:
     def run(self, images: Iterable[Image]) -> Iterator[Prediction]:
         for group in batches(images, self._batch):
             given = normalised(pad_batch(group, self._batch), self._input)
-            labels, logits = self._run(self._tapped, [self._labels, self._logits], given)
-            yield from _by_slot(self._path, labels, logits, given)[: len(group)]
+            wanted = list(dict.fromkeys([*self._outputs, self._logits]))
+            results = self._run(self._tapped, wanted, given)
+            yield from _predictions(self._path, results, self._labels, results[self._logits], given)[: len(group)]
 
-    def labels_as_shipped(self, images: Iterable[Image]) -> Iterator[NDArray[np.integer[Any]]]:
+    def as_shipped(self, images: Iterable[Image]) -> Iterator[ModelAnswer]:
         for group in batches(images, self._batch):
             given = normalised(pad_batch(group, self._batch), self._input)
-            (labels,) = self._run(self._as_shipped, [self._labels], given)
-            yield from labels[: len(group), 0]
+            results = self._run(self._as_shipped, self._outputs, given)
+            yield from answers_of_batch(results, self._labels)[: len(group)]
 
-    def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
+    def argmax(self, logits: NDArray[np.float32]) -> Labels | None:
+        if self._tail is None:
+            return None
         session = onnx_session(self._path, self._tail)
         try:
             (labels,) = session.run(None, {session.get_inputs()[0].name: logits})
@@ -150,6 +158,10 @@ class OnnxBackend:
     @property
     def precision(self) -> str:
         return "f32"
+
+    @property
+    def ran_on(self) -> str:
+        return CPU
 
     @property
     def weights(self) -> Precision:
@@ -167,24 +179,25 @@ class OnnxBackend:
         self.__dict__.pop("_as_shipped", None)  # one at a time is in memory
         # Protobuf merges messages that are written one after another: this adds an output to the graph.
         tap = onnx.ModelProto()
-        tap.graph.output.append(onnx.helper.make_tensor_value_info(self._logits, onnx.TensorProto.FLOAT, None))
+        if self._logits not in self._outputs:
+            tap.graph.output.append(onnx.helper.make_tensor_value_info(self._logits, onnx.TensorProto.FLOAT, None))
         return onnx_session(self._path, self._path.read_bytes() + tap.SerializeToString())
 
-    def _run(self, session: Any, outputs: Sequence[str], given: NDArray[np.float32]) -> Any:
+    def _run(self, session: Any, outputs: Sequence[str], given: NDArray[np.float32]) -> dict[str, Any]:
         try:
-            return session.run(outputs, {self._input.name: given})
+            return dict(zip(outputs, session.run(outputs, {self._input.name: given})))
         except Exception as error:  # see onnx_session
             raise ArtifactError(f"{self._path}: ONNX Runtime cannot run it: {first_line(error)}") from error
 
 
 class OpenVinoBackend:
-    """An IR on OpenVINO's CPU device; its input is plain BGR, or channels as they are stored.
+    """An IR on a device of OpenVINO's; its input is plain BGR, or channels as they are stored.
 
-    It computes in float32, or with `at_default_precision` in what its metadata asks for, else in what the processor
-    prefers. With `throughput` several inferences of `answers` run at once: more images a second, and more memory;
-    without it one runs while the next image is prepared. `shape` (None: the card's) and `form` are those of the images.
-    ContractError if the IR's inputs or outputs are not the card's, or have another shape or form, or if its answer to
-    an image can change.
+    It computes in float32 where the device can, or with `at_default_precision` in what its metadata asks for, else in
+    what the device prefers. `shape` (None: the card's) and `form` are those of the images; for `gives` see
+    check_signature. With `throughput` several inferences of `in_flight` run at once: more images a second, and more
+    memory. ContractError if the IR's inputs or outputs are not the card's, or have another shape or form, or if its
+    answer to an image can change; DependencyError if the device is not there.
     """
 
     def __init__(
@@ -193,7 +206,9 @@ class OpenVinoBackend:
         card: ModelCard,
         shape: ImageShape | None = None,
         form: InputForm = PLAIN,
+        gives: OutputForm | None = None,
         *,
+        device: str = CPU,
         at_default_precision: bool = False,
         throughput: bool = False,
     ) -> None:
@@ -203,45 +218,51 @@ class OpenVinoBackend:
         self._core = openvino.Core()
         self._model = read_ir(self._core, path)
         shape = shape or card.input.shape
-        check_signature(path, ir_signature(self._model), card, shape, form)
+        check_signature(path, ir_signature(self._model), card, shape, form, gives)
         check_repeatable(path, ir_operations(path))
         if _is_dynamic_inside(self._model, shape, form):
             raise ContractError(f"{path}: has dynamic shapes inside", "Convert it again for one fixed shape.")
-        self._tail = ir_tail(self._model, path)
+        self._logits = ir_logits(self._model, path)
+        self._tail = None if ir_labels(self._model) is None else ir_tail(self._model, path)
+        self._labels = card.output.name
         self._path = path
-        self._hint = compile_hints(self._model, at_default_precision=at_default_precision)
-        self._hint |= {"PERFORMANCE_HINT": "THROUGHPUT"} if throughput else {}
-        self._outputs = AnswerOutputs.of([port.get_names() for port in self._model.outputs], card)
+        hints = compile_hints(self._model, at_default_precision=at_default_precision)
+        hints |= {"PERFORMANCE_HINT": "THROUGHPUT"} if throughput else {}
+        self._device, self._settings = device, settings_on(self._core, device, hints)
         self._form, self._batch = form, shape[0]
         self.slots = max(batch_sizes(shape[0]))
 
     def run(self, images: Iterable[Image]) -> Iterator[Prediction]:
         for given, results, count in self._results(self._tapped, images):
-            # Copies: the next results use the same memory.
-            yield from _by_slot(self._path, results[0].copy(), results[1].copy(), given)[:count]
+            logits = results[self._place_of_logits]
+            named = results_by_name(self._model, results)
+            yield from _predictions(self._path, named, self._labels, logits, given)[:count]
 
-    def labels_as_shipped(self, images: Iterable[Image]) -> Iterator[NDArray[np.integer[Any]]]:
+    def as_shipped(self, images: Iterable[Image]) -> Iterator[ModelAnswer]:
         for _, results, count in self._results(self._as_shipped, images):
-            yield from results[0].copy()[:count, 0]
+            yield from answers_of_batch(results_by_name(self._model, results), self._labels)[:count]
 
     @property
-    def gives_scores(self) -> bool:
-        """Whether the answers have logits."""
-        return self._outputs.scores is not None
+    def scores(self) -> Sequence[str]:
+        """Which of SCORES the model has, as its file is."""
+        names = {name for port in self._model.outputs for name in port.get_names()}
+        return [name for name in SCORES if name in names]
 
-    def answers(self, images: Iterable[Image]) -> Iterator[Answer]:
-        """The answers of the model as its file is, in the images' order; the next ones run meanwhile."""
+    def in_flight(self, images: Iterable[Image]) -> Iterator[ModelAnswer]:
+        """As as_shipped, but while the model runs, images of the next batches are taken and prepared."""
         groups = batches(images, self._batch)
         given = ((self._form.tensor(pad_batch(group, self._batch)), len(group)) for group in groups)
         try:
             for results, count in run_in_flight(self._as_shipped, given):
-                yield from self._outputs.split(results, count)
+                yield from answers_of_batch(results_by_name(self._model, results), self._labels)[:count]
         except RuntimeError as error:
             raise ArtifactError(f"{self._path}: OpenVINO cannot run it: {last_line(error)}") from error
 
-    def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
+    def argmax(self, logits: NDArray[np.float32]) -> Labels | None:
+        if self._tail is None:
+            return None
         try:
-            compiled = self._core.compile_model(self._tail, "CPU", self._hint)
+            compiled = self._core.compile_model(self._tail, self._device, self._settings)
             return compiled(logits)[0][:, 0].copy()  # type: ignore[no-any-return]
         except RuntimeError as error:
             raise ArtifactError(f"{self._path}: its argmax does not run on logits: {last_line(error)}") from error
@@ -250,6 +271,11 @@ class OpenVinoBackend:
     def precision(self) -> str:
         """What it computes in: f32, bf16 or f16."""
         return computed_in(self._tapped)
+
+    @property
+    def ran_on(self) -> str:
+        """The devices that run it, with commas."""
+        return ", ".join(ran_on(self._tapped))
 
     @property
     def weights(self) -> Precision:
@@ -267,32 +293,49 @@ class OpenVinoBackend:
         """The compiled model that gives the logits too."""
         self.__dict__.pop("_as_shipped", None)  # one at a time is in memory
         model = self._model.clone()
-        model.add_outputs(ir_logits(model, self._path))
+        if self._place_of_logits == len(model.outputs):
+            model.add_outputs(ir_logits(model, self._path))
         return self._compile(model)
+
+    @cached_property
+    def _place_of_logits(self) -> int:
+        """Which output of the tapped model they are: one that the file has, or one more."""
+        sources = [port.get_node().input_value(0) for port in self._model.outputs]
+        return sources.index(self._logits) if self._logits in sources else len(sources)
 
     def _compile(self, model: Any) -> Any:
         try:
-            return self._core.compile_model(model, "CPU", self._hint)
+            return self._core.compile_model(model, self._device, self._settings)
         except RuntimeError as error:
             raise ArtifactError(f"{self._path}: OpenVINO does not compile it: {last_line(error)}") from error
 
-    def _results(self, compiled: Any, images: Iterable[Image]) -> Iterator[tuple[NDArray[Any], Any, int]]:
+    def _results(
+        self, compiled: Any, images: Iterable[Image]
+    ) -> Iterator[tuple[NDArray[Any], list[NDArray[Any]], int]]:
         """For each batch its tensor, what the model gives, and how many of its slots have images."""
         for group in batches(images, self._batch):
             given = self._form.tensor(pad_batch(group, self._batch))
             try:
-                yield given, compiled(given), len(group)
+                found = compiled(given)
+                # Copies: the next results use the same memory.
+                yield given, [found[place].copy() for place in range(len(found))], len(group)
             except RuntimeError as error:
                 raise ArtifactError(f"{self._path}: OpenVINO cannot run it: {last_line(error)}") from error
 
 
-def _by_slot(
-    path: Path, labels: NDArray[Any], logits: NDArray[np.float32], given: NDArray[Any]
+def _predictions(
+    path: Path, results: Mapping[str, NDArray[Any]], of_labels: str, logits: NDArray[np.float32], given: NDArray[Any]
 ) -> Sequence[Prediction]:
     """Split labels [N, 1, H, W] and logits [N, classes, H, W] by image; ContractError if N is not that of `given`."""
+    labels = results[of_labels][:, 0] if of_labels in results else labels_of(logits)
     if not len(labels) == len(logits) == len(given):
         raise ContractError(f"{path}: gives {len(labels)} label maps and {len(logits)} logits for {len(given)} images")
-    return [Prediction(image_labels[0], image_logits) for image_labels, image_logits in zip(labels, logits)]
+    return [Prediction(*one) for one in zip(labels, logits)]
+
+
+def results_by_name(model: Any, results: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The results of an IR's own outputs, by each of their names."""
+    return {name: found for port, found in zip(model.outputs, results) for name in port.get_names()}
 
 
 def _is_dynamic_inside(model: Any, shape: ImageShape, form: InputForm) -> bool:

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.device import CPU
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.runtimes.backends import OnnxBackend, OpenVinoBackend, Prediction
 from pspnet_convert.runtimes.input_form import PLAIN, Image, ImageShape, InputForm, batch_sizes, batches
 from pspnet_convert.runtimes.logit_error import Precision
+from pspnet_convert.runtimes.output_form import Labels, ModelAnswer, OutputForm
 from pspnet_convert.worker_process import Limits, Worker, WorkerError, flush_output
 
 _ANY_MODEL = 4 * 2**30  # bytes
@@ -43,20 +45,29 @@ def memory_for(weights: int, shape: ImageShape) -> int:
 
 @dataclass(frozen=True)
 class OpenModel:
-    """How a converted file is opened: an .onnx or .xml of `card`, for images of `shape` in `form`."""
+    """How a converted file is opened: an .onnx or .xml of `card`, for images of `shape` in `form`. For `gives` see
+    check_signature; `device`: of OpenVINO, for an .xml."""
 
     path: Path
     card: ModelCard
     shape: ImageShape
     form: InputForm = PLAIN
     at_default_precision: bool = False
+    gives: OutputForm | None = None
+    device: str = CPU
 
     def open(self) -> OnnxBackend | OpenVinoBackend:
         """Open it in this process; raises the backends' errors."""
         if self.path.suffix != ".xml":
-            return OnnxBackend(self.path, self.card, self.shape)
+            return OnnxBackend(self.path, self.card, self.shape, self.gives)
         return OpenVinoBackend(
-            self.path, self.card, self.shape, self.form, at_default_precision=self.at_default_precision
+            self.path,
+            self.card,
+            self.shape,
+            self.form,
+            self.gives,
+            device=self.device,
+            at_default_precision=self.at_default_precision,
         )
 
 
@@ -87,19 +98,24 @@ class ChildModel:
         for group in batches(images, self._batch):
             yield from self._call(_Opened.next_predictions, group)
 
-    def labels_as_shipped(self, images: Iterable[Image]) -> Iterator[NDArray[np.integer[Any]]]:
+    def as_shipped(self, images: Iterable[Image]) -> Iterator[ModelAnswer]:
         self._call(_Opened.begin_as_shipped)
         for group in batches(images, self._batch):
-            yield from self._call(_Opened.next_labels, group)
+            yield from self._call(_Opened.next_as_shipped, group)
 
-    def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
-        labels: NDArray[np.integer[Any]] = self._call(_Opened.argmax, logits)
+    def argmax(self, logits: NDArray[np.float32]) -> Labels | None:
+        labels: Labels | None = self._call(_Opened.argmax, logits)
         return labels
 
     @property
     def precision(self) -> str:
         """What it computes in: f32, bf16 or f16."""
         return str(self._call(_Opened.precision))
+
+    @property
+    def ran_on(self) -> str:
+        """The devices that run it, with commas."""
+        return str(self._call(_Opened.ran_on))
 
     @property
     def weights(self) -> Precision:
@@ -142,21 +158,24 @@ class _Opened:
 
     def begin_as_shipped(self) -> None:
         self._images.clear()
-        self._labels = self._backend.labels_as_shipped(self._waiting())
+        self._answers = self._backend.as_shipped(self._waiting())
 
     def next_predictions(self, images: Sequence[Image]) -> list[Prediction]:
         self._images.extend(images)
         return list(islice(self._predictions, len(images)))
 
-    def next_labels(self, images: Sequence[Image]) -> list[NDArray[np.integer[Any]]]:
+    def next_as_shipped(self, images: Sequence[Image]) -> list[ModelAnswer]:
         self._images.extend(images)
-        return list(islice(self._labels, len(images)))
+        return list(islice(self._answers, len(images)))
 
-    def argmax(self, logits: NDArray[np.float32]) -> NDArray[np.integer[Any]]:
+    def argmax(self, logits: NDArray[np.float32]) -> Labels | None:
         return self._backend.argmax(logits)
 
     def precision(self) -> str:
         return self._backend.precision
+
+    def ran_on(self) -> str:
+        return self._backend.ran_on
 
     def weights(self) -> Precision:
         return self._backend.weights

@@ -11,11 +11,11 @@ from pspnet_convert.errors import ConvertError
 Given = TypeVar("Given")
 
 
-def run_in_flight(compiled: Any, given: Iterable[tuple[Any, Given]]) -> Iterator[tuple[Any, Given]]:
+def run_in_flight(compiled: Any, given: Iterable[tuple[Any, Given]]) -> Iterator[tuple[list[Any], Given]]:
     """Run a compiled model on input tensors. Each comes with a value, which is passed on with its results.
 
-    As many inferences run as OpenVINO finds best for the device, and the next tensor is made meanwhile. The results
-    (arrays by output) are valid until the next ones are asked for. If making a tensor raises a ConvertError, the
+    As many inferences run as OpenVINO finds best for the device, and the next tensor is made meanwhile. The results are
+    copies, one array an output. If making a tensor raises a ConvertError, the
     results of those before it come first. Raises OpenVINO's RuntimeError.
     """
     requests = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
@@ -42,9 +42,9 @@ def run_in_flight(compiled: Any, given: Iterable[tuple[Any, Given]]) -> Iterator
         raise failure
 
 
-def _finished(running: deque[tuple[Any, Given]], free: list[Any]) -> Iterator[tuple[Any, Given]]:
+def _finished(running: deque[tuple[Any, Given]], free: list[Any]) -> Iterator[tuple[list[Any], Given]]:
     """The results of the inference that was started first; its request is free after them."""
     request, value = running.popleft()
     request.wait()
-    yield [tensor.data for tensor in request.output_tensors], value
+    yield [tensor.data.copy() for tensor in request.output_tensors], value
     free.append(request)

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ArtifactError, ContractError, first_line
 from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
+from pspnet_convert.runtimes.output_form import LABEL_TYPES, SCORES, OutputForm
 
 if TYPE_CHECKING:
     import onnx
     import openvino
-
-_LABEL_TYPES = ("int64", "int32")
 
 
 @dataclass(frozen=True)
@@ -89,23 +88,48 @@ def check_signature(
     card: ModelCard,
     shape: ImageShape,
     form: InputForm = PLAIN,
+    gives: OutputForm | None = None,
 ) -> None:
-    """Raise ContractError unless the file has one input and one output, the card's, for images of `shape` in `form`.
+    """Raise ContractError unless the file has one input, the card's, for images of `shape` in `form`, and `gives` what
+    it should; None: any of the outputs that a file of this tool can have.
 
     All dimensions must be static, except the batch where `shape` says DYNAMIC.
     """
     inputs, outputs = signature
-    outputs = [spec for spec in outputs if not spec.names & {"logits", "probabilities"}]
-    batch, _, height, width = shape
     faults = [
         *_faults("input", inputs, card.input.name, (form.dtype,), form.ordered(shape), form.layout),
-        *_faults("output", outputs, card.output.name, _LABEL_TYPES, (batch, 1, height, width), card.output.layout),
+        *_faults_of_outputs(outputs, card, shape, gives),
     ]
     if faults:
         raise ContractError(
             f"{path}: {'; '.join(faults)}",
             "Convert it again from the card's checkpoint, or give the card and the options that it was made with.",
         )
+
+
+def _faults_of_outputs(
+    outputs: Sequence[TensorSpec], card: ModelCard, shape: ImageShape, gives: OutputForm | None
+) -> list[str]:
+    batch, _, height, width = shape
+    expected: dict[str, tuple[Sequence[str], Sequence[int]]] = {
+        name: (("float32",), (batch, len(card.classes), height, width))
+        for name in (_scores_of(outputs) if gives is None else gives.outputs)
+        if name != "labels"
+    }
+    names = {name for spec in outputs for name in spec.names}
+    if "labels" in gives.outputs if gives else not expected or card.output.name in names:
+        types = [LABEL_TYPES[gives.label_type]] if gives else [*LABEL_TYPES.values()]
+        expected[card.output.name] = types, (batch, 1, height, width)
+    faults, unexpected = [], list(outputs)
+    for name, (dtypes, dimensions) in expected.items():
+        found = [spec for spec in unexpected if name in spec.names] or (unexpected if len(expected) == 1 else [])
+        unexpected = [spec for spec in unexpected if spec not in found]
+        faults += _faults("output", found, name, dtypes, dimensions, card.output.layout)
+    return faults + [f"its output {spec} is not expected" for spec in unexpected]
+
+
+def _scores_of(outputs: Sequence[TensorSpec]) -> list[str]:
+    return [name for name in SCORES if any(name in spec.names for spec in outputs)]
 
 
 def _faults(

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet_convert.runtimes.answers import Answer
 from pspnet_convert.runtimes.images import Size, resized_labels
 from pspnet_convert.runtimes.resized_logits import labels_at_size
 from pspnet_convert.runtimes.test_pipeline import Prepared
 
 Bytes = NDArray[np.uint8]
 Kind = Literal["logits", "label map"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A model's answer: `labels`, integers [h, w]; `logits`, float32 [classes, h, w], if it gives them.
+
+    `logits` may be any scores of which the largest is the label's.
+    """
+
+    labels: NDArray[np.integer[Any]]
+    logits: NDArray[np.float32] | None = None
 
 
 class Merge(Protocol):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pspnet_convert.errors import ArtifactError, ContractError, first_line
 from pspnet_convert.runtimes.backends import onnx_session
 from pspnet_convert.runtimes.layer_taps import Convolution, Layer, Values
-from pspnet_convert.runtimes.logits_tap import argmax_nodes, onnx_constants
+from pspnet_convert.runtimes.logits_tap import onnx_constants, onnx_logits
 
 if TYPE_CHECKING:
     import onnx
@@ -59,9 +59,9 @@ class OnnxTaps:
         self.output = str(model.graph.output[0].name)
         self.logits: str | None = None
         try:
-            self.logits = str(argmax_nodes(model, path, self.output)[-1].input[0])
+            self.logits = onnx_logits(model, path, self.output)
         except ContractError:
-            log.debug("%s: has no argmax at its end", path)
+            log.debug("%s: has no logits", path)
 
     def run(self, names: Collection[str], given: NDArray[Any]) -> dict[str, NDArray[Any]]:
         import onnx

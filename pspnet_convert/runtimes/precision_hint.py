@@ -24,8 +24,3 @@ def compile_hints(model: openvino.Model, *, at_default_precision: bool = False) 
     if not at_default_precision:
         return dict(IN_F32)
     return {_HINT: str(model.get_rt_info(_PLACE).astype(str))} if model.has_rt_info(_PLACE) else {}
-
-
-def computed_in(compiled: openvino.CompiledModel) -> str:
-    """What a compiled model computes in: f32, bf16 or f16."""
-    return str(compiled.get_property(_HINT).get_type_name())

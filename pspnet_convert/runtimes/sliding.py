@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet_convert.runtimes.answers import Answer
 from pspnet_convert.runtimes.images import Size
 from pspnet_convert.runtimes.input_form import Image
+from pspnet_convert.runtimes.merging import Answer
 
 Run = Callable[[Iterable[Image]], Iterator[Answer]]
 Read = Callable[[slice, slice], Image]

@@ -17,10 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.device import CPU
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.processor import capped, executed_instructions
-from pspnet_convert.runtimes import precision_hint
+from pspnet_convert.runtimes import read_back
+from pspnet_convert.runtimes.devices import settings_on
 from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
+from pspnet_convert.runtimes.precision_hint import IN_F32
 from pspnet_convert.worker_process import Worker, WorkerError, flush_output
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ class Subject:
     """A model to time. `runtime`: PyTorch, ONNX or IR. `graph`: a name for the graph it was made from.
 
     `weights`: FP32, FP16 or INT8. `at`: f32 or default, the precision that an IR is run at. `form`: of its input.
-    `processor`: the instruction set to which the processor is capped.
+    `processor`: the instruction set to which the processor is capped. `device`: of OpenVINO, for an IR.
     """
 
     runtime: str
@@ -44,6 +47,7 @@ class Subject:
     path: Path
     form: InputForm = PLAIN
     processor: str | None = None
+    device: str = CPU
 
     @property
     def name(self) -> str:
@@ -198,19 +202,21 @@ def _open_onnx(card: ModelCard, shape: ImageShape, subject: Subject) -> tuple[Ca
 def _open_ir(card: ModelCard, shape: ImageShape, subject: Subject) -> tuple[Callable[[], Any], str]:
     import openvino
 
-    compiled = openvino.Core().compile_model(str(subject.path), "CPU", ir_settings(subject))
+    core = openvino.Core()
+    compiled = core.compile_model(str(subject.path), subject.device, ir_settings(core, subject))
     image = noise(shape, subject)
     return lambda: compiled(image), computed_in(compiled, subject)
 
 
-def ir_settings(subject: Subject) -> dict[str, Any]:
-    """OpenVINO's settings for the precision that `subject` is run at."""
-    return dict(precision_hint.IN_F32) if subject.at == "f32" else {}
+def ir_settings(core: openvino.Core, subject: Subject) -> dict[str, Any]:
+    """OpenVINO's settings for the precision that `subject` is run at, on its device. Raises the errors of
+    devices.find_devices."""
+    return settings_on(core, subject.device, IN_F32 if subject.at == "f32" else {})
 
 
 def computed_in(compiled: openvino.CompiledModel, subject: Subject) -> str:
     """What a compiled model computes in: f32, bf16 or f16; for INT8, what is not quantized: i8+f32, say."""
-    precision = precision_hint.computed_in(compiled)
+    precision = read_back.computed_in(compiled)
     return f"i8+{precision}" if subject.weights == "INT8" else precision
 
 

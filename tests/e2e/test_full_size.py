@@ -26,7 +26,7 @@ from pspnet_convert.pytorch.network import build_network
 from pspnet_convert.runtimes.backends import OpenVinoBackend, TorchBackend
 from pspnet_convert.runtimes.logit_error import error_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.openvino]
 PIECE = 100_000_000
 
 

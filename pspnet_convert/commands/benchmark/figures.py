@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,6 +18,7 @@ from pspnet_convert.commands.benchmark.limits import Limit, limits, multiplied_i
 from pspnet_convert.commands.benchmark.options import WINOGRAD
 from pspnet_convert.commands.benchmark.others import share_of_others, usage
 from pspnet_convert.commands.benchmark.ratios import Ratio, Rounds, is_settled, ratio
+from pspnet_convert.device import CPU
 from pspnet_convert.runtimes.input_form import ImageShape
 from pspnet_convert.runtimes.timing import Contestant, Subject, contestants, run_round
 
@@ -26,12 +27,12 @@ from pspnet_convert.runtimes.timing import Contestant, Subject, contestants, run
 class Timing:
     """The figures of one subject.
 
-    `precision`: what the runtime really computes in. `processor`: the instruction set to which the processor was
-    capped; None for this one as it is. `median_ms`: of a batch. `ratio`: how many times as fast as the plain FP32 IR at
-    the same `at` (f32 for PyTorch and ONNX) and `processor`; None where that was not timed. `file_mb`: the file with
-    the weights, 10^6 bytes. `gflops`: of a batch; for Winograd those of the convolutions in its place. `share`:
-    gflops_per_second as a part of the processor's limit at that precision; None where that has no limit, and for
-    Winograd.
+    `precision`: what the runtime really computes in. `device`: of an IR; None for the other runtimes. `processor`: the
+    instruction set to which the processor was capped; None for this one as it is. `median_ms`: of a batch. `ratio`: how
+    many times as fast as the plain FP32 IR at the same `at` (f32 for PyTorch and ONNX) and `processor`; None where that
+    was not timed. `file_mb`: the file with the weights, 10^6 bytes. `gflops`: of a batch; for Winograd those of the
+    convolutions in its place. `share`: gflops_per_second as a part of the processor's limit at that precision; None
+    where that has no limit, on another device than the CPU, and for Winograd.
     """
 
     runtime: str
@@ -39,6 +40,7 @@ class Timing:
     weights: str
     at: str
     precision: str
+    device: str | None
     processor: str | None
     median_ms: float
     images_per_second: float
@@ -90,18 +92,21 @@ def count_operations(graphs: Mapping[str, Path]) -> dict[str, float]:
 
 
 def subjects(
-    checkpoint: Path, models: Mapping[str, tuple[Path, Mapping[str, Path]]], processors: Sequence[str] = ()
+    checkpoint: Path,
+    models: Mapping[str, tuple[Path, Mapping[str, Path]]],
+    processors: Sequence[str] = (),
+    device: str = CPU,
 ) -> list[list[Subject]]:
     """All subjects to time, in groups that take turns. `models`: by graph, the ONNX and the IRs by precision.
 
-    The first group is timed on this processor; then comes one with the IRs alone for each of `processors`. PyTorch runs
-    the network as it is: it goes with the plain graph.
+    The first group is timed on this processor, its IRs on `device`; then comes one with the IRs alone for each of
+    `processors`. PyTorch runs the network as it is: it goes with the plain graph.
     """
     first = [Subject("PyTorch", "plain", "FP32", "f32", checkpoint)] if "plain" in models else []
     for graph, (onnx, irs) in models.items():
         if graph != WINOGRAD:  # which is a rewrite of the IR
             first.append(Subject("ONNX", graph, "FP32", "f32", onnx))
-        first.extend(_of_irs(graph, irs, None))
+        first.extend(replace(one, device=device) for one in _of_irs(graph, irs, None))
     capped = [
         [one for graph, (_, irs) in models.items() for one in _of_irs(graph, irs, processor)]
         for processor in processors
@@ -132,10 +137,11 @@ def time_in_turns(setting: Setting, groups: Sequence[Sequence[Subject]]) -> Timi
 
 
 def _time_group(setting: Setting, chosen: Sequence[Subject]) -> Timings:
-    """All of `chosen` run on the same processor, in turns with the products that are its limit."""
+    """All of `chosen` run on the same processor, in turns with the products that are its limit; an IR on another device
+    has no limit."""
     processor = chosen[0].processor
     with contestants(setting.card, setting.shape, chosen) as started:
-        precisions = [one.precision for one in started]
+        precisions = [one.precision for one, subject in zip(started, chosen) if subject.device == CPU]
         with products(precisions, processor) as limit:
             before = usage([*started, limit])
             seconds = _rounds(setting, chosen, [*started, limit])
@@ -179,12 +185,14 @@ def _timing(
 ) -> Timing:
     middle = float(median(seconds))
     operations = setting.operations[subject.graph]
+    has_limit = subject.graph != WINOGRAD and subject.device == CPU
     return Timing(
         subject.runtime,
         subject.graph,
         subject.weights,
         subject.at,
         contestant.precision,
+        subject.device if subject.runtime == "IR" else None,
         subject.processor,
         median_ms=1000 * middle,
         images_per_second=setting.shape[0] / middle,
@@ -193,7 +201,7 @@ def _timing(
         peak_memory_mb=contestant.peak_memory() / 1e6,
         gflops=operations,
         gflops_per_second=operations / middle,
-        share=operations / middle / limit.gflops_per_second if limit and subject.graph != WINOGRAD else None,
+        share=operations / middle / limit.gflops_per_second if limit and has_limit else None,
     )
 
 

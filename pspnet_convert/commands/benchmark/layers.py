@@ -15,6 +15,7 @@ import numpy as np
 
 from pspnet_convert.commands.benchmark.figures import Setting
 from pspnet_convert.commands.benchmark.limits import Limit
+from pspnet_convert.device import CPU
 from pspnet_convert.runtimes.timing import Contestant, Subject, computed_in, ir_settings, noise
 
 if TYPE_CHECKING:
@@ -88,7 +89,11 @@ def time_layers(setting: Setting, subject: Subject, limits: Sequence[Limit], rou
         for _ in range(rounds + 1):
             turns.append(process.call(turn))
         found = layers_of(turns, process.call(products))
-    by_precision = {limit.precision: limit.gflops_per_second for limit in limits if limit.processor is None}
+    by_precision = {
+        limit.precision: limit.gflops_per_second
+        for limit in limits
+        if limit.processor is None and subject.device == CPU
+    }
     return LayerTimes(
         subject.graph,
         subject.weights,
@@ -128,8 +133,9 @@ def load_profiled(card: ModelCard, shape: ImageShape, subject: Subject) -> Profi
     import openvino
 
     core = openvino.Core()
+    settings = ir_settings(core, subject)
     plain, profiled = (
-        core.compile_model(str(subject.path), "CPU", {**ir_settings(subject), "PERF_COUNT": is_profiled})
+        core.compile_model(str(subject.path), subject.device, {**settings, "PERF_COUNT": is_profiled})
         for is_profiled in (False, True)
     )
     image = noise(shape, subject)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pspnet_convert.device import device_option
 from pspnet_convert.options import FILE, Options, option
 from pspnet_convert.processor import processor_option
 
@@ -61,5 +62,6 @@ class BenchmarkOptions(Options):
     startup: bool = option(
         False, group="Benchmark", help="Also the time from nothing to the first answer, without and with a model cache."
     )
+    device: str = device_option("Benchmark", "The device of OpenVINO's that runs the IRs")
     processor: str | None = processor_option("Benchmark")
     plot: Path | None = option(None, group="Output", type=FILE, help="Draw a bar chart into this PNG file.")

@@ -42,7 +42,9 @@ class Startup:
 
 def time_startup(setting: Setting, subject: Subject, folder: Path, rounds: int) -> list[Startup]:
     """A row without the cache and one with it, which is written into `folder`; `rounds` starts of each, in turns."""
-    plain = ir_settings(subject)
+    import openvino
+
+    plain = ir_settings(openvino.Core(), subject)
     cached = {**plain, "CACHE_DIR": str(folder)}
     _start(subject, cached)  # reads the library's files, writes the cache
     turns = []
@@ -56,7 +58,7 @@ def time_startup(setting: Setting, subject: Subject, folder: Path, rounds: int) 
 
 
 def _start(subject: Subject, settings: dict[str, Any]) -> tuple[Started, float]:
-    with Contestant(f"start of {subject.name}", start, (str(subject.path), settings)) as process:
+    with Contestant(f"start of {subject.name}", start, (str(subject.path), subject.device, settings)) as process:
         return process.call(started), process.peak_memory()
 
 

@@ -17,9 +17,9 @@ class Started:
     from_cache: bool
 
 
-def start(path: str, settings: Mapping[str, str]) -> Started:
-    """Run the IR at `path` once, on black images. With CACHE_DIR among `settings`, OpenVINO reads what it compiled
-    before, and the IR not at all."""
+def start(path: str, device: str, settings: Mapping[str, str]) -> Started:
+    """Run the IR at `path` once on `device`, on black images. With CACHE_DIR among `settings`, OpenVINO reads what
+    it compiled before, and the IR not at all."""
     clock = [time.perf_counter()]
     import openvino
 
@@ -27,7 +27,7 @@ def start(path: str, settings: Mapping[str, str]) -> Started:
     clock.append(time.perf_counter())
     model = path if "CACHE_DIR" in settings else core.read_model(path)
     clock.append(time.perf_counter())
-    compiled = core.compile_model(model, "CPU", dict(settings))
+    compiled = core.compile_model(model, device, dict(settings))
     clock.append(time.perf_counter())
     import numpy as np
 
@@ -35,8 +35,9 @@ def start(path: str, settings: Mapping[str, str]) -> Started:
     compiled([image])
     clock.append(time.perf_counter())
     seconds = dict(zip(("import", "read", "compile", "first"), (end - start for start, end in pairwise(clock))))
-    precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-    return Started(precision, seconds, bool(compiled.get_property("LOADED_FROM_CACHE")))
+    from pspnet_convert.runtimes.read_back import computed_in
+
+    return Started(computed_in(compiled), seconds, bool(compiled.get_property("LOADED_FROM_CACHE")))
 
 
 def started(process: Started) -> Started:

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pspnet_convert.device import CPU
 from pspnet_convert.errors import count
 from pspnet_convert.tables import print_table
 
@@ -42,7 +43,8 @@ def print_benchmark(result: Benchmark) -> None:
 
 
 def timings_table(rows: Sequence[Timing], processor: str | None, rounds: int) -> Table:
-    on = f" as on {processor}" if processor else ""
+    device = next((row.device for row in rows if row.device not in (None, CPU)), None)
+    on = f" as on {processor}" if processor else f", IRs on {device}" if device else ""
     table = _table(f"One batch{on}, medians of {count(rounds, 'round')}", "model", "weights", "precision")
     for heading in ("ms", "img/s", "x\nplain", "quartiles", "file\nMB", "peak\nMB", "GFLOP", "GFLOP/s", "of\nlimit"):
         table.add_column(heading, justify="right")
@@ -118,7 +120,7 @@ def throughput_table(rows: Sequence[Throughput]) -> Table:
             row.weights,
             _precision(row.at, row.precision),
             str(row.requests),
-            str(row.streams),
+            "" if row.streams is None else str(row.streams),
             _digits(row.images_per_second),
             _digits(row.one_images_per_second),
             f"{row.ratio.median:.2f}",

@@ -10,6 +10,7 @@ import numpy as np
 
 from pspnet_convert.commands.benchmark.figures import Setting
 from pspnet_convert.commands.benchmark.ratios import Ratio, ratio
+from pspnet_convert.runtimes.read_back import read_back
 from pspnet_convert.runtimes.timing import Contestant, Subject, computed_in, contestant, ir_settings, noise, run_round
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ _RUNS = 2  # of each request in a turn
 
 @dataclass(frozen=True)
 class Throughput:
-    """`requests` in flight in `streams` of OpenVINO: medians of the rounds, of all requests together.
+    """`requests` in flight in `streams` of OpenVINO (None where the device does not report them): medians of the
+    rounds, of all requests together.
 
     `ratio`: how many times as many images a second as one request at a time, `one_images_per_second`.
     """
@@ -31,7 +33,7 @@ class Throughput:
     at: str
     precision: str
     requests: int
-    streams: int
+    streams: int | None
     images_per_second: float
     one_images_per_second: float
     ratio: Ratio
@@ -77,15 +79,16 @@ class Streams:
     run: Callable[[], Any]
     precision: str
     requests: int
-    streams: int
+    streams: int | None
 
 
 def load_streams(card: ModelCard, shape: ImageShape, subject: Subject) -> Streams:
     """Compile an IR for throughput, with as many requests as OpenVINO advises."""
     import openvino
 
-    settings = {**ir_settings(subject), "PERFORMANCE_HINT": "THROUGHPUT"}
-    compiled = openvino.Core().compile_model(str(subject.path), "CPU", settings)
+    core = openvino.Core()
+    settings = {**ir_settings(core, subject), "PERFORMANCE_HINT": "THROUGHPUT"}
+    compiled = core.compile_model(str(subject.path), subject.device, settings)
     requests = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
     queue = openvino.AsyncInferQueue(compiled, requests)
     image = noise(shape, subject)
@@ -95,9 +98,10 @@ def load_streams(card: ModelCard, shape: ImageShape, subject: Subject) -> Stream
             queue.start_async([image])
         queue.wait_all()
 
-    return Streams(run, computed_in(compiled, subject), requests, int(compiled.get_property("NUM_STREAMS")))
+    streams = read_back(compiled, "NUM_STREAMS")
+    return Streams(run, computed_in(compiled, subject), requests, sum(map(int, streams)) if streams else None)
 
 
-def numbers(loaded: Streams) -> tuple[int, int]:
+def numbers(loaded: Streams) -> tuple[int, int | None]:
     """The requests and streams."""
     return loaded.requests, loaded.streams

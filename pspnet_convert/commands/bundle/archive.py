@@ -19,6 +19,7 @@ from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.card_yaml import as_yaml
 from pspnet_convert.cards.catalog import shipped
 from pspnet_convert.commands.bundle.options import BundleOptions
+from pspnet_convert.commands.bundle.ovms import FOLDER, model_repository
 from pspnet_convert.commands.bundle.provenance import provenance, tool_purl
 from pspnet_convert.commands.bundle.sbom import sbom
 from pspnet_convert.errors import ArtifactError, UnverifiedError
@@ -51,11 +52,13 @@ class Bundle:
 def write_bundle(card: ModelCard, workspace: Workspace, progress: Progress, options: BundleOptions) -> Bundle:
     """Pack the workspace's IRs, and what documents them, into `options.output`, by default `<name>.tar.gz`.
 
+    For the layout `ovms` it is one IR, as a model repository of OpenVINO Model Server; by default `<name>-ovms.tar.gz`.
+
     `options.builder_id` is the provenance's; without one it is this tool's package URL. Raises UnverifiedError where
     the files have not passed verification, unless `options.allow_unverified`; ArtifactError where one is missing or
     not what the manifest says, or the card's licence text is not found; WorkspaceError where the disk refuses.
     """
-    target = options.output or Path(f"{card.name}.tar.gz")
+    target = options.output or Path(f"{card.name}{'' if options.layout == 'omz' else '-ovms'}.tar.gz")
     manifest = read_manifest(workspace.manifest)
     digests = Digests()
     for file in _irs(workspace, manifest):
@@ -69,10 +72,12 @@ def write_bundle(card: ModelCard, workspace: Workspace, progress: Progress, opti
         )
     write_report(manifest, workspace.folder, digests.of, workspace.report)
     builder_id = options.builder_id or tool_purl("pspnet-convert", manifest.tool.version)
-    contents = _contents(card, workspace, manifest, builder_id)
+    folder, contents = card.name, _contents(card, workspace, manifest, builder_id)
+    if options.layout == "ovms":
+        folder, contents = FOLDER, model_repository(workspace, contents, options.precision)
     records = [_record(name, content, digests) for name, content in sorted(contents.items())]
     with write_atomically(target) as (temporary,):
-        _pack(temporary, card.name, contents, records, progress)
+        _pack(temporary, folder, contents, records, progress)
         packed = sha256_of(temporary), temporary.stat().st_size
     return Bundle(target, *packed, records)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from pspnet_convert.errors import OptionError
 from pspnet_convert.options import FILE, Options, option
 
 
@@ -26,7 +27,27 @@ class BundleOptions(Options):
     """The archive, and what may go into it."""
 
     output: Path | None = option(
-        None, "-o", "--output", group="Output", type=FILE, show_default="<model>.tar.gz", help="The archive to write."
+        None,
+        "-o",
+        "--output",
+        group="Output",
+        type=FILE,
+        show_default="<model>.tar.gz, or <model>-ovms.tar.gz",
+        help="The archive to write.",
+    )
+    layout: str = option(
+        "omz",
+        group="Output",
+        type=click.Choice(["omz", "ovms"]),
+        help="omz: the folder of Open Model Zoo's tools, with all IRs. ovms: a model repository of OpenVINO Model "
+        "Server, with one IR and config.json.",
+    )
+    precision: str | None = option(
+        None,
+        group="Input",
+        type=click.Choice(["FP32", "FP16", "INT8"]),
+        show_default="FP16, or FP32 where that is all",
+        help="With --layout ovms: the IR that is served.",
     )
     output_dir: Path = option(
         Path(),
@@ -43,3 +64,7 @@ class BundleOptions(Options):
         help="A URI that names who ran the conversion. It is written into the provenance.",
     )
     allow_unverified: bool = option(False, group="Input", help="Also pack models that have not passed verification.")
+
+    def __post_init__(self) -> None:
+        if self.precision is not None and self.layout != "ovms":
+            raise OptionError("--precision goes with --layout ovms", "Without it all IRs are packed.")

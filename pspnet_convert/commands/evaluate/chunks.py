@@ -16,7 +16,7 @@ from pspnet_convert.commands.evaluate.annotations import Truth, read_annotation
 from pspnet_convert.commands.evaluate.counter import Counter
 from pspnet_convert.commands.evaluate.dataset import check_files, check_size
 from pspnet_convert.commands.evaluate.entries import Entry
-from pspnet_convert.commands.evaluate.labelling import Labeller, open_labeller
+from pspnet_convert.commands.evaluate.labelling import Labeller, Runs, open_labeller
 from pspnet_convert.commands.evaluate.meaning import Meaning
 from pspnet_convert.commands.evaluate.miou import Confusion
 from pspnet_convert.commands.evaluate.protocols import Load, open_protocol
@@ -56,13 +56,15 @@ class Tally:
     """What was counted. `confusions`: by name (counted_names). `skipped`: by image, the reason.
 
     `unknown`: by image, the number of annotated pixels of no class that are not ignored either. `masks`: images; the
-    annotation of each may be a mask of 0 and 255 (Truth.is_mask).
+    annotation of each may be a mask of 0 and 255 (Truth.is_mask). `runs`: by IR, where it ran; several where the
+    machines of a cluster differ.
     """
 
     confusions: dict[str, Confusion] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     unknown: dict[str, int] = field(default_factory=dict)
     masks: set[str] = field(default_factory=set)
+    runs: dict[str, set[Runs]] = field(default_factory=dict)
 
     def add(self, other: Tally) -> None:
         """Add the counts of other images, or of other models on the same images."""
@@ -71,6 +73,8 @@ class Tally:
         self.skipped.update(other.skipped)
         self.unknown.update(other.unknown)
         self.masks.update(other.masks)
+        for name, runs in other.runs.items():
+            self.runs[name] = self.runs.get(name, set()) | runs
 
 
 # Called with the number of images done since the last call, and what their chunk has counted so far.
@@ -129,8 +133,11 @@ def count_chunk(
             for counter in counters:
                 counter.put(sample)
         note(1, tally)
-    for counter in counters:
+    for counter, subject in zip(counters, chunk.subjects):
         counter.finish()
+        runs = opened.labellers[subject].runs
+        if runs is not None:
+            tally.runs[subject.name] = {runs}
     note(0, tally)  # with the counts of the last images
     return tally
 

@@ -11,8 +11,7 @@ from pspnet_convert.commands.evaluate.labelling import PYTORCH, Labeller
 from pspnet_convert.commands.evaluate.miou import Confusion, confusion
 from pspnet_convert.commands.evaluate.samples import Sample
 from pspnet_convert.errors import ArtifactError
-from pspnet_convert.runtimes.answers import Answer
-from pspnet_convert.runtimes.merging import Merge
+from pspnet_convert.runtimes.merging import Answer, Merge
 from pspnet_convert.runtimes.model_file import ModelFile
 
 # PyTorch's label maps, merged as a converted model's are. Its logits, merged as mmsegmentation does it, are PYTORCH.

@@ -10,7 +10,7 @@ from pspnet_convert.commands.evaluate.chunks import Chunk, ChunkSettings, Mapper
 from pspnet_convert.commands.evaluate.counter import PYTORCH_LABEL_MAPS, counted_names
 from pspnet_convert.commands.evaluate.entries import Entry
 from pspnet_convert.commands.evaluate.inputs import stated_figure
-from pspnet_convert.commands.evaluate.labelling import PYTORCH
+from pspnet_convert.commands.evaluate.labelling import PYTORCH, Runs
 from pspnet_convert.commands.evaluate.miou import (
     Areas,
     Confusion,
@@ -100,7 +100,10 @@ def evaluation(
         reference=PYTORCH if PYTORCH in means else "the card" if stated is not None else None,
         left_out=dict(left_out),
         warnings=[*masks(total.masks, entries), *suspicions(confusions, names)],
-        scores=[_score(settings, name, matrix, _reference(name, means, stated)) for name, matrix in confusions.items()],
+        scores=[
+            _score(settings, name, matrix, _reference(name, means, stated), sorted(total.runs.get(name, ())))
+            for name, matrix in confusions.items()
+        ],
     )
 
 
@@ -123,7 +126,9 @@ def _areas(protocol: str, matrix: Confusion) -> Areas:
     return areas(matrix) if protocol == "mmseg" else areas_with_void_as_background(matrix)
 
 
-def _score(settings: ChunkSettings, name: str, matrix: Confusion, reference: float | None) -> Score:
+def _score(
+    settings: ChunkSettings, name: str, matrix: Confusion, reference: float | None, runs: Sequence[Runs]
+) -> Score:
     is_mmseg = settings.protocol == "mmseg"
     found, names = _areas(settings.protocol, matrix), settings.card.class_names
     testing = settings.card.mmseg_test
@@ -134,6 +139,9 @@ def _score(settings: ChunkSettings, name: str, matrix: Confusion, reference: flo
     return Score(
         backend=name,
         answers="logits" if is_mmseg and name == PYTORCH else "label map",
+        device=runs[0].device if runs else None,
+        ran_on=", ".join(dict.fromkeys(one.on for one in runs)) or None,
+        computed_in=", ".join(dict.fromkeys(one.computed_in for one in runs)) or None,
         mean_iou=mean,
         mean_iou_without_void=None if is_mmseg else mean_iou(areas_without_void(matrix)),
         pixel_accuracy=pixel_accuracy(found),

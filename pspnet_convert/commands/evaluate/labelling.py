@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,17 +16,29 @@ from numpy.typing import NDArray
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.processor import capped, executed_instructions
-from pspnet_convert.runtimes.answers import Answer
-from pspnet_convert.runtimes.backends import OnnxBackend, TorchBackend, last_line, read_ir
+from pspnet_convert.runtimes.backends import OnnxBackend, TorchBackend, last_line, read_ir, results_by_name
 from pspnet_convert.runtimes.child_model import ChildModel, OpenModel
+from pspnet_convert.runtimes.devices import settings_on
 from pspnet_convert.runtimes.input_form import PLAIN, Image, ImageShape, InputForm, pad_batch
 from pspnet_convert.runtimes.io_signature import check_signature, ir_signature
+from pspnet_convert.runtimes.merging import Answer
 from pspnet_convert.runtimes.model_file import ModelFile
+from pspnet_convert.runtimes.output_form import answers_of_batch
 from pspnet_convert.runtimes.precision_hint import compile_hints
+from pspnet_convert.runtimes.read_back import computed_in, ran_on
 from pspnet_convert.worker_process import Limits
 
 PYTORCH, ONNX = "PyTorch", "ONNX"
 Labels = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True, order=True)
+class Runs:
+    """`device`: as it was asked for; `on`: those that ran, with commas; `computed_in`: f32, bf16 or f16."""
+
+    device: str
+    on: str
+    computed_in: str
 
 
 class Labeller(Protocol):
@@ -37,6 +50,11 @@ class Labeller(Protocol):
 
     at_once: int
     align_corners: bool
+
+    @property
+    def runs(self) -> Runs | None:
+        """Where it runs, and what it computes in, as OpenVINO reports it; None for the other runtimes. Ask after the
+        last answer."""
 
     def start(self, image: Image) -> Callable[[], Answer]: ...
 
@@ -59,6 +77,7 @@ class TorchLabeller:
     """The PyTorch reference, for images of any size."""
 
     at_once = 1
+    runs = None
 
     def __init__(self, path: Path, card: ModelCard) -> None:
         from pspnet_convert.pytorch.checkpoint import load_checkpoint
@@ -136,6 +155,8 @@ class _FixedSize(ABC):
 class OnnxLabeller(_FixedSize):
     """An ONNX file on ONNX Runtime."""
 
+    runs = None
+
     def __init__(self, path: Path, card: ModelCard, shape: ImageShape) -> None:
         super().__init__(path, shape)
         self._backend = OnnxBackend(path, card, shape)
@@ -155,18 +176,22 @@ class CappedLabeller(_FixedSize):
     def __init__(self, subject: ModelFile, card: ModelCard, shape: ImageShape, form: InputForm) -> None:
         super().__init__(subject.path, shape)
         assert subject.processor is not None
-        self._processor = subject.processor
+        self._processor, self._device = subject.processor, subject.device
         opened = OpenModel(subject.path, card, shape, form, subject.at_default_precision)
         self._model = ChildModel(opened, Limits(), capped(subject.processor))
         self._is_checked = False
         self.at_once = self._batch
 
     def _begin(self, images: list[Image]) -> Callable[[], list[Labels]]:
-        found = list(self._model.labels_as_shipped(images))
+        found = [answer.labels for answer in self._model.as_shipped(images)]
         if not self._is_checked:
             executed_instructions(self._processor, self._model.printed())
             self._is_checked = True
         return lambda: found
+
+    @property
+    def runs(self) -> Runs:
+        return Runs(self._device, self._model.ran_on, self._model.precision)
 
     def end(self) -> None:
         self._model.end()
@@ -184,15 +209,20 @@ class OpenVinoLabeller(_FixedSize):
         model = read_ir(core, path)
         check_signature(path, ir_signature(model), card, shape, form)
         precision = compile_hints(model, at_default_precision=subject.at_default_precision)
-        hints = {"PERFORMANCE_HINT": "THROUGHPUT", **precision}
+        settings = settings_on(core, subject.device, {"PERFORMANCE_HINT": "THROUGHPUT", **precision})
         try:
-            compiled = core.compile_model(model, "CPU", hints)
+            compiled = core.compile_model(model, subject.device, settings)
         except RuntimeError as error:
             raise ArtifactError(f"{path}: OpenVINO does not compile it: {last_line(error)}") from error
         requests = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
         self._requests = deque(compiled.create_infer_request() for _ in range(requests))
-        self._form = form
+        self._model, self._of_labels, self._form = model, card.output.name, form
+        self._compiled, self._device = compiled, subject.device
         self.at_once = requests * self._batch
+
+    @property
+    def runs(self) -> Runs:
+        return Runs(self._device, ", ".join(ran_on(self._compiled)), computed_in(self._compiled))
 
     def _begin(self, images: list[Image]) -> Callable[[], list[Labels]]:
         request = self._requests[0]
@@ -204,12 +234,15 @@ class OpenVinoLabeller(_FixedSize):
                 request.wait()
             except RuntimeError as error:
                 raise ArtifactError(f"{self._path}: OpenVINO cannot run it: {last_line(error)}") from error
-            return list(request.get_output_tensor(0).data[:, 0].copy())
+            results = [tensor.data.copy() for tensor in request.output_tensors]
+            answers = answers_of_batch(results_by_name(self._model, results), self._of_labels)
+            return [answer.labels for answer in answers]
 
         return wait
 
     def end(self) -> None:
         self._requests.clear()
+        del self._compiled
 
 
 def _check_size(path: Path, shape: ImageShape, image: Image) -> None:

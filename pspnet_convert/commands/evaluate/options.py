@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from pspnet_convert.device import device_option
 from pspnet_convert.options import FILE, FOLDER, Options, option
 from pspnet_convert.processor import processor_option
 
@@ -102,8 +103,9 @@ class EvaluateOptions(Options):
         False,
         group="Evaluation",
         recorded="at_default_precision",
-        help="Also evaluate each IR at the processor's default precision.",
+        help="Also evaluate each IR at the device's default precision.",
     )
+    device: str = device_option("Evaluation", "The device of OpenVINO's that runs the IRs")
     processor: str | None = processor_option("Evaluation")
     limit: int | None = option(
         None, group="Input", type=click.IntRange(min=1), help="Use only the first N images of the list."

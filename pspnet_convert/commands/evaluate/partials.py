@@ -16,6 +16,7 @@ import numpy as np
 from pspnet_convert.commands.evaluate.chunks import Tally
 from pspnet_convert.commands.evaluate.counter import counted_names
 from pspnet_convert.commands.evaluate.entries import Entry
+from pspnet_convert.commands.evaluate.labelling import Runs
 from pspnet_convert.files import digest_of, write_json, writing
 from pspnet_convert.runtimes.model_file import ModelFile
 
@@ -50,7 +51,8 @@ class Partials:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             counts = {name: np.array(data["confusions"][name], np.int64) for name in counted_names(subject.name)}
-            return Tally(counts, data["skipped"], data["unknown"], set(data["masks"]))
+            runs = {subject.name: {Runs(*one) for one in data["runs"]}} if data["runs"] else {}
+            return Tally(counts, data["skipped"], data["unknown"], set(data["masks"]), runs)
         except (OSError, ValueError, KeyError, TypeError) as error:
             log.warning("%s cannot be read (%s); its images are counted again", path, error)
             return None
@@ -63,6 +65,7 @@ class Partials:
             "skipped": tally.skipped,
             "unknown": tally.unknown,
             "masks": sorted(tally.masks),
+            "runs": [[one.device, one.on, one.computed_in] for one in sorted(tally.runs.get(subject.name, ()))],
         }
         write_json(self._path(entries, subject), data)
 

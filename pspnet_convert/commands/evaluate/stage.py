@@ -27,6 +27,7 @@ from pspnet_convert.manifest_fields import Protocol
 from pspnet_convert.package_versions import versions
 from pspnet_convert.processor import chosen_processors, this_processor
 from pspnet_convert.progress import steps
+from pspnet_convert.runtimes.devices import device_record
 from pspnet_convert.runtimes.model_file import ModelFile
 from pspnet_convert.runtimes.openvino_install import require_openvino
 from pspnet_convert.stage import Stage
@@ -58,6 +59,7 @@ def evaluate_stage(job: Job, options: EvaluateOptions, name: str = "evaluate", *
         "shape": list(job.exported_shape()),
         "testing": testing,
         "processor": this_processor().as_dict(),
+        "device": device_record(options.device),
     }
 
     def make(made: Workspace) -> dict[str, Any]:
@@ -86,10 +88,13 @@ def evaluate_stage(job: Job, options: EvaluateOptions, name: str = "evaluate", *
 
 
 def _as_run(subjects: Sequence[ModelFile], options: EvaluateOptions) -> list[ModelFile]:
-    """Each model, and the IRs also at the default precision and on other processors, where that was asked for."""
-    processors = chosen_processors(options.processor, this_processor())
+    """Each model, the IRs on their device; and these at the default precision and on other processors too, where that
+    was asked for."""
+    processors = chosen_processors(options.processor, this_processor(), options.device)
     found = []
     for subject in subjects:
+        if subject.path.suffix == ".xml":
+            subject = replace(subject, device=options.device)
         found.append(subject)
         if subject.path.suffix == ".xml":
             if options.at_default_precision:

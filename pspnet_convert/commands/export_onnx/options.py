@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import click
 
 from pspnet_convert.image_shape import ImageShape
 from pspnet_convert.options import Batch, Options, Shape, check_channels, option
+
+if TYPE_CHECKING:
+    from pspnet_convert.runtimes.output_form import OutputForm
 
 # What torch's exporter writes natively, and ONNX Runtime and both front-ends read; the tests try each.
 OPSETS = range(18, 24)
@@ -30,7 +35,22 @@ class ExportOptions(Options):
     opset: int = option(
         DEFAULT_OPSET, group="Export", type=int, recorded="opset", help=f"ONNX opset, {OPSETS[0]} to {OPSETS[-1]}."
     )
-    int32: bool = option(False, group="Export", recorded="int32", help="A label map of int32 instead of int64.")
+    output: tuple[Literal["labels", "logits", "probabilities"], ...] = option(
+        ("labels",),
+        group="Export",
+        type=click.Choice(["labels", "logits", "probabilities"]),
+        multiple=True,
+        recorded="outputs",
+        show_default="labels",
+        help="What the model gives. logits and probabilities are float32, for each class. Repeatable.",
+    )
+    label_type: Literal["int64", "int32", "u8"] = option(
+        "int64",
+        group="Export",
+        type=click.Choice(["int64", "int32", "u8"]),
+        recorded="label_type",
+        help="The number type of the label map.",
+    )
     fold_pyramid: bool = option(
         True,
         "--fold-pyramid/--no-fold-pyramid",
@@ -47,13 +67,21 @@ class ExportOptions(Options):
         """These options with the card's `shape` where none was given; OptionError for another number of channels."""
         if self.input_shape is not None:
             check_channels(self.input_shape, shape)
-        return self if self.input_shape else replace(self, input_shape=(1, *shape[1:]))
+        in_order = tuple(name for name in ("labels", "logits", "probabilities") if name in self.output)
+        return replace(self, input_shape=self.input_shape or (1, *shape[1:]), output=in_order)
 
     @property
     def shape(self) -> ImageShape:
         """[batch, channels, height, width]; the batch is DYNAMIC for any number of images."""
         assert self.input_shape is not None, "for_card gives it"
         return (self.batch, *self.input_shape[1:])
+
+    @property
+    def form(self) -> OutputForm:
+        """What the ONNX gives."""
+        from pspnet_convert.runtimes.output_form import OutputForm
+
+        return OutputForm(self.output, self.label_type)
 
     def as_record(self) -> dict[str, Any]:
         """The manifest has the batch in `input_shape`."""

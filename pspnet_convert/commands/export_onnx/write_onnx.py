@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,10 @@ from pspnet_convert.errors import ExportError, first_line
 from pspnet_convert.pytorch.network import PSPNet
 from pspnet_convert.pytorch.rewritten import is_rewritten, rewritten_copy
 from pspnet_convert.runtimes.input_form import DYNAMIC
+from pspnet_convert.runtimes.output_form import OutputForm
 
+LABELS_ALONE = OutputForm()
+_LABEL_TYPES = {"int64": torch.int64, "int32": torch.int32, "u8": torch.uint8}
 LARGEST_ONNX = 2**31 - 1  # bytes: protobuf's limit
 _SIZE_OF_GRAPH = 2**22  # bytes of nodes, names and the pyramid's constants, at most
 _SCOPES = "pkg.torch.onnx.name_scopes"
@@ -33,15 +37,34 @@ log = logging.getLogger(__name__)
 
 
 class Segmenter(nn.Module):
-    """Images in, label maps out: [N, C, H, W] to [N, 1, H, W]; the first of equal logits wins, as in argmax."""
+    """Images [N, C, H, W] in; out what `form` says, in its order.
 
-    def __init__(self, network: PSPNet, dtype: torch.dtype) -> None:
+    Label maps are [N, 1, H, W]; the first of equal logits wins, as in argmax. Logits and probabilities are
+    [N, classes, H, W]: softmax, and for a binary head 1 - sigmoid and sigmoid of its score.
+    """
+
+    def __init__(self, network: PSPNet, form: OutputForm = LABELS_ALONE) -> None:
         super().__init__()
         self.network = network
-        self.dtype = dtype
+        self.outputs = tuple(form.outputs)
+        self.dtype = _LABEL_TYPES[form.label_type]
+        self.is_binary = network.decision_score is not None
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.network(image).argmax(dim=1, keepdim=True).to(self.dtype)
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
+        logits = self.network(image)
+        made = {"logits": logits}
+        if "labels" in self.outputs:
+            made["labels"] = logits.argmax(dim=1, keepdim=True).to(self.dtype)
+        if "probabilities" in self.outputs:
+            made["probabilities"] = self._probabilities(logits)
+        wanted = tuple(made[name] for name in self.outputs)
+        return wanted if len(wanted) > 1 else wanted[0]
+
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        if not self.is_binary:
+            return logits.softmax(dim=1)
+        score = logits[:, 1:]
+        return torch.cat([torch.sigmoid(-score), torch.sigmoid(score)], dim=1)
 
 
 def write_onnx(
@@ -49,19 +72,19 @@ def write_onnx(
 ) -> None:
     """Write `network` to `target` as ONNX; `provenance` goes into metadata_props.
 
-    Raises ExportError for an opset outside OPSETS, for a network that is too large for an ONNX file, or if the exporter
-    or onnx.checker refuses the network.
+    Raises ExportError for an opset outside OPSETS, for outputs that do not go with the network, for a network that is
+    too large for an ONNX file, or if the exporter or onnx.checker refuses the network.
     """
     if options.opset not in OPSETS:
         raise ExportError(
             f"opset {options.opset} is not supported", f"Choose {OPSETS[0]} to {OPSETS[-1]} with --opset."
         )
     _check_size(network)
-    dtype = torch.int32 if options.int32 else torch.int64
+    _check_outputs(network, card, options.form)
     try:
         exportable = _rewritten(network, options)
         # The wrapper itself must be in eval mode: the exporter restores *its* mode, on every module below it as well.
-        model = _trace(Segmenter(exportable, dtype).eval(), card, options)
+        model = _trace(Segmenter(exportable, options.form).eval(), card, options)
     # UNet asserts that it can halve the image's sides.
     except (RuntimeError, ValueError, AssertionError, torch.onnx.errors.OnnxExporterError) as error:
         raise ExportError(
@@ -73,6 +96,16 @@ def write_onnx(
     # onnxscript's rewrite rules keep the last graph that they saw in memory: free its weights.
     for weight in model.graph.initializers.values():
         weight.const_value = None
+
+
+def _check_outputs(network: PSPNet, card: ModelCard, form: OutputForm) -> None:
+    if form.label_type == "u8" and len(card.classes) > 256:
+        raise ExportError(f"{len(card.classes)} classes do not fit into u8", "Use --label-type int32.")
+    if network.decision_score is not None and set(form.outputs) == {"probabilities"}:
+        raise ExportError(
+            "a binary head's labels depend on its threshold, which is not in the probabilities",
+            "Say --output labels too.",
+        )
 
 
 def _check_size(network: PSPNet) -> None:
@@ -95,7 +128,7 @@ def write_plain_onnx(network: PSPNet, card: ModelCard, target: Path, options: Ex
     """What torch's exporter makes of `network` as it is: what others get, for benchmarks. Of `options` (default: the
     card's shape) only shape and opset count."""
     options = options or ExportOptions(card.input.shape)
-    _save(_trace(Segmenter(network, torch.int64).eval(), card, options), target)
+    _save(_trace(Segmenter(network).eval(), card, replace(options, output=("labels",))), target)
 
 
 def _trace(module: nn.Module, card: ModelCard, options: ExportOptions) -> Any:
@@ -113,7 +146,7 @@ def _trace(module: nn.Module, card: ModelCard, options: ExportOptions) -> Any:
             dynamic_shapes=dynamic_shapes,
             dynamo=True,
             input_names=[card.input.name],
-            output_names=[card.output.name],
+            output_names=options.form.names(card.output.name),
             opset_version=options.opset,
             verbose=False,
         )

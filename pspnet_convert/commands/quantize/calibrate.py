@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 
 from pspnet_convert.cards.card import ModelCard
@@ -14,11 +12,12 @@ from pspnet_convert.child_process import run_in_child
 from pspnet_convert.commands.quantize.image_files import evenly_spread, find_images
 from pspnet_convert.commands.quantize.options import QuantizeOptions
 from pspnet_convert.commands.quantize.recipe import PLAIN_RECIPE, Recipe, matching_layers
-from pspnet_convert.errors import DependencyError, ImageError, QuantizationError
+from pspnet_convert.errors import ImageError, QuantizationError
 from pspnet_convert.runtimes.backends import read_ir
 from pspnet_convert.runtimes.images import SAMPLES
 from pspnet_convert.runtimes.input_form import ImageShape, InputForm
 from pspnet_convert.runtimes.io_signature import check_signature, ir_signature
+from pspnet_convert.runtimes.nncf_install import require_nncf
 from pspnet_convert.runtimes.openvino_install import require_openvino
 from pspnet_convert.runtimes.winograd_layers import refuse_winograd
 
@@ -74,17 +73,6 @@ def chosen_recipe(ir: Path, options: QuantizeOptions) -> Recipe:
     return Recipe.of(options, matching_layers(names, options.ignore_layer))
 
 
-def _require_nncf() -> None:
-    if find_spec("nncf") is None:
-        raise DependencyError("nncf is not installed", "Install it with pip install 'pspnet-convert[int8]'.")
-    # Package metadata cannot say this: openvino-dev does not require NNCF, nor does NNCF require OpenVINO.
-    nncf, openvino = version("nncf"), version("openvino")
-    if openvino.startswith("2024.") and tuple(int(part) for part in nncf.split(".")[:2]) > (2, 16):
-        raise DependencyError(
-            f"nncf {nncf} does not work with openvino {openvino}", "Install an earlier one: pip install 'nncf<2.17'."
-        )
-
-
 def write_int8(
     ir: Path,
     card: ModelCard,
@@ -103,7 +91,7 @@ def write_int8(
     QuantizationError with NNCF's message if NNCF fails.
     """
     require_openvino()
-    _require_nncf()
+    require_nncf()
     import openvino
 
     model = read_ir(openvino.Core(), ir)

@@ -70,13 +70,20 @@ def quantize(
     from pspnet_convert.job import open_job, refuse_with_model
     from pspnet_convert.pipeline import INT8, in_order
     from pspnet_convert.processor import chosen_processors, has_vnni, this_processor
+    from pspnet_convert.runtimes.devices import device_record
 
     refuse_with_model(asked, "the FP32 IR of MODEL has been converted")
     if evaluate.time_limit is not None and evaluate.max_drop is None:
         raise OptionError("--time-limit is for --max-drop: nothing else is tried without it")
-    processors = chosen_processors(verify.processor, this_processor())  # refuses it before the work
+    processors = chosen_processors(verify.processor, this_processor(), verify.device)  # refuses it before the work
+    device_record(verify.device)  # the same
     until = None if evaluate.time_limit is None else time.monotonic() + 60 * evaluate.time_limit
-    both = EvaluateOptions(dataset=evaluate.dataset, backend=("FP32", "INT8"), resume=evaluate.max_drop is not None)
+    both = EvaluateOptions(
+        dataset=evaluate.dataset,
+        backend=("FP32", "INT8"),
+        device=verify.device,
+        resume=evaluate.max_drop is not None,
+    )
     with open_job(asked) as job:
         recipe = chosen_recipe(fp32_ir(job), options)
         calibration = Calibration.of(job, options)
@@ -94,7 +101,7 @@ def quantize(
         if evaluate.max_drop is not None:
             fp32 = fitting_protocol(job, replace(both, backend=("FP32",)))
             search = Search(job, options, calibration, measure, evaluate_stage(job, fp32, "evaluate-int8").inputs)
-            searched = search.run(recipe, Aim(evaluate.max_drop, until, has_vnni(processors)))
+            searched = search.run(recipe, Aim(evaluate.max_drop, until, has_vnni(processors), verify.device))
             runs |= {"quantize": lambda: search.made, "evaluate-int8": search.measured}
         elif evaluate.dataset is None:
             del runs["evaluate-int8"]

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.files import printable_name
 from pspnet_convert.manifest_fields import Latency
 from pspnet_convert.processor import capped, executed_instructions
 from pspnet_convert.runtimes.backends import Backend, OpenVinoBackend, Prediction
 from pspnet_convert.runtimes.child_model import ChildModel, OpenModel
-from pspnet_convert.runtimes.input_form import Image, ImageShape, InputForm
+from pspnet_convert.runtimes.input_form import Image
 from pspnet_convert.runtimes.int8_overflow import overflow
 from pspnet_convert.runtimes.logit_error import NO_ERROR, Error, error_of, worst
 from pspnet_convert.runtimes.model_images import ModelImages
@@ -104,50 +103,55 @@ class Int8Check:
 
 
 def check_int8(
-    irs: Mapping[str, Path],
-    card: ModelCard,
-    shape: ImageShape,
-    form: InputForm,
+    fp32: Path,
+    int8: OpenModel,
     images: Sequence[Path],
     min_agreement: float,
     processors: Sequence[str] = (),
     note: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Compare `irs["FP32"]` and `irs["INT8"]`, both at f32, on the pictures `images`; gives plain values for JSON.
+    """Compare the IR `int8` with `fp32` on the pictures `images`; gives plain values for JSON.
 
-    The INT8 IR is run on each of `processors` too, and must give the same answers there.
+    The FP32 IR runs on the CPU at f32, the INT8 IR on its device, at f32 where that can. The INT8 IR is run on each of
+    `processors` too, and must give the same answers there.
 
     `note` is called after each picture of each model. ContractError for an IR with other inputs or outputs than the
-    card's, or that does not take images of `shape` in `form`; ImageError for a file that is no picture.
+    card's, or that does not take images of the shape and form of `int8`; ImageError for a file that is no picture.
     """
+    card, shape = int8.card, int8.shape
     check = Int8Check(min_agreement)
     files = ModelImages.of(card)
-    models: list[Backend] = [OpenVinoBackend(irs[precision], card, shape, form) for precision in ("FP32", INT8)]
+    quantized = int8.open()
+    models: list[Backend] = [OpenVinoBackend(fp32, card, shape, int8.form), quantized]
 
     def shown() -> Iterator[Image]:
         for path in images:
             yield files.fitted(path, *shape[2:])
 
     with ExitStack() as stack:
-        opened = OpenModel(irs[INT8], card, shape, form)
-        children = [stack.enter_context(ChildModel(opened, Limits(), capped(name))) for name in processors]
-        for path, fp32, int8, *others in zip(images, *(model.run(shown()) for model in [*models, *children])):
-            check.add(printable_name(path.name), fp32, int8, others)
+        children = [stack.enter_context(ChildModel(int8, Limits(), capped(name))) for name in processors]
+        for path, expected, found, *others in zip(images, *(model.run(shown()) for model in [*models, *children])):
+            check.add(printable_name(path.name), expected, found, others)
             for _ in (*models, *children):
                 note()
         executed = [executed_instructions(name, child.printed()) for name, child in zip(processors, children)]
-    del models
+    runs = {"device": int8.device, "ran_on": quantized.ran_on, "computed_in": quantized.precision}
+    del models, quantized
+    irs = {"FP32": fp32, INT8: int8.path}
     return {
         **check.as_dict(),
         "processors": check.by_processor(processors, executed),
+        **runs,
         "bytes": {precision: path.with_suffix(".bin").stat().st_size for precision, path in irs.items()},
-        "latency": [latency.model_dump() for latency in _latencies(irs, card, shape, form)],
+        "latency": [latency.model_dump() for latency in _latencies(irs, int8)],
     }
 
 
-def _latencies(irs: Mapping[str, Path], card: ModelCard, shape: ImageShape, form: InputForm) -> list[Latency]:
-    subjects = [Subject("IR", "exported", weights, at, irs[weights], form) for weights, at in _SUBJECTS]
-    seconds, precisions = seconds_in_turns(card, shape, subjects, ROUNDS)
+def _latencies(irs: Mapping[str, Path], int8: OpenModel) -> list[Latency]:
+    subjects = [
+        Subject("IR", "exported", weights, at, irs[weights], int8.form, device=int8.device) for weights, at in _SUBJECTS
+    ]
+    seconds, precisions = seconds_in_turns(int8.card, int8.shape, subjects, ROUNDS)
     return [
         Latency.model_validate(
             {

@@ -17,7 +17,7 @@ from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.commands.quantize.image_files import evenly_spread
 from pspnet_convert.runtimes.backends import read_ir
 from pspnet_convert.runtimes.input_form import ImageShape, InputForm, pad_batch
-from pspnet_convert.runtimes.logits_tap import ir_argmax
+from pspnet_convert.runtimes.logits_tap import ir_logits
 from pspnet_convert.runtimes.model_images import ModelImages
 from pspnet_convert.runtimes.openvino_install import operations
 from pspnet_convert.runtimes.precision_hint import IN_F32
@@ -136,7 +136,7 @@ def _logits(core: openvino.Core, model: openvino.Model, given: Sequence[NDArray[
     """The argmax's input for each of `given`, in float32."""
     import openvino
 
-    tap = operations().result(ir_argmax(model).input_value(0))
+    tap = operations().result(ir_logits(model, Path(model.get_friendly_name())))
     inner = openvino.Model([tap], model.get_parameters())
     compiled = core.compile_model(inner, "CPU", IN_F32)
     return np.stack([np.array(compiled([image])[0]) for image in given])

@@ -8,6 +8,7 @@ from typing import Literal
 
 import click
 
+from pspnet_convert.device import device_option
 from pspnet_convert.options import FOLDER, Options, option
 from pspnet_convert.processor import processor_option
 
@@ -77,6 +78,7 @@ class VerifyInt8Options(Options):
         recorded="min_agreement",
         help="The share of pixels where the INT8 IR must give the FP32 IR's label.",
     )
+    device: str = device_option("Verification", "The device of OpenVINO's that the INT8 IR is compared on")
     processor: str | None = processor_option("Verification")
 
 

@@ -21,6 +21,7 @@ from pspnet_convert.commands.quantize.layer_errors import layer_errors
 from pspnet_convert.commands.quantize.options import QuantizeOptions
 from pspnet_convert.commands.quantize.recipe import Recipe
 from pspnet_convert.commands.quantize.stage import Calibration, calibration_inputs, fp32_ir, quantize_stage
+from pspnet_convert.device import CPU
 from pspnet_convert.errors import count
 from pspnet_convert.files import move_into_place, slug, temporary_folder, writing
 from pspnet_convert.job import Job, log_outcome
@@ -41,11 +42,12 @@ Change = tuple[str, Mapping[str, Any]]  # a name, and the fields of Recipe that 
 @dataclass(frozen=True)
 class Aim:
     """`max_drop`: points of mean IoU. `until`: by time.monotonic; no try begins later. `full_weights`: whether weights
-    may have all 8 bits, since every processor asked for has VNNI."""
+    may have all 8 bits, since every processor asked for has VNNI. `device`: of OpenVINO, that tries are timed on."""
 
     max_drop: float
     until: float | None
     full_weights: bool
+    device: str = CPU
 
 
 @dataclass
@@ -183,7 +185,7 @@ class Search:
             recipe=recipe.as_record(),
             mean_iou=means["IR INT8"],
             drop=drop,
-            speed=self._speed(name) if self._found.tried else 1.0,
+            speed=self._speed(name, aim.device) if self._found.tried else 1.0,
             bytes=self._job.workspace.ir(INT8).with_suffix(".bin").stat().st_size,
             files=self._job.records(files),
         )
@@ -203,11 +205,12 @@ class Search:
             self._found.layers = [LayerError(name=name, error=error) for name, error in found]
         return [layer.name for layer in self._found.layers]
 
-    def _speed(self, name: str) -> float:
+    def _speed(self, name: str, device: str) -> float:
         """How many times as fast as the plain try, in turns, at the default precision."""
         job = self._job
         places = [self._place(self._found.tried[0].name), self._place(name)]
-        subjects = [Subject("IR", "exported", INT8, "default", place, job.input_form()) for place in places]
+        form = job.input_form()
+        subjects = [Subject("IR", "exported", INT8, "default", place, form, device=device) for place in places]
         seconds, _ = seconds_in_turns(job.card, job.exported_shape(), subjects, _ROUNDS)
         return float(np.median(seconds[:, 0] / seconds[:, 1]))
 

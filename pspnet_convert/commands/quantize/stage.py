@@ -18,6 +18,8 @@ from pspnet_convert.files import writing
 from pspnet_convert.job import Job, require
 from pspnet_convert.processor import chosen_processors, this_processor
 from pspnet_convert.progress import steps
+from pspnet_convert.runtimes.child_model import OpenModel
+from pspnet_convert.runtimes.devices import device_record
 from pspnet_convert.stage import Stage
 from pspnet_convert.workspace import INT8, Workspace, ir_files
 
@@ -73,13 +75,14 @@ def verify_int8_stage(job: Job, options: VerifyInt8Options, calibration: Calibra
     irs = {precision: job.ir(precision) for precision in ("FP32", INT8)}
     images = checked_images(job.card, calibration.images)
     processor = this_processor()
-    processors = chosen_processors(options.processor, processor)
+    processors = chosen_processors(options.processor, processor, options.device)
 
     def make(made: Workspace) -> dict[str, Any]:
         shape, form = job.exported_shape(), job.input_form()
         runs = (2 + len(processors)) * len(images)
         with steps(job.progress, runs, "verifying", stage="verify-int8") as note:
-            return check_int8(irs, job.card, shape, form, images, options.min_agreement, processors, note)
+            int8 = OpenModel(irs[INT8], job.card, shape, form, device=options.device)
+            return check_int8(irs["FP32"], int8, images, options.min_agreement, processors, note)
 
     return Stage(
         "verify-int8",
@@ -87,6 +90,7 @@ def verify_int8_stage(job: Job, options: VerifyInt8Options, calibration: Calibra
         inputs={
             **calibration_inputs(job, list(irs.values()), Calibration(calibration.source, images)),
             "processor": processor.as_dict(),
+            "device": device_record(options.device),
         },
         options=options,
         tools=tools.INT8_VERIFICATION,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pspnet_convert.command_line import Takes, command
 from pspnet_convert.commands.download.options import DownloadOptions
 from pspnet_convert.commands.export_onnx.options import ExportOptions
@@ -10,7 +12,9 @@ from pspnet_convert.commands.verify.options import ReportingOptions, VerifyOptio
 from pspnet_convert.commands.verify.outcome import failure_of_verification, remove_earlier, show_verification
 from pspnet_convert.job_options import CHECKPOINT, PLACE, RUN, JobOptions
 from pspnet_convert.results import ModelPaths, StagesResult
-from pspnet_convert.stage import Outcome
+
+if TYPE_CHECKING:
+    from pspnet_convert.stage import Outcome
 
 
 @command(

@@ -48,7 +48,7 @@ def segment(options: SegmentOptions, asked: JobOptions) -> Sequence[Segmented]:
         sources = find_sources(options.images, job.workspace.folder)
         # Windows run one after another, to save memory.
         several = not options.slide and (len(sources) > 1 or any(source.is_video for source in sources))
-        ir = job.ir(options.precision)
-        backend = OpenVinoBackend(ir, job.card, shape, job.input_form(), throughput=several)
+        ir, device = job.ir(options.precision), options.device
+        backend = OpenVinoBackend(ir, job.card, shape, job.input_form(), device=device, throughput=several)
         labelling = Labelling(backend, job.card, shape, slide=options.slide, overlap=options.overlap)
         return list(segment_files(labelling, writing, sources, options.every, job.progress))

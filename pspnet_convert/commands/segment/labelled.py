@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ImageError, OptionError
-from pspnet_convert.runtimes.answers import Answer
 from pspnet_convert.runtimes.images import Size, as_type, fit, mean_pixel, padded
 from pspnet_convert.runtimes.input_form import Image, ImageShape
-from pspnet_convert.runtimes.merging import Merge, OneAnswer, Windows
+from pspnet_convert.runtimes.merging import Answer, Merge, OneAnswer, Windows
 from pspnet_convert.runtimes.model_images import ModelImages
+from pspnet_convert.runtimes.output_form import ModelAnswer, deciding_scores
 from pspnet_convert.runtimes.sliding import Grid, slide, windows_run
 from pspnet_convert.runtimes.test_pipeline import MmsegPipeline, Prepared, windows
 
@@ -28,12 +28,12 @@ log = logging.getLogger(__name__)
 
 
 class Model(Protocol):
-    """Answers to images of its size, colours as BGR, in their order. `gives_scores`: the answers have logits."""
+    """Answers to images of its size, colours as BGR, in their order. `scores`: the names of those that it gives."""
 
     @property
-    def gives_scores(self) -> bool: ...
+    def scores(self) -> Sequence[str]: ...
 
-    def answers(self, images: Iterable[Image]) -> Iterator[Answer]: ...
+    def in_flight(self, images: Iterable[Image]) -> Iterator[ModelAnswer]: ...
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class Labelling:
         self, model: Model, card: ModelCard, shape: ImageShape, *, slide: bool = False, overlap: int | None = None
     ) -> None:
         self._model, self._card, self._size = model, card, (shape[2], shape[3])
+        self._scores = deciding_scores(model.scores, len(card.classes))
         self.files = ModelImages.of(card)
         self._pipeline = MmsegPipeline(card.mmseg_test, card.input) if card.mmseg_test and not slide else None
         self._overlap = _checked_overlap(self._size, overlap, slide=slide)
@@ -83,7 +84,7 @@ class Labelling:
 
     def windows_of(self, picture: Picture) -> int:
         """How many windows the model runs on to slide over the picture."""
-        return windows_run(self._grid(picture), len(self._card.classes), blended=self._model.gives_scores)
+        return windows_run(self._grid(picture), len(self._card.classes), blended=self._scores is not None)
 
     def labels(
         self, pictures: Iterable[Picture], on_window: Callable[[], None] = lambda: None
@@ -93,6 +94,10 @@ class Labelling:
             yield from ((picture, self._slid(picture, on_window)) for picture in pictures)
         else:
             yield from self._fitted(pictures)
+
+    def _answers(self, images: Iterable[Image]) -> Iterator[Answer]:
+        for answer in self._model.in_flight(images):
+            yield Answer(answer.labels, None if self._scores is None else answer.scores[self._scores])
 
     def _slid(self, picture: Picture, on_window: Callable[[], None]) -> Labels:
         grid = self._grid(picture)
@@ -105,7 +110,7 @@ class Labelling:
             return self.files.reversed_colours(image[rows, columns])
 
         classes = len(self._card.classes)
-        labels = slide(self._model.answers, read, grid, classes, blended=self._model.gives_scores)
+        labels = slide(self._answers, read, grid, classes, blended=self._scores is not None)
         return labels[: picture.size[0], : picture.size[1]]
 
     def _grid(self, picture: Picture) -> Grid:
@@ -128,7 +133,7 @@ class Labelling:
                 yield from given.images
             self._warn(wanted, large, count)
 
-        answers = self._model.answers(shown())
+        answers = self._answers(shown())
         for answer in answers:
             given = waiting.popleft()
             given.merge.add(answer)

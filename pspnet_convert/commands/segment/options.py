@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from pspnet_convert.device import device_option
 from pspnet_convert.job_options import Model
 from pspnet_convert.options import Options, argument, option
 
@@ -19,6 +20,7 @@ class SegmentOptions(Options):
     model: str | None = option(
         None, group="Input", type=Model(), show_default="pspnet-pytorch", help="The model whose IR is used."
     )
+    device: str = device_option("Input", "The device of OpenVINO's that runs the IR")
     precision: str = option(
         "FP32", group="Input", type=click.Choice(["FP32", "FP16", "INT8"]), help="The precision of that IR's weights."
     )

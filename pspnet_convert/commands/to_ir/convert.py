@@ -13,6 +13,7 @@ from pspnet_convert.commands.to_ir.options import Winograd
 from pspnet_convert.errors import ConversionError
 from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.runtimes.io_signature import check_signature, onnx_signature, read_onnx
+from pspnet_convert.runtimes.output_form import OutputForm
 
 
 def convert_to_ir(
@@ -23,18 +24,23 @@ def convert_to_ir(
     shape: ImageShape | None = None,
     form: InputForm = PLAIN,
     *,
+    gives: OutputForm | None = None,
     winograd: Winograd = "off",
 ) -> None:
     """Convert once and save at each precision of `targets` (FP32, or FP16: weights compressed) as .xml and .bin.
 
-    The ONNX takes images of `shape` (default: the card's); the IR takes them in `form`. `winograd`: which convolutions
+    The ONNX takes images of `shape` (default: the card's); the IR takes them in `form`. For `gives` see
+    check_signature. `winograd`: which convolutions
     are rewritten (winograd.py). Raises ArtifactError if the ONNX has other names than the card or another shape,
     ConversionError with the front-end's message if it refuses, OSError if the disk does.
     """
-    check_signature(onnx_path, onnx_signature(read_onnx(onnx_path)), card, shape or card.input.shape)
+    signature = onnx_signature(read_onnx(onnx_path))
+    check_signature(onnx_path, signature, card, shape or card.input.shape, gives=gives)
+    outputs = [name for spec in signature[1] for name in spec.names]
     request = {
         "onnx": str(onnx_path),
-        "arguments": front_end.arguments(card),
+        "arguments": front_end.arguments(card, outputs),
+        "labels": card.output.name,
         "form": asdict(form),
         "keeps_float32_input": card.input.needs_float32,
         "model_info": model_api_settings(card),

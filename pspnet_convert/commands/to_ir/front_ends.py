@@ -25,9 +25,9 @@ class ModelOptimizer:
     tools: ClassVar[tuple[str, ...]] = ("openvino", "openvino-dev")
     mo_args: MoArguments = field(default_factory=dict)
 
-    def arguments(self, card: ModelCard) -> dict[str, Any]:
+    def arguments(self, card: ModelCard, outputs: Sequence[str]) -> dict[str, Any]:
         """The card's settings as Model Optimizer's, and `mo_args`; ConversionError for one that the card sets."""
-        arguments = model_optimizer_arguments(card)
+        arguments = model_optimizer_arguments(card, outputs)
         given_twice = sorted(set(arguments) & set(self.mo_args))
         if given_twice:
             raise ConversionError(
@@ -47,7 +47,7 @@ class Ovc:
     tools: ClassVar[tuple[str, ...]] = ("openvino",)
     mo_args: ClassVar[MoArguments] = {}
 
-    def arguments(self, card: ModelCard) -> dict[str, Any]:
+    def arguments(self, card: ModelCard, outputs: Sequence[str]) -> dict[str, Any]:
         """The card's settings of its input. Mean and scale are in the ONNX's colour order."""
         return {
             "input": card.input.name,
@@ -81,7 +81,7 @@ def find_front_end(name: str, mo_args: MoArguments) -> FrontEnd:
     return Ovc()
 
 
-def model_optimizer_arguments(card: ModelCard) -> dict[str, Any]:
+def model_optimizer_arguments(card: ModelCard, outputs: Sequence[str]) -> dict[str, Any]:
     """The card's settings as Model Optimizer's arguments. Mean and scale are in the ONNX's colour order."""
     name = card.input.name
     return {
@@ -90,7 +90,7 @@ def model_optimizer_arguments(card: ModelCard) -> dict[str, Any]:
         "mean_values": f"{name}[{_written(card.input.mean)}]",
         "scale_values": f"{name}[{_written(card.input.scale)}]",
         "reverse_input_channels": _reverses(card),
-        "output": card.output.name,
+        "output": ",".join(outputs),
     }
 
 

@@ -10,7 +10,7 @@ from pspnet_convert.commands.to_ir.input_form import in_form
 from pspnet_convert.commands.to_ir.winograd import rewrite_convolutions, transforms
 from pspnet_convert.runtimes.input_form import InputForm
 from pspnet_convert.runtimes.ir_file import save
-from pspnet_convert.runtimes.logits_tap import ir_argmax
+from pspnet_convert.runtimes.logits_tap import find_ir_logits
 from pspnet_convert.runtimes.openvino_install import operations
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def save_all(model: openvino.Model, request: dict[str, Any], note: Callable[[], 
     model = in_form(model, InputForm(**request["form"]))
     rewrite_convolutions(model, request["winograd"])
     exact = _exact(model, request)
+    hide_from_model_api(model, request["labels"])
     for name, value in request["model_info"].items():
         model.set_rt_info(value, ["model_info", name])
     for precision, path in request["targets"].items():
@@ -37,6 +38,19 @@ def save_all(model: openvino.Model, request: dict[str, Any], note: Callable[[], 
         if is_fp16 and exact:
             save(with_float32_constants(Path(path), exact, request), Path(path), compress_to_fp16=False)
         note()
+
+
+def hide_from_model_api(model: openvino.Model, labels: str) -> None:
+    """Give one of two outputs the name `feature_vector` too; `labels` is the label map's name.
+
+    Model API (0.2 to 0.4, models/segmentation.py) takes scores, whose argmax it computes, and allows one output more,
+    which it does not read: the one of that name. A binary head's probabilities would give it another label map than the
+    head's threshold does.
+    """
+    outputs = {name: port for port in model.outputs for name in port.get_names()}
+    if len(model.outputs) != 2 or ("logits" not in outputs and _deciding(model)):
+        return
+    outputs[labels if labels in outputs else "probabilities"].add_names({"feature_vector"})
 
 
 def _exact(model: openvino.Model, request: dict[str, Any]) -> dict[str, openvino.Node]:
@@ -82,8 +96,8 @@ def _normalising(model: openvino.Model) -> dict[str, openvino.Node]:
 
 def _deciding(model: openvino.Model) -> dict[str, openvino.Node]:
     """The node that puts a binary head's threshold next to its score, by name."""
-    argmax = ir_argmax(model)
-    if argmax is None:
+    logits = find_ir_logits(model)
+    if logits is None:
         return {}
-    node = argmax.input_value(0).get_node()
+    node = logits.get_node()
     return {node.get_friendly_name(): node} if node.get_type_name() == "Pad" else {}

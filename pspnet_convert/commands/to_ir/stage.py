@@ -30,7 +30,8 @@ def to_ir_stage(job: Job, options: ToIrOptions) -> Stage:
             for path in targets.values():
                 path.parent.mkdir()
             shape, form = job.exported_shape(), options.form
-            convert_to_ir(onnx, job.card, targets, front_end, shape, form, winograd=options.winograd)
+            gives = job.output_form()
+            convert_to_ir(onnx, job.card, targets, front_end, shape, form, gives=gives, winograd=options.winograd)
         return {}
 
     return Stage(

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.commands.verify.candidates import Candidate
-from pspnet_convert.commands.verify.kept_prediction import KeptPrediction, in_bytes, keep
+from pspnet_convert.commands.verify.kept_prediction import KeptAnswer, KeptPrediction, keep, keep_answer
+from pspnet_convert.device import CPU
 from pspnet_convert.errors import ArtifactError
 from pspnet_convert.processor import capped, executed_instructions
 from pspnet_convert.runtimes.backends import Converted
@@ -29,18 +30,22 @@ Labels = NDArray[np.integer[Any]]
 class Answers:
     """What a converted model gave, for each image.
 
-    `as_shipped`: label maps of the model as its file is. `predictions`: with its logits as one more output. `drawn`:
-    labels [slots, H, W] of its last step alone, for drawn logits; the error's words where that does not run.
+    `as_shipped`: of the model as its file is. `predictions`: with its logits as one more output. `drawn`: labels
+    [slots, H, W] of its last step alone, for drawn logits; the error's words where that does not run, None where the
+    model gives no label map.
     `precision`: what decides how near its logits must be. `weights`: how the file stores them. `executed`: the
-    instructions that it was run with, where the processor is capped.
+    instructions that it was run with, where the processor is capped. `ran_on`: the devices; `computed_in`: f32, bf16 or
+    f16, as read back from the compiled model.
     """
 
-    as_shipped: Sequence[Labels]
+    as_shipped: Sequence[KeptAnswer]
     predictions: Sequence[KeptPrediction]
-    drawn: Labels | str
+    drawn: Labels | str | None
     precision: Precision
     weights: Precision
     executed: str | None = None
+    ran_on: str = CPU
+    computed_in: str = "f32"
 
 
 class AnswersInChildren:
@@ -81,7 +86,7 @@ class AnswersInChildren:
     def all(self) -> list[tuple[Candidate, Answers | ArtifactError]]:
         """Each candidate with its answers, or with the error that it ended with.
 
-        DependencyError where the processor was not capped, and the OSError of a full disk.
+        DependencyError where the processor was not capped or the device is not there, and the OSError of a full disk.
         """
         return self._answers.result()
 
@@ -102,14 +107,16 @@ class AnswersInChildren:
             self._running = ChildModel(candidate.model, self._limits, environment)
         with self._running as model:
             found = answers_of(model, self._images, self._drawn.result, folder, self._note)
+            # An INT8 model's labels are judged, whatever the rest of it computes in.
             precision = candidate.claims or found.weights
-            if candidate.model.at_default_precision:
-                precision = _RUNTIME.get(model.precision, "f32")
+            if precision != "INT8":
+                precision = RUNTIME.get(model.precision, precision)
             executed = executed_instructions(candidate.processor, model.printed()) if candidate.processor else None
-        return replace(found, precision=precision, executed=executed)
+            ran_on, computed_in = model.ran_on, model.precision
+        return replace(found, precision=precision, executed=executed, ran_on=ran_on, computed_in=computed_in)
 
 
-_RUNTIME: Mapping[str, Precision] = {"bf16": "bf16", "f16": "f16"}
+RUNTIME: Mapping[str, Precision] = {"bf16": "bf16", "f16": "f16"}  # coarser than f32
 
 
 def answers_of(
@@ -120,13 +127,15 @@ def answers_of(
     note: Callable[[], None] = lambda: None,
 ) -> Answers:
     """The answers of an open model. `drawn` gives logits [classes, H, W], which are shifted for each slot."""
-    as_shipped = [in_bytes(labels) for labels in model.labels_as_shipped(images)]
+    folder.mkdir()
+    as_shipped = [
+        keep_answer(one, folder / f"{number}-as-shipped") for number, one in enumerate(model.as_shipped(images))
+    ]
     try:
         logits = np.stack([np.roll(drawn(), slot, axis=-1) for slot in range(model.slots)])
-        of_drawn: Labels | str = model.argmax(logits)
+        of_drawn: Labels | str | None = model.argmax(logits)
     except ArtifactError as error:
         of_drawn = error.what
-    folder.mkdir()
     predictions = []
     for number, prediction in enumerate(model.run(images)):
         predictions.append(keep(prediction, folder / f"{number}.logits"))

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pspnet_convert.commands.quantize.options import MIN_AGREEMENT
+from pspnet_convert.device import CPU
 from pspnet_convert.runtimes.child_model import OpenModel
 from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
 from pspnet_convert.runtimes.logit_error import Precision
 from pspnet_convert.runtimes.model_file import ModelFile
 from pspnet_convert.runtimes.openvino_install import require_openvino
+from pspnet_convert.runtimes.output_form import OutputForm
 
 if TYPE_CHECKING:
     from pspnet_convert.cards.card import ModelCard
@@ -34,10 +36,16 @@ class Candidate:
     min_agreement: float = MIN_AGREEMENT
 
     def name_at(self, precision: str) -> str:
-        """Its name in the result: with the processor, or with the `precision` where that is the processor's own."""
+        """Its name in the result: with processor or device, and with the `precision` where that is the device's own."""
         if self.processor is not None:
             return f"{self.name} on {self.processor}"
-        return f"{self.name} at {precision}" if self.model.at_default_precision else self.name
+        name = self.name if self.model.device == CPU else f"{self.name} on {self.model.device}"
+        return f"{name} at {precision}" if self.model.at_default_precision else name
+
+    @property
+    def device(self) -> str | None:
+        """The device that it was asked for; None for an ONNX, which ONNX Runtime runs."""
+        return self.model.device if self.is_ir else None
 
     @property
     def is_ir(self) -> bool:
@@ -48,7 +56,8 @@ class Candidate:
 def precisions_of(compared: Sequence[Candidate]) -> frozenset[Precision]:
     """The precisions that the candidates may turn out to have."""
     found: frozenset[Precision] = frozenset(one.claims or "FP16" for one in compared)
-    return found | {"bf16", "f16"} if any(one.model.at_default_precision for one in compared) else found
+    is_open = any(one.model.at_default_precision or one.model.device != CPU for one in compared)
+    return found | {"bf16", "f16"} if is_open else found
 
 
 def candidates(
@@ -58,24 +67,29 @@ def candidates(
     form: InputForm = PLAIN,
     *,
     at_default_precision: bool,
+    device: str = CPU,
     processors: Sequence[str] = (),
     min_agreement: float = MIN_AGREEMENT,
+    gives: OutputForm | None = None,
 ) -> list[Candidate]:
-    """A candidate for each file, for images of `shape`, which an IR takes in `form`.
+    """A candidate for each file, for images of `shape`, which an IR takes in `form`. For `gives` see check_signature.
 
-    Each IR is run on this processor, and on each of `processors`; with `at_default_precision`, at this processor's
-    default precision too.
+    Each IR is run on the CPU, as on each of `processors`, and on `device`; with `at_default_precision`, at the device's
+    default precision too. On the CPU it can compute in f32, which shows finer faults.
     """
     if any(file.path.suffix == ".xml" for file in files):
         require_openvino()
     found = []
     for file in files:
-        model = OpenModel(file.path, card, shape, form)
+        model = OpenModel(file.path, card, shape, form, gives=gives)
         found.append(Candidate(file.name, model, file.claims))
         if not found[-1].is_ir:
             continue
         found += [Candidate(file.name, model, file.claims, name) for name in processors]
+        on_device = replace(model, device=device)
+        if device != CPU:
+            found.append(Candidate(file.name, on_device, file.claims))
         if at_default_precision:
-            default = replace(model, at_default_precision=True)
+            default = replace(on_device, at_default_precision=True)
             found.append(Candidate(file.name, default, report_only=True))
     return [replace(one, min_agreement=min_agreement) for one in found]

@@ -10,10 +10,14 @@ from numpy.typing import NDArray
 
 from pspnet_convert.commands.verify.answers import Answers
 from pspnet_convert.commands.verify.inputs import drawn_logits, drawn_scores
+from pspnet_convert.commands.verify.kept_prediction import KeptAnswer
 from pspnet_convert.commands.verify.result import Comparison
 from pspnet_convert.runtimes.backends import Prediction
 from pspnet_convert.runtimes.int8_overflow import overflow
+from pspnet_convert.runtimes.logit_error import Error, error_of
+from pspnet_convert.runtimes.output_form import probabilities_of
 
+_STEP = 2.0**-22  # what a softmax in float32 may be off by itself: a few roundings of numbers up to 1
 _MOST_ROUNDING = 1e-3  # relative; an INT8 model's own tolerance has no limit
 
 
@@ -22,11 +26,15 @@ def drawn_for(shape: Sequence[int], threshold: float | None) -> NDArray[np.float
     return drawn_logits(*shape) if threshold is None else drawn_scores(threshold, *shape[1:])
 
 
-def check_argmax(labels: NDArray[np.integer[Any]] | str, drawn: NDArray[np.float32], comparison: Comparison) -> None:
+def check_argmax(
+    labels: NDArray[np.integer[Any]] | str | None, drawn: NDArray[np.float32], comparison: Comparison
+) -> None:
     """Add a fault where one of the model's labels [slots, H, W] for the logits `drawn` [classes, H, W] is wrong.
 
-    Each slot had the logits shifted by its number. A string says why there are no labels.
+    Each slot had the logits shifted by its number. A string says why there are no labels; None: it gives none.
     """
+    if labels is None:
+        return
     if isinstance(labels, str):
         comparison.add_fault("argmax", labels)
         return
@@ -84,6 +92,41 @@ def check_as_shipped(labels: NDArray[np.integer[Any]], found: Prediction, name: 
         both = f"class {int(labels[y, x])}, and {int(found.labels[y, x])} where the logits are an output too"
         count = int(differs.sum())
         comparison.add_fault("as shipped", f"{name}: {count} labels differ, first x={x} y={y}: the file gives {both}")
+
+
+def check_outputs(
+    shipped: KeptAnswer, logits: NDArray[np.float32], limit: Error, is_binary: bool, name: str, comparison: Comparison
+) -> None:
+    """Add a fault where the file's own output `logits` or `probabilities` is not what the expected `logits` give.
+
+    `limit`: the error that is allowed of the logits. Where all logits are off by at most e, no probability p_i is off
+    by more than e / 2: its derivatives p_i (1 - p_i) and -p_i p_j have absolute values that sum to 2 p_i (1 - p_i).
+    The Jacobian's norm is at most 1/2 as well, so half is the bound of the root mean squares too. (A sigmoid has half
+    of that.)
+    """
+    for output in shipped.files:
+        found = shipped.scores(output)
+        if found.shape != logits.shape:
+            comparison.add_fault("outputs", f"{name}: {output} {list(found.shape)} instead of {list(logits.shape)}")
+        elif output == "logits":
+            error = error_of(found, logits)
+            if not error.within(limit):
+                comparison.add_fault("outputs", f"{name}: {output} {_off(error, limit)}, relative")
+        else:
+            expected = probabilities_of(logits, is_binary=is_binary)
+            difference = found - expected
+            scale = Error(float(np.sqrt(np.mean(np.square(logits, dtype=np.float64)))), float(np.abs(logits).max()))
+            error = Error(float(np.sqrt(np.mean(difference**2))), float(np.abs(difference).max()))
+            half = Error(limit.rms * scale.rms / 2 + _STEP, limit.largest * scale.largest / 2 + _STEP)
+            if not error.within(half):
+                comparison.add_fault("outputs", f"{name}: {output} {_off(error, half)}")
+
+
+def _off(error: Error, limit: Error) -> str:
+    return (
+        f"are off by {error.rms:.1e} rms and {error.largest:.1e} at most; "
+        f"{limit.rms:.1e} and {limit.largest:.1e} allowed"
+    )
 
 
 def check_processor(found: Answers, uncapped: Answers, names: Sequence[str], comparison: Comparison) -> None:

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet_convert.commands.verify.answers import Answers
+from pspnet_convert.commands.verify.answers import RUNTIME, Answers
 from pspnet_convert.commands.verify.candidates import Candidate
 from pspnet_convert.commands.verify.checks import (
     check_argmax,
     check_as_shipped,
     check_labels,
+    check_outputs,
     check_processor,
     check_threshold,
     drawn_for,
@@ -85,26 +86,38 @@ def _compare_all(
             raise answers
         name = candidate.name_at("the default precision")
         comparison = Comparison(name, candidate.claims or "f32", candidate.is_ir, candidate.report_only)
+        comparison.device = candidate.device
         comparison.add_fault("contract", answers.what)
         return comparison
     comparison = Comparison(
-        candidate.name_at(answers.precision),
+        candidate.name_at(answers.computed_in),
         answers.precision,
         candidate.is_ir,
         candidate.report_only,
         candidate.processor,
         answers.executed,
+        candidate.device,
+        answers.ran_on if candidate.is_ir else None,
+        answers.computed_in if candidate.is_ir else None,
     )
-    if not candidate.report_only:
+    # In fewer bits, the drawn logits have other ties, and a threshold is rounded.
+    is_exact = answers.computed_in == "f32" and not candidate.report_only
+    if is_exact:
         shape = (classes, *expected[0].prediction.labels.shape)
         check_argmax(answers.drawn, drawn_for(shape, threshold), comparison)
     for name, known, shipped, found in zip(names, expected, answers.as_shipped, answers.predictions, strict=True):
         prediction = found.loaded()
-        if threshold is not None and not candidate.report_only:
+        if threshold is not None and is_exact:
             check_threshold(prediction, name, threshold, comparison)
         compare(known, prediction, name, comparison)
         check_labels(prediction, name, classes, comparison)
-        check_as_shipped(shipped, prediction, name, comparison)
+        check_as_shipped(shipped.labels, prediction, name, comparison)
+        # How far an INT8 model's logits may be from the reference's has no limit: its outputs must be its own logits'.
+        against, limit = _standard(known, comparison.precision)
+        if comparison.precision == "INT8":
+            against, limit = prediction.logits, allowed(RUNTIME.get(answers.computed_in, "f32"), known.rounding)
+        logits = known.prediction.logits if against is None else against
+        check_outputs(shipped, logits, limit, threshold is not None, name, comparison)
         comparison.labels[name] = found.labels.astype(np.uint8)
     if comparison.precision == "INT8" and comparison.agreement < candidate.min_agreement:
         words = f"the same label at {comparison.agreement:.2%} of the pixels, {candidate.min_agreement:.2%} required"

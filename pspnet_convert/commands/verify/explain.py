@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pspnet_convert.pytorch.network import PSPNet
 
 log = logging.getLogger(__name__)
-_OWN_WORDS = {"contract", "processor"}  # these checks name the cause themselves
+_OWN_WORDS = {"contract", "outputs", "processor"}  # these checks name the cause themselves
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,8 @@ def evidence_of(reference: Reference, candidate: Candidate, answers: Answers, co
             own = error_of(held_to.logits, expected[chosen - batch.start].logits)
             allowed = Error(allowed.rms + own.rms, allowed.largest + own.largest)
     layers = _first_layers(candidate, card, pad_batch(of_batch, candidate.model.shape[0]))
-    drawn = None if isinstance(answers.drawn, str) or not len(answers.drawn) else (reference.drawn, answers.drawn[0])
+    given = answers.drawn
+    drawn = (reference.drawn, given[0]) if isinstance(given, np.ndarray) and len(given) else None
     return Evidence(
         network,
         card,

@@ -1,7 +1,8 @@
-"""A prediction with its logits in a file. The memory may not hold those of all inputs."""
+"""What models gave, with logits and probabilities in files. The memory may not hold those of all inputs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.runtimes.backends import Prediction
+from pspnet_convert.runtimes.output_form import ModelAnswer
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,28 @@ class KeptPrediction:
     def loaded(self) -> Prediction:
         """With its logits in memory."""
         return Prediction(self.labels, self.logits)
+
+
+@dataclass(frozen=True)
+class KeptAnswer:
+    """An answer as `ModelAnswer`, with its scores in `files`, by the outputs' names."""
+
+    labels: NDArray[np.integer[Any]]
+    files: Mapping[str, Path]
+    shape: tuple[int, ...] = ()
+
+    def scores(self, name: str) -> NDArray[np.float32]:
+        """float32 [classes, H, W]. Read each time."""
+        return np.fromfile(self.files[name], np.float32).reshape(self.shape)
+
+
+def keep_answer(answer: ModelAnswer, place: Path) -> KeptAnswer:
+    """`place`: the beginning of the files' names."""
+    files, shape = {}, answer.labels.shape
+    for name, values in answer.scores.items():
+        files[name], shape = place.with_name(f"{place.name}.{name}"), values.shape
+        files[name].write_bytes(np.ascontiguousarray(values).data)
+    return KeptAnswer(in_bytes(answer.labels), files, shape)
 
 
 def keep(prediction: Prediction, file: Path) -> KeptPrediction:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import click
 
+from pspnet_convert.device import device_option
 from pspnet_convert.image_shape import ImageShape
 from pspnet_convert.options import FILE, FOLDER, Batch, Options, Shape, option
 from pspnet_convert.processor import processor_option
@@ -24,8 +25,9 @@ class VerifyOptions(Options):
         False,
         group="Verification",
         recorded="at_default_precision",
-        help="Also report results at the processor's default precision.",
+        help="Also report results at the device's default precision.",
     )
+    device: str = device_option("Verification", "Also verify each IR on this device of OpenVINO's")
     processor: str | None = processor_option("Verification")
     timeout: int = option(
         1800,

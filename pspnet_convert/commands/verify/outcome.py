@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pspnet_convert.command_line import print_json
+from pspnet_convert.device import CPU
 from pspnet_convert.errors import ConvertError, InconclusiveError, MismatchError
 from pspnet_convert.results import StagesResult
 
@@ -53,6 +54,9 @@ def failure_of_verification(result: VerifyResult) -> ConvertError | None:
             from pspnet_convert.runtimes.int8_overflow import OVERFLOW_FIX
 
             advice = f"Do not ship it to such processors. {OVERFLOW_FIX}"
+        elif wrong.device not in (None, CPU):
+            # The same IR on the CPU is an earlier row, which has passed.
+            advice = f"Do not ship it to {wrong.device}. On the CPU the IR is right: look for a newer driver."
         than = "itself" if wrong.processor and faults and faults[0].startswith("processor: ") else "the reference"
         what = f"{wrong.backend} differs from {than}: {(faults or ['nothing compared'])[0]}"
         return MismatchError(f"{what}. {wrong.explanation.words}" if wrong.explanation else what, advice)

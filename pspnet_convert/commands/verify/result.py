@@ -20,6 +20,7 @@ CHECKS: Mapping[str, str] = {
     "argmax": "on drawn logits, some of them ties, the label is the first class with the largest logit",
     "labels": "labels are classes of the card, and each is the class with the largest logit",
     "logits": "logits are as near to the reference's as the precision allows; a binary head's threshold is equal to it",
+    "outputs": "the outputs logits and probabilities, if any, are what the reference's logits give",
     "processor": "an INT8 model gives the answers that it gives with all instructions of this processor",
     "pixels": "where a label differs, the reference was undecided",
 }
@@ -30,7 +31,8 @@ class Comparison:
     """One converted model against the reference, on all inputs. `pixels`, `differing` and `explained` are counts.
 
     `is_ir`: the preprocessing is in the model. `report_only`: the result does not affect the verdict. `processor`: the
-    instruction set that it was capped to; `executed`: the one that its convolutions ran with. `error`: against the
+    instruction set that it was capped to; `executed`: the one that its convolutions ran with. `device`: of an IR, as it
+    was asked for; `ran_on`: the devices that did; `computed_in`: f32, bf16 or f16, as read back. `error`: against the
     reference; an FP16 IR's against the reference with its constants in FP16, where there is one. Then `from_reference`
     is the error against the reference itself.
     """
@@ -41,6 +43,9 @@ class Comparison:
     report_only: bool = False
     processor: str | None = None
     executed: str | None = None
+    device: str | None = None
+    ran_on: str | None = None
+    computed_in: str | None = None
     pixels: int = 0
     differing: int = 0
     explained: int = 0
@@ -73,6 +78,9 @@ class Comparison:
             "informative": self.report_only,
             "processor": self.processor,
             "executed": self.executed,
+            "device": self.device,
+            "ran_on": self.ran_on,
+            "computed_in": self.computed_in,
             "passed": self.passed,
             "pixels": self.pixels,
             "agreement": self.agreement,
@@ -125,7 +133,12 @@ class Verification:
         return doubts
 
     def _shown_by_another(self, comparison: Comparison) -> set[str]:
-        """The faults that an f32 IR shows. Rounded weights may hide them: they move the logits as far."""
+        """The faults that another IR shows: an f32 one, and of one on a device the same on the CPU. Rounded weights and
+        activations may hide them: they move the logits as far."""
+        for other in self._judged:
+            if comparison.backend == f"{other.backend} on {comparison.device}":
+                shown = {name for name, error in self.sensitivity.items() if not error.within(other.allowed)}
+                return shown | self._shown_by_another(other)
         has_f32 = any(other.is_ir and other.precision == "f32" for other in self._judged)
         return FINE_FAULTS if has_f32 and comparison.is_ir and comparison.precision != "f32" else set()
 

@@ -26,6 +26,7 @@ from pspnet_convert.commands.verify.pictures import save_differences, write_pict
 from pspnet_convert.commands.verify.preprocessing import check_preprocessing
 from pspnet_convert.commands.verify.reference import expect
 from pspnet_convert.commands.verify.reference_ahead import ReferenceAhead, ReferenceRequest
+from pspnet_convert.device import CPU, is_cpu_alone
 from pspnet_convert.errors import ArtifactError, OptionError
 from pspnet_convert.files import printable_name, slug, temporary_folder, writing
 from pspnet_convert.image_shape import ImageShape
@@ -35,6 +36,7 @@ from pspnet_convert.options import check_channels
 from pspnet_convert.processor import chosen_processors, this_processor
 from pspnet_convert.progress import steps
 from pspnet_convert.runtimes.child_model import memory_for
+from pspnet_convert.runtimes.devices import device_record
 from pspnet_convert.runtimes.images import free_name
 from pspnet_convert.runtimes.input_form import InputForm
 from pspnet_convert.runtimes.model_file import ModelFile
@@ -61,7 +63,7 @@ def verify_stage(job: Job, options: VerifyOptions, ahead: ReferenceAhead | None 
     for precision in _converted(job):
         claims: Precision = "FP16" if precision == "FP16" else "f32"
         files.append(ModelFile(f"IR {precision}", job.ir(precision), claims))
-    if options.processor is not None and job.workspace.ir(INT8).is_file():
+    if (options.processor is not None or options.device != CPU) and job.workspace.ir(INT8).is_file():
         if job.has_old_ir(INT8):
             log.warning("%s is of an earlier conversion, and is not verified", job.workspace.ir(INT8))
         else:
@@ -96,6 +98,8 @@ def verify_foreign_stage(
     files = _foreign_files(foreign)
     if options.processor is not None and not foreign.ir:
         raise OptionError("--processor is for IRs (--ir): ONNX Runtime runs with all instructions of this processor")
+    if options.device != CPU and not foreign.ir:
+        raise OptionError("--device is for IRs (--ir): ONNX Runtime runs on the CPU")
     shape = (foreign.batch or 1, *(foreign.input_shape or job.card.input.shape)[1:])
     check_channels(shape, job.card.input.shape)
     form = InputForm(foreign.input_type or "f32", foreign.input_layout or "NCHW")
@@ -139,6 +143,7 @@ def _stage(
     job: Job, files: Sequence[ModelFile], options: VerifyOptions, make: Callable[[Workspace], dict[str, Any]]
 ) -> Stage:
     testing = job.card.testing
+    chosen_processors(options.processor, this_processor(), options.device)  # refuses them before the work
     inputs = {
         "checkpoint": job.checkpoint_record(),
         "card": job.converted_card(),
@@ -146,6 +151,7 @@ def _stage(
         "models": job.records([part for file in files for part in file.parts]),
         "images": job.image_records(picture_files(job.card, options.images)),
         "processor": this_processor().as_dict(),
+        "device": device_record(options.device),
     }
     return Stage("verify", make, inputs, options, tools.VERIFICATION, outputs=None)
 
@@ -178,20 +184,24 @@ def _compare(
 ) -> Verification:
     """`save_layers`: the folder in which wrong layers are saved."""
     shape, form = models.shape, models.form
-    processors = chosen_processors(options.processor, this_processor())
+    processors = chosen_processors(options.processor, this_processor(), options.device)
     compared = candidates(
         models.files,
         job.card,
         shape,
         form,
         at_default_precision=options.at_default_precision,
+        device=options.device,
         processors=processors,
         min_agreement=models.min_agreement,
+        gives=None if models.exported is None else models.exported.form,
     )
     request = ReferenceRequest(job.card, shape, options.images, form, precisions_of(compared), models.conversion)
     inputs = request.inputs()
     drawn: Future[NDArray[np.float32]] = Future()
-    limits = Limits(options.timeout, memory_for(job.source.path.stat().st_size, shape))
+    # The driver of another device maps memory of its own, nobody knows how much.
+    memory = memory_for(job.source.path.stat().st_size, shape) if is_cpu_alone(options.device) else None
+    limits = Limits(options.timeout, memory)
     with (
         steps(job.progress, len(inputs) * (1 + len(compared)), "verifying", stage="verify") as note,
         temporary_folder(job.workspace.folder) as folder,
@@ -209,7 +219,8 @@ def _compare(
         result = compare_with_reference(expected, answered, inputs, len(job.card.classes), network.decision_score)
         reference = Reference(network, job.card, inputs, expected, logits, models.conversion, models.exported)
         for (candidate, found), comparison in zip(answered, result.comparisons):
-            if isinstance(found, Answers) and candidate.processor is None and needs_explanation(comparison):
+            is_plain = candidate.processor is None and candidate.model.device == CPU
+            if isinstance(found, Answers) and is_plain and needs_explanation(comparison):
                 place = save_layers and save_layers / f"layer-{slug(comparison.backend)}"
                 comparison.explanation = explain(
                     reference, candidate, found, comparison, folder, place, always_locate=options.locate
