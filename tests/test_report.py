@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import json
 import os
 import re
@@ -19,6 +21,7 @@ import torch
 from conftest import Cli, needs_mo, slow
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image as Pillow
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import find_card
@@ -27,7 +30,7 @@ from pspnet_convert.files import sha256_of
 from pspnet_convert.manifest_document import Stages, read_manifest
 from pspnet_convert.manifest_fields import Latency, Score
 from pspnet_convert.report_page import charts, words
-from pspnet_convert.report_page.samples import marks_picture
+from pspnet_convert.report_page.samples import marks_picture, read_samples
 from pspnet_convert.runtimes.backends import OpenVinoBackend
 from pspnet_convert.runtimes.images import read_image, to_bgr
 
@@ -418,6 +421,21 @@ def test_sizes_are_shown_to_a_tenth_of_their_unit(count: int) -> None:
     number, unit = words.in_bytes(count).split()
     factor = {"bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
     assert float(number) * factor == pytest.approx(count, abs=factor / 20 + 1)
+
+
+def test_the_cards_background_alone_is_transparent(folder: Path) -> None:
+    manifest = read_manifest(folder / "manifest.json")
+    for number, background in ((0, "background"), (3, "bird"), (None, None)):
+        card = manifest.model.model_copy(update={"background": background})
+        shown = read_samples(manifest.model_copy(update={"model": card}), folder, sha256_of)
+        seen = set()
+        for sample in shown:
+            content = base64.b64decode(sample.layers[0].labels.partition(",")[2])
+            with Pillow.open(io.BytesIO(content)) as image:
+                labels, alpha = np.asarray(image), np.asarray(image.convert("RGBA"))[:, :, 3]
+            assert np.array_equal(alpha == 0, labels == (-1 if number is None else number))
+            seen.update(np.unique(labels).tolist())
+        assert {0, 3} <= seen
 
 
 def test_every_pixel_that_differs_is_marked() -> None:

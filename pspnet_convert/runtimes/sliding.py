@@ -21,7 +21,7 @@ from pspnet_convert.runtimes.merging import Answer
 Run = Callable[[Iterable[Image]], Iterator[Answer]]
 Read = Callable[[slice, slice], Image]
 Logits = NDArray[np.float32]
-_CARRIED = 1 << 28  # bytes of logits that are kept for the next row of windows
+_CARRIED = 1 << 27  # bytes of logits that are kept for the next row of windows
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _blend_strip(run: Run, read: Read, grid: Grid, labels: NDArray[np.uint8], st
             if left_logits is not None:
                 logits[:, :, : left_logits.shape[2]] += left_logits
             following = grid.columns.next_start(number)
-            left_logits = logits[:, :, following - left :]
+            left_logits = logits[:, :, following - left :].copy()  # a view would keep all of them
             ready = slice(max(left, start), min(following, stop))
             if ready.start >= ready.stop:
                 continue
