@@ -289,9 +289,22 @@ class Comparison(ManifestModel):
     unexplained: list[UnexplainedPixel]
 
 
+class GoldenTolerance(ManifestModel):
+    """A label may differ from the reference's where the reference's margin is at most `margin`, and `why` so much.
+
+    `spread`: the standard deviation that is allowed of the difference of two logits' errors. It limits how many labels
+    may differ at a precision that is coarse; null at the others. Both are shares of the image's largest logit.
+    """
+
+    margin: float = Field(ge=0)
+    spread: float | None = Field(ge=0)
+    why: str
+
+
 class VerifyResult(ManifestModel):
     """`sensitivity`: how far small faults made on purpose move the reference's logits.
 
+    `tolerances`: what a bundle's self-test allows, by precision.
     `preprocessing`: whether mmsegmentation prepares images as the card says; null if the card does not say how.
     """
 
@@ -302,6 +315,7 @@ class VerifyResult(ManifestModel):
     classes_seen: list[Count]
     sensitivity: dict[str, RelativeError]
     comparisons: list[Comparison]
+    tolerances: dict[Literal["f32", "FP16", "f16", "bf16"], GoldenTolerance] = {}  # earlier manifests have none
 
 
 class Verify(StageRecord):
