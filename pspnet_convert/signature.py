@@ -75,8 +75,9 @@ def _signer(path: Path) -> CryptoSigner:
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
     from securesystemslib.signer import CryptoSigner
 
+    content = _read(path)
     try:
-        key = load_pem_private_key(_read(path), None)
+        key = load_pem_private_key(content, None)
     except TypeError as error:  # it has a password
         advice = "Take the password off with `openssl pkey -in key.pem -out plain.pem`, where only you can read it."
         raise OptionError(f"{path}: the key is encrypted", advice) from error
@@ -93,8 +94,9 @@ def _public_key(path: Path) -> SSlibKey:
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
     from securesystemslib.signer import SSlibKey
 
+    content = _read(path)
     try:
-        key = load_pem_public_key(_read(path))
+        key = load_pem_public_key(content)
     except ValueError as error:
         raise OptionError(f"{path}: is no public key in PEM", _MAKE_PUBLIC) from error
     if not isinstance(key, Ed25519PublicKey):

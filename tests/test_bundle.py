@@ -15,7 +15,7 @@ import pytest
 import torch
 import voc
 import yaml
-from bundles import IRS, LICENCE, sha256, unpacked
+from bundles import GOLDEN, IRS, LICENCE, SELF_TEST, sha256, unpacked
 from conftest import Cli, write_small_card
 
 from pspnet_convert.cards.card import ModelCard, load_card
@@ -33,8 +33,8 @@ def folder(workspace: Path) -> Path:
 
 
 def test_it_holds_the_irs_and_the_files_that_describe_them(small_bundle: Mapping[str, bytes], small_run: Path) -> None:
-    assert list(small_bundle) == sorted([*IRS, *TEXTS, LICENCE])
-    for name in [*IRS, "manifest.json", "report.html"]:
+    assert list(small_bundle) == sorted([*IRS, *SELF_TEST, *TEXTS, LICENCE])
+    for name in [*IRS, *GOLDEN, "manifest.json", "report.html"]:
         assert small_bundle[name] == (small_run / "public" / "small-standin" / name).read_bytes()
     assert small_bundle[LICENCE] == (shipped("licenses") / LICENCE).read_bytes()
 
@@ -114,7 +114,7 @@ def test_models_that_did_not_pass_are_packed_only_on_request(
     with manifests.changed(folder) as data:
         data["stages"]["verify"]["result"]["verdict"] = verdict
     assert words in refused(cli, small, workspace, 20)
-    assert sorted(let_out(cli, small, workspace)) == sorted([*IRS, *TEXTS, LICENCE])
+    assert sorted(let_out(cli, small, workspace)) == sorted([*IRS, *SELF_TEST, *TEXTS, LICENCE])
 
 
 def test_a_verification_of_other_files_counts_for_nothing(
@@ -151,7 +151,7 @@ def test_an_int8_ir_is_packed_with_the_others(cli: Cli, small: ModelCard, with_i
     result = cli("bundle", small.folder, "--output-dir", with_int8, "-o", target)
     assert result.exit_code == 0, result.stderr
     int8 = ["INT8/small-standin.bin", "INT8/small-standin.xml"]
-    assert sorted(unpacked(target)) == sorted([*IRS, *int8, *TEXTS, LICENCE])
+    assert sorted(unpacked(target)) == sorted([*IRS, *int8, *SELF_TEST, *TEXTS, LICENCE])
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_a_file_system_under_dev_can_be_written(cli: Cli, small: ModelCard, work
         target = Path(folder) / "m.tar.gz"
         result = cli("bundle", small.folder, "--output-dir", workspace, "-o", target)
         assert result.exit_code == 0, result.stderr
-        assert sorted(unpacked(target)) == sorted([*IRS, *TEXTS, LICENCE])
+        assert sorted(unpacked(target)) == sorted([*IRS, *SELF_TEST, *TEXTS, LICENCE])
 
 
 def test_a_missing_licence_text_is_asked_for(
