@@ -376,7 +376,10 @@ class OnProcessor(ManifestModel):
 
 
 class VerifyInt8Result(ManifestModel):
-    """The INT8 IR against the FP32 one; `bytes` of the weights, by precision."""
+    """The INT8 IR against the FP32 one; `bytes` of the weights, by precision.
+
+    `golden_agreement`: pixels with the reference's label on the golden cases, null where there are none.
+    """
 
     verdict: Verdict
     faults: list[str]
@@ -386,6 +389,7 @@ class VerifyInt8Result(ManifestModel):
     differing: Count
     agreement: Share
     min_agreement: Share
+    golden_agreement: Share | None = None  # earlier manifests have none
     relative_error: RelativeError
     processors: list[OnProcessor]
     bytes: dict[Literal["FP32", "INT8"], Count]
@@ -393,6 +397,9 @@ class VerifyInt8Result(ManifestModel):
 
 
 class VerifyInt8Inputs(Int8Inputs):
+    """`golden`: the files of the golden cases of a bundle's self-test."""
+
+    golden: list[File] = []  # earlier manifests have none
     processor: ProcessorRecord
 
 

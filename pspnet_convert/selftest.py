@@ -104,10 +104,9 @@ def run(folder: Path, device: str) -> dict[str, Any]:
     """The result of the self-test of the bundle in `folder`, in plain values. Raises SelfTestError."""
     settings = _read_settings(folder)
     openvino = _openvino()
-    core = openvino.Core()
-    _check_device(core, device)
-    cases = [_read_case(folder, entry, settings) for entry in settings["cases"]]
-    rows = [row for ir in settings["irs"] for row in _run_ir(core, folder, ir, settings, cases, device)]
+    _check_device(openvino.Core(), device)
+    cases = read_cases(folder, settings)
+    rows = run_irs(folder, settings, cases, device)
     code = MISMATCH if any(row.fault for row in rows) else PASS if rows else INCONCLUSIVE
     doubt = None
     if len({int(label) for case in cases for label in _classes(case.labels)}) < 2:
@@ -122,6 +121,17 @@ def run(folder: Path, device: str) -> dict[str, Any]:
         "images": len(cases),
         "results": [{**vars(row), "passed": row.fault is None, "agreement": row.agreement} for row in rows],
     }
+
+
+def read_cases(folder: Path, settings: dict[str, Any]) -> list[Case]:
+    """The golden cases that the settings name. Raises SelfTestError."""
+    return [_read_case(folder, entry, settings) for entry in settings["cases"]]
+
+
+def run_irs(folder: Path, settings: dict[str, Any], cases: list[Case], device: str) -> list[Row]:
+    """The rows of the IRs that the settings name. Raises SelfTestError."""
+    core = _openvino().Core()
+    return [row for ir in settings["irs"] for row in _run_ir(core, folder, ir, settings, cases, device)]
 
 
 def _openvino() -> Any:
