@@ -36,6 +36,7 @@ HEAVY = [
 COMMANDS = [
     "benchmark",
     "bundle",
+    "check",
     "download",
     "evaluate",
     "export-onnx",

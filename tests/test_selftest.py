@@ -10,13 +10,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import manifests
 import numpy as np
 import openvino
-import openvino.runtime.opset13 as op
 import pytest
 from bundles import unpacked
 from conftest import Cli
@@ -27,6 +28,7 @@ from pspnet_convert import selftest
 from pspnet_convert.commands.verify.golden import golden_margins, margin
 from pspnet_convert.selftest_settings import INT8_SLACK
 
+op = import_module("openvino.opset13" if find_spec("openvino.opset13") else "openvino.runtime.opset13")
 SOURCE = Path(selftest.__file__)
 SIDE = 8
 
