@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def margin(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each pixel's best logit minus its second best: [classes, ...] to [...]."""
     best, second = np.maximum(logits[0], logits[1]), np.minimum(logits[0], logits[1])
-    for plane in logits[2:]:  # np.partition takes twenty times as long
+    for plane in logits[2:]:  # np.partition takes 16 times as long
         np.maximum(second, np.minimum(best, plane), out=second)
         np.maximum(best, plane, out=best)
     difference: NDArray[np.float32] = best - second
