@@ -80,6 +80,31 @@ def test_the_card_in_it_is_the_one_that_was_converted(
     assert load_card(tmp_path / "model.yml").model_dump() == small.model_dump()
 
 
+def test_a_verification_of_an_earlier_release_gives_no_self_test(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path, tmp_path: Path
+) -> None:
+    with manifests.changed(folder) as data:
+        del data["stages"]["verify"]["result"]["tolerances"]
+    command = ["bundle", small.folder, "--output-dir", workspace, "-o", tmp_path / "m.tar.gz"]
+    result = cli(*command)
+    assert result.exit_code == 0, result.stderr
+    assert "the bundle has no self-test" in result.stderr
+    assert sorted(unpacked(tmp_path / "m.tar.gz")) == sorted([*IRS, *TEXTS, LICENCE])
+    assert cli("verify", small.folder, "-o", workspace, "--force").exit_code == 0
+    again = cli(*command)
+    assert "no self-test" not in again.stderr
+    assert set(SELF_TEST) <= set(unpacked(tmp_path / "m.tar.gz"))
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_changed_golden_case_is_not_packed(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path, name: str
+) -> None:
+    (folder / name).write_bytes(b"changed")
+    told = refused(cli, small, workspace, 11)
+    assert f"{folder / name}: is missing, or not the one in manifest.json. Run `pspnet-convert verify` again" in told
+
+
 # What is not packed
 
 
