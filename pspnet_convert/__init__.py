@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pspnet_convert.cards.card import ModelCard, load_card
     from pspnet_convert.commands.benchmark.command import benchmark
     from pspnet_convert.commands.bundle.command import bundle
+    from pspnet_convert.commands.check.command import check
     from pspnet_convert.commands.doctor.command import doctor
     from pspnet_convert.commands.download.command import download
     from pspnet_convert.commands.evaluate.command import evaluate
@@ -43,6 +44,7 @@ __all__ = [
     "__version__",
     "benchmark",
     "bundle",
+    "check",
     "doctor",
     "download",
     "evaluate",

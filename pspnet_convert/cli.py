@@ -14,6 +14,7 @@ from pspnet_convert import __version__
 from pspnet_convert.command_line import clean_up_when_terminated
 from pspnet_convert.commands.benchmark.command import benchmark
 from pspnet_convert.commands.bundle.command import bundle
+from pspnet_convert.commands.check.command import check
 from pspnet_convert.commands.doctor.command import doctor
 from pspnet_convert.commands.download.command import download
 from pspnet_convert.commands.evaluate.command import evaluate
@@ -57,6 +58,7 @@ for _command in (
     evaluate,
     rebuild,
     bundle,
+    check,
     doctor,
 ):
     cli.add_command(_command.click_command())

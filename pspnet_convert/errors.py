@@ -153,3 +153,9 @@ class UnverifiedError(ConvertError):
     """Files to be bundled that no verification has passed."""
 
     exit_code = 20
+
+
+class SignatureError(ConvertError):
+    """A bundle's signature that is missing, damaged, or not of the given key."""
+
+    exit_code = 21

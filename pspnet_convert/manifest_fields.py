@@ -302,9 +302,22 @@ class Comparison(ManifestModel):
     unexplained: list[UnexplainedPixel]
 
 
+class GoldenTolerance(ManifestModel):
+    """A label may differ from the reference's where the reference's margin is at most `margin`, and `why` so much.
+
+    `spread`: the standard deviation that is allowed of the difference of two logits' errors. It limits how many labels
+    may differ at a precision that is coarse; null at the others. Both are shares of the image's largest logit.
+    """
+
+    margin: float = Field(ge=0)
+    spread: float | None = Field(ge=0)
+    why: str
+
+
 class VerifyResult(ManifestModel):
     """`sensitivity`: how far small faults made on purpose move the reference's logits.
 
+    `tolerances`: what a bundle's self-test allows, by precision.
     `preprocessing`: whether mmsegmentation prepares images as the card says; null if the card does not say how.
     """
 
@@ -315,6 +328,7 @@ class VerifyResult(ManifestModel):
     classes_seen: list[Count]
     sensitivity: dict[str, RelativeError]
     comparisons: list[Comparison]
+    tolerances: dict[Literal["f32", "FP16", "f16", "bf16"], GoldenTolerance] = {}  # earlier manifests have none
 
 
 class Verify(StageRecord):
@@ -379,6 +393,7 @@ class VerifyInt8Result(ManifestModel):
 
     `device`: as it was asked for; `ran_on`: the devices that ran the INT8 IR; `computed_in`: in what the rest of it,
     which is not quantized, was computed, as read back.
+    `golden_agreement`: pixels with the reference's label on the golden cases, null where there are none.
     """
 
     verdict: Verdict
@@ -389,6 +404,7 @@ class VerifyInt8Result(ManifestModel):
     differing: Count
     agreement: Share
     min_agreement: Share
+    golden_agreement: Share | None = None  # earlier manifests have none
     relative_error: RelativeError
     processors: list[OnProcessor]
     device: str = "CPU"  # earlier manifests have none of these three
@@ -399,8 +415,9 @@ class VerifyInt8Result(ManifestModel):
 
 
 class VerifyInt8Inputs(Int8Inputs):
-    """`device`: null for the CPU."""
+    """`golden`: the files of the golden cases of a bundle's self-test. `device`: null for the CPU."""
 
+    golden: list[File] = []  # earlier manifests have none
     processor: ProcessorRecord
     device: DeviceRecord | None = None  # earlier manifests have none
 

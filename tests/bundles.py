@@ -8,6 +8,8 @@ from pathlib import Path
 
 IRS = [f"{precision}/small-standin.{half}" for precision in ("FP16", "FP32") for half in ("bin", "xml")]
 LICENCE = "APACHE-2.0-MMSegmentation-Models.txt"
+GOLDEN = [f"verification/sheet.{part}.png" for part in ("input", "margin", "reference")]
+SELF_TEST = ["selftest.json", "selftest.py", *GOLDEN]
 
 
 def unpacked(archive: Path) -> dict[str, bytes]:

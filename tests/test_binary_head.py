@@ -187,6 +187,8 @@ def test_quantize_evaluate_report_and_bundle(vessels: Vessels, tmp_path: Path) -
     assert call("report", vessels.folder, *vessels.out).exit_code == 0
     assert "vessel" in (vessels.folder / "report.html").read_text()
     assert call("bundle", vessels.folder, "--output-dir", vessels.out[1], "-o", tmp_path / "b.tar.gz").exit_code == 0
+    checked = call("check", tmp_path / "b.tar.gz")
+    assert checked.exit_code == 0, checked.stdout + checked.stderr
 
 
 @pytest.mark.slow
@@ -202,6 +204,9 @@ def test_batches_pass(vessels: Vessels, tmp_path: Path, front_end: str, batch: o
     given = ("--config", vessels.config, "--checkpoint", vessels.checkpoint, "-o", tmp_path)
     done = call("run", *given, "--front-end", front_end, "--batch", batch)
     assert done.exit_code == 0, done.stderr
+    (folder,) = (tmp_path / "public").iterdir()
+    assert call("bundle", folder, "--output-dir", tmp_path, "-o", tmp_path / "b.tar.gz").exit_code == 0
+    assert call("check", tmp_path / "b.tar.gz").exit_code == 0
 
 
 # Faults of the decision

@@ -15,7 +15,7 @@ import pytest
 import torch
 import voc
 import yaml
-from bundles import IRS, LICENCE, sha256, unpacked
+from bundles import GOLDEN, IRS, LICENCE, SELF_TEST, sha256, unpacked
 from conftest import Cli, write_small_card
 
 from pspnet_convert.cards.card import ModelCard, load_card
@@ -33,8 +33,8 @@ def folder(workspace: Path) -> Path:
 
 
 def test_it_holds_the_irs_and_the_files_that_describe_them(small_bundle: Mapping[str, bytes], small_run: Path) -> None:
-    assert list(small_bundle) == sorted([*IRS, *TEXTS, LICENCE])
-    for name in [*IRS, "manifest.json", "report.html"]:
+    assert list(small_bundle) == sorted([*IRS, *SELF_TEST, *TEXTS, LICENCE])
+    for name in [*IRS, *GOLDEN, "manifest.json", "report.html"]:
         assert small_bundle[name] == (small_run / "public" / "small-standin" / name).read_bytes()
     assert small_bundle[LICENCE] == (shipped("licenses") / LICENCE).read_bytes()
 
@@ -80,6 +80,31 @@ def test_the_card_in_it_is_the_one_that_was_converted(
     assert load_card(tmp_path / "model.yml").model_dump() == small.model_dump()
 
 
+def test_a_verification_of_an_earlier_release_gives_no_self_test(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path, tmp_path: Path
+) -> None:
+    with manifests.changed(folder) as data:
+        del data["stages"]["verify"]["result"]["tolerances"]
+    command = ["bundle", small.folder, "--output-dir", workspace, "-o", tmp_path / "m.tar.gz"]
+    result = cli(*command)
+    assert result.exit_code == 0, result.stderr
+    assert "the bundle has no self-test" in result.stderr
+    assert sorted(unpacked(tmp_path / "m.tar.gz")) == sorted([*IRS, *TEXTS, LICENCE])
+    assert cli("verify", small.folder, "-o", workspace, "--force").exit_code == 0
+    again = cli(*command)
+    assert "no self-test" not in again.stderr
+    assert set(SELF_TEST) <= set(unpacked(tmp_path / "m.tar.gz"))
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_changed_golden_case_is_not_packed(
+    cli: Cli, small: ModelCard, workspace: Path, folder: Path, name: str
+) -> None:
+    (folder / name).write_bytes(b"changed")
+    told = refused(cli, small, workspace, 11)
+    assert f"{folder / name}: is missing, or not the one in manifest.json. Run `pspnet-convert verify` again" in told
+
+
 # What is not packed
 
 
@@ -114,7 +139,7 @@ def test_models_that_did_not_pass_are_packed_only_on_request(
     with manifests.changed(folder) as data:
         data["stages"]["verify"]["result"]["verdict"] = verdict
     assert words in refused(cli, small, workspace, 20)
-    assert sorted(let_out(cli, small, workspace)) == sorted([*IRS, *TEXTS, LICENCE])
+    assert sorted(let_out(cli, small, workspace)) == sorted([*IRS, *SELF_TEST, *TEXTS, LICENCE])
 
 
 def test_a_verification_of_other_files_counts_for_nothing(
@@ -151,7 +176,7 @@ def test_an_int8_ir_is_packed_with_the_others(cli: Cli, small: ModelCard, with_i
     result = cli("bundle", small.folder, "--output-dir", with_int8, "-o", target)
     assert result.exit_code == 0, result.stderr
     int8 = ["INT8/small-standin.bin", "INT8/small-standin.xml"]
-    assert sorted(unpacked(target)) == sorted([*IRS, *int8, *TEXTS, LICENCE])
+    assert sorted(unpacked(target)) == sorted([*IRS, *int8, *SELF_TEST, *TEXTS, LICENCE])
 
 
 @pytest.mark.parametrize(
@@ -289,7 +314,7 @@ def test_a_file_system_under_dev_can_be_written(cli: Cli, small: ModelCard, work
         target = Path(folder) / "m.tar.gz"
         result = cli("bundle", small.folder, "--output-dir", workspace, "-o", target)
         assert result.exit_code == 0, result.stderr
-        assert sorted(unpacked(target)) == sorted([*IRS, *TEXTS, LICENCE])
+        assert sorted(unpacked(target)) == sorted([*IRS, *SELF_TEST, *TEXTS, LICENCE])
 
 
 def test_a_missing_licence_text_is_asked_for(

@@ -36,6 +36,7 @@ HEAVY = [
 COMMANDS = [
     "benchmark",
     "bundle",
+    "check",
     "doctor",
     "download",
     "evaluate",

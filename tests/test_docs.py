@@ -77,7 +77,7 @@ def test_a_stale_page_of_commands_is_found(tmp_path: Path, monkeypatch: pytest.M
 
 def test_every_error_has_an_exit_code_of_its_own() -> None:
     codes = family()
-    assert len(codes) == 20
+    assert len(codes) == 21
     assert len(set(codes.values())) == len(codes)
     assert codes["OptionError"] == 2  # as click's usage errors
     assert not {0, INTERRUPTED} & set(codes.values())

@@ -18,6 +18,7 @@ import other_inputs as others
 import pytest
 import voc
 import yaml
+from bundles import unpacked
 from conftest import Cli, needs_mo, slow
 from irs import assert_equal_from_outside
 from manifests import read as read_manifest
@@ -181,6 +182,13 @@ def test_the_models_that_come_after(cli: Cli, four: tuple[Own, Path], tmp_path: 
     assert [scores["ONNX"], scores["IR FP32"]] == pytest.approx([scores["PyTorch"]] * 2, abs=0.05)
     assert cli("report", folder, *place).exit_code == 0
     assert cli("bundle", folder, "--output-dir", copy, "-o", tmp_path / "b.tar.gz").exit_code == 0
+    settings = json.loads(unpacked(tmp_path / "b.tar.gz")["selftest.json"])
+    assert [case["image"] for case in settings["cases"]][:2] == [
+        "verification/sheet.input.npy",
+        "verification/000.tif.input.npy",
+    ]
+    checked = cli("check", tmp_path / "b.tar.gz")
+    assert checked.exit_code == 0, checked.stdout + checked.stderr
     again = cli("rebuild", "--check", folder / "manifest.json", "--checkpoint", model.checkpoint)
     assert again.exit_code == 0, again.stderr
 

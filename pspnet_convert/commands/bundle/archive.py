@@ -1,4 +1,4 @@
-"""Pack a converted model into one .tar.gz: IRs, card, licence, manifest, provenance, SBOM, report page.
+"""Pack a converted model into one .tar.gz: IRs, self-test, card, licence, manifest, provenance, SBOM, report page.
 
 Models that are not verified are refused by default. The same workspace gives the same bytes.
 """
@@ -9,17 +9,20 @@ import gzip
 import hashlib
 import io
 import json
+import logging
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pspnet_convert import selftest
+from pspnet_convert.bundle_names import CARD, ENVELOPE, MANIFEST, PROVENANCE, SELF_TEST, SETTINGS
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.card_yaml import as_yaml
 from pspnet_convert.cards.catalog import shipped
 from pspnet_convert.commands.bundle.options import BundleOptions
-from pspnet_convert.commands.bundle.ovms import FOLDER, model_repository
+from pspnet_convert.commands.bundle.ovms import FOLDER, model_repository, serve_one_ir
 from pspnet_convert.commands.bundle.provenance import provenance, tool_purl
 from pspnet_convert.commands.bundle.sbom import sbom
 from pspnet_convert.errors import ArtifactError, UnverifiedError
@@ -28,10 +31,13 @@ from pspnet_convert.manifest_document import ManifestDocument, read_manifest
 from pspnet_convert.manifest_fields import ConvertedCard, ExportOnnx, File, ToIr
 from pspnet_convert.progress import Progress
 from pspnet_convert.report_page.page import write_report
-from pspnet_convert.verdict import Stages, changed_since, of_another_fp32, present, verdict
+from pspnet_convert.selftest_settings import golden_files, self_test_settings
+from pspnet_convert.signature import sign
+from pspnet_convert.verdict import doubt, present
 from pspnet_convert.workspace import INT8, Workspace, ir_files
 
 Content = Path | bytes
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,32 +58,44 @@ class Bundle:
 def write_bundle(card: ModelCard, workspace: Workspace, progress: Progress, options: BundleOptions) -> Bundle:
     """Pack the workspace's IRs, and what documents them, into `options.output`, by default `<name>.tar.gz`.
 
-    For the layout `ovms` it is one IR, as a model repository of OpenVINO Model Server; by default `<name>-ovms.tar.gz`.
+    For the layout `ovms` it is one IR, as a model repository of OpenVINO Model Server, without the self-test; by
+    default `<name>-ovms.tar.gz`.
 
-    `options.builder_id` is the provenance's; without one it is this tool's package URL. Raises UnverifiedError where
-    the files have not passed verification, unless `options.allow_unverified`; ArtifactError where one is missing or
-    not what the manifest says, or the card's licence text is not found; WorkspaceError where the disk refuses.
+    `options.builder_id` is the provenance's; without one it is this tool's package URL. `options.sign`: the key that
+    signs the provenance. Raises UnverifiedError where the files have not passed verification, unless
+    `options.allow_unverified`; ArtifactError where one is missing or not what the manifest says, or the card's licence
+    text is not found; WorkspaceError where the disk refuses; and the errors of signature.sign.
     """
     target = options.output or Path(f"{card.name}{'' if options.layout == 'omz' else '-ovms'}.tar.gz")
     manifest = read_manifest(workspace.manifest)
     digests = Digests()
-    for file in _irs(workspace, manifest):
+    for file in [*_irs(workspace, manifest), *golden_files(manifest)]:
         _check_file(workspace, file, digests)
     _check_card(workspace, manifest)
-    doubt = _doubt(manifest.stages, present(manifest.stages, workspace.folder, digests.of))
-    if doubt and not options.allow_unverified:
-        words, advice = doubt
+    found = doubt(manifest.stages, present(manifest.stages, workspace.folder, digests.of))
+    if found and not options.allow_unverified:
+        words, advice = found
         raise UnverifiedError(
             f"{workspace.folder}: {words.rstrip('.')}", f"{advice}, or use --allow-unverified to pack it as it is."
         )
     write_report(manifest, workspace.folder, digests.of, workspace.report)
     builder_id = options.builder_id or tool_purl("pspnet-convert", manifest.tool.version)
-    folder, contents = card.name, _contents(card, workspace, manifest, builder_id)
-    if options.layout == "ovms":
-        folder, contents = FOLDER, model_repository(workspace, contents, options.precision)
+    is_repository = options.layout == "ovms"
+    contents = dict(_contents(card, workspace, manifest))
+    if is_repository:
+        served, contents = serve_one_ir(workspace, contents, options.precision)
+    else:
+        contents.update(_self_test(workspace, manifest))
+    subjects = [_record(name, content, digests) for name, content in sorted(contents.items())]
+    (as_packed,) = (file for file in subjects if file.file == CARD)
+    contents[PROVENANCE] = statement = _json(provenance(manifest, subjects, as_packed, builder_id))
+    if options.sign is not None:
+        contents[ENVELOPE] = sign(statement, options.sign)
+    if is_repository:
+        contents = model_repository(workspace, served, contents)
     records = [_record(name, content, digests) for name, content in sorted(contents.items())]
     with write_atomically(target) as (temporary,):
-        _pack(temporary, folder, contents, records, progress)
+        _pack(temporary, FOLDER if is_repository else card.name, contents, records, progress)
         packed = sha256_of(temporary), temporary.stat().st_size
     return Bundle(target, *packed, records)
 
@@ -101,7 +119,7 @@ def _irs(workspace: Workspace, manifest: ManifestDocument) -> list[File]:
 def _check_file(workspace: Workspace, file: File, digests: Digests) -> None:
     path = workspace.folder / file.file
     if not path.is_file() or digests.of(path) != file.sha256:
-        stage = "quantize" if path.parent.name == INT8 else "run"
+        stage = {INT8: "quantize", workspace.verification.name: "verify"}.get(path.parent.name, "run")
         raise ArtifactError(
             f"{path}: is missing, or not the one in {workspace.manifest.name}", f"Run `pspnet-convert {stage}` again."
         )
@@ -117,41 +135,37 @@ def _check_card(workspace: Workspace, manifest: ManifestDocument) -> None:
         )
 
 
-def _doubt(stages: Stages, there: Mapping[str, str]) -> tuple[str, str] | None:
-    """Why the files in `there` are not verified, and advice; None if they are verified."""
-    found = verdict(stages, there)
-    if found.state != "pass":
-        return found.words, "Run `pspnet-convert verify`"
-    if "quantize" not in stages:
-        return None
-    check = stages.get("verify-int8")
-    if check is None or changed_since(check, there):
-        return "The present INT8 IR was not compared with the present FP32 IR", "Run `pspnet-convert quantize`"
-    if of_another_fp32(stages):
-        advice = "Run `pspnet-convert run`, then `pspnet-convert quantize`"
-        return "The INT8 IR was made from an FP32 IR that was not verified", advice
-    if check.result.verdict != "pass":
-        return "The INT8 IR did not pass its verification", "Run `pspnet-convert quantize` with better pictures"
-    return None
+def _contents(card: ModelCard, workspace: Workspace, manifest: ManifestDocument) -> Mapping[str, Content]:
+    """The archive's contents by name, without self-test and provenance.
 
-
-def _contents(
-    card: ModelCard, workspace: Workspace, manifest: ManifestDocument, builder_id: str
-) -> Mapping[str, Content]:
-    """The archive's contents by name. The card is the manifest's: `card` may have changed since."""
+    The card is the manifest's: `card` may have changed.
+    """
     model = manifest.model.model_dump(mode="json", exclude_none=True)
-    card_text = as_yaml(model).encode()
-    as_packed = File(file="model.yml", sha256=hashlib.sha256(card_text).hexdigest(), size=len(card_text))
     contents: dict[str, Content] = {file.file: workspace.folder / file.file for file in manifest.irs}
     if manifest.model.license.file is not None:
         contents[manifest.model.license.file] = _licence_text(card, manifest.model.license.file)
     return {
         **contents,
-        "model.yml": card_text,
-        "manifest.json": workspace.manifest,
+        CARD: as_yaml(model).encode(),
+        MANIFEST: workspace.manifest,
         "report.html": workspace.report,
-        "provenance.json": _json(provenance(manifest, as_packed, builder_id)),
         "sbom.cdx.json": _json(sbom(manifest)),
+    }
+
+
+def _self_test(workspace: Workspace, manifest: ManifestDocument) -> Mapping[str, Content]:
+    """The golden cases, and the program that runs them; nothing where the manifest has none."""
+    settings = self_test_settings(manifest)
+    if settings is None:
+        log.warning(
+            "the bundle has no self-test: there is no verification, or an earlier release's. "
+            "Run `pspnet-convert verify --force`."
+        )
+        return {}
+    return {
+        **{file.file: workspace.folder / file.file for file in golden_files(manifest)},
+        SELF_TEST: Path(selftest.__file__),
+        SETTINGS: _json(settings.model_dump(mode="json")),
     }
 
 

@@ -29,7 +29,7 @@ def _show(packed: Bundle, as_json: bool) -> None:
     example="pspnet-convert bundle demo -o demo.tar.gz",
 )
 def bundle(asked: JobOptions, options: BundleOptions) -> Bundle:
-    """Pack the verified IRs with card, licence, manifest, provenance, SBOM and page into one .tar.gz.
+    """Pack the verified IRs with a self-test, card, licence, manifest, provenance, SBOM and page into one .tar.gz.
 
     Exit code 20: the IRs in the workspace are not verified.
     """

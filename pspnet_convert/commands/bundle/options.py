@@ -63,6 +63,13 @@ class BundleOptions(Options):
         show_default="the tool's",
         help="A URI that names who ran the conversion. It is written into the provenance.",
     )
+    sign: Path | None = option(
+        None,
+        group="Output",
+        type=FILE,
+        metavar="KEY",
+        help="Sign the provenance with this private Ed25519 key, a PEM file.",
+    )
     allow_unverified: bool = option(False, group="Input", help="Also pack models that have not passed verification.")
 
     def __post_init__(self) -> None:

@@ -25,25 +25,27 @@ _CONFIG = "config.json"
 Content = TypeVar("Content")
 
 
-def model_repository(
-    workspace: Workspace, contents: Mapping[str, Content | bytes], precision: str | None
-) -> dict[str, Content | bytes]:
-    """The files of a bundle, by their names in FOLDER: one IR, of `precision`, its `config.json`, and the documents.
+def serve_one_ir(
+    workspace: Workspace, contents: Mapping[str, Content], precision: str | None
+) -> tuple[str, dict[str, Content]]:
+    """The IR's precision, and the files of the model's folder with that IR as version 1, without the others.
 
     `contents`: the files by their names in the model's folder. Raises ArtifactError where it has no IR of `precision`.
     """
-    name = workspace.name
-    irs = [one for one in (*_BY_DEFAULT, INT8) if f"{one}/{name}.xml" in contents]
+    irs = [one for one in (*_BY_DEFAULT, INT8) if f"{one}/{workspace.name}.xml" in contents]
     chosen = _chosen(workspace, irs, precision)
-    config = json.dumps(server_config(name, workspace.ir(chosen)), indent=2) + "\n"
-    served = _with_one_ir(name, contents, irs, chosen)
-    return {_CONFIG: config.encode(), **{f"{name}/{file}": content for file, content in served.items()}}
+    return chosen, _with_one_ir(workspace.name, contents, irs, chosen)
 
 
-def _with_one_ir(
-    name: str, contents: Mapping[str, Content | bytes], irs: Sequence[str], chosen: str
+def model_repository(
+    workspace: Workspace, served: str, contents: Mapping[str, Content | bytes]
 ) -> dict[str, Content | bytes]:
-    """The files of the model's folder, with the chosen IR as version 1, and without the others."""
+    """The files by their names in FOLDER: those of the model's folder, and `config.json`, for the IR `served`."""
+    config = json.dumps(server_config(workspace.name, workspace.ir(served)), indent=2) + "\n"
+    return {_CONFIG: config.encode(), **{f"{workspace.name}/{file}": content for file, content in contents.items()}}
+
+
+def _with_one_ir(name: str, contents: Mapping[str, Content], irs: Sequence[str], chosen: str) -> dict[str, Content]:
     places = {file.as_posix(): file for one in irs for file in ir_files(Path(one) / f"{name}.xml")}
     return {
         f"{_VERSION}/{places[file].name}" if file in places else file: content

@@ -1,6 +1,6 @@
 """Turn a manifest into provenance for supply-chain tools: an in-toto Statement v1 with SLSA build provenance v1.
 
-It is not signed. Its fields are those of in-toto's attestation specification (Statement, ResourceDescriptor) and of
+Its fields are those of in-toto's attestation specification (Statement, ResourceDescriptor) and of
 SLSA's build provenance.
 """
 
@@ -18,14 +18,15 @@ STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 
 
-def provenance(manifest: ManifestDocument, card: File, builder_id: str) -> dict[str, Any]:
-    """The statement about the IRs of `manifest`, in plain values. It has no times: the same conversion gives the same.
+def provenance(manifest: ManifestDocument, subjects: Sequence[File], card: File, builder_id: str) -> dict[str, Any]:
+    """The statement about a bundle of `manifest`, in plain values. It has no times: the same bundle gives the same.
 
-    `card`: the card that is packed with the IRs. `builder_id`: the URI of who ran the conversion.
+    `subjects`: all other files of the bundle. `card`: the one among them that was converted. `builder_id`: the URI of
+    who ran the conversion.
     """
     return {
         "_type": STATEMENT,
-        "subject": [_described(file) for file in manifest.irs],
+        "subject": [_described(file) for file in subjects],
         "predicateType": PREDICATE,
         "predicate": {
             "buildDefinition": {

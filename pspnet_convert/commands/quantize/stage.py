@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from pspnet_convert import tools
 from pspnet_convert.commands.quantize.calibrate import calibration_images, checked_images, write_int8
+from pspnet_convert.commands.quantize.golden_agreement import golden_agreement, golden_records
 from pspnet_convert.commands.quantize.image_files import names_below, usable_images
 from pspnet_convert.commands.quantize.int8_check import check_int8
 from pspnet_convert.commands.quantize.options import QuantizeOptions, VerifyInt8Options
@@ -76,19 +77,22 @@ def verify_int8_stage(job: Job, options: VerifyInt8Options, calibration: Calibra
     images = checked_images(job.card, calibration.images)
     processor = this_processor()
     processors = chosen_processors(options.processor, processor, options.device)
+    golden = golden_records(job)
 
     def make(made: Workspace) -> dict[str, Any]:
         shape, form = job.exported_shape(), job.input_form()
         runs = (2 + len(processors)) * len(images)
         with steps(job.progress, runs, "verifying", stage="verify-int8") as note:
             int8 = OpenModel(irs[INT8], job.card, shape, form, device=options.device)
-            return check_int8(irs["FP32"], int8, images, options.min_agreement, processors, note)
+            found = check_int8(irs["FP32"], int8, images, options.min_agreement, processors, note)
+        return {**found, "golden_agreement": golden_agreement(job, golden) if golden else None}
 
     return Stage(
         "verify-int8",
         make,
         inputs={
             **calibration_inputs(job, list(irs.values()), Calibration(calibration.source, images)),
+            "golden": golden,
             "processor": processor.as_dict(),
             "device": device_record(options.device),
         },

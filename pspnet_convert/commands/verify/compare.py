@@ -24,6 +24,7 @@ from pspnet_convert.commands.verify.checks import (
     check_threshold,
     drawn_for,
 )
+from pspnet_convert.commands.verify.golden import golden_margins, golden_tolerances, margin
 from pspnet_convert.commands.verify.inputs import VerificationInput
 from pspnet_convert.commands.verify.reference import Expected
 from pspnet_convert.commands.verify.result import Comparison, Verification
@@ -56,11 +57,13 @@ def compare_with_reference(
         seen.update(np.unique(answer.prediction.labels).tolist())
         sensitivity = {name: worst(error, sensitivity.get(name, error)) for name, error in answer.sensitivity.items()}
     names = [entry.name for entry in inputs]
+    margins = {name: golden_margins(answer.prediction.logits) for name, answer in zip(names, expected)}
     comparisons = [_compare_all(*one, names, expected, classes, threshold) for one in answered]
     for (candidate, found), comparison in zip(answered, comparisons):
         if comparison.precision == "INT8" and candidate.processor is not None and isinstance(found, Answers):
             check_processor(found, _uncapped(candidate, answered), names, comparison)
-    return Verification(comparisons, inputs, sorted(seen), sensitivity, labels)
+    tolerances = golden_tolerances(expected)
+    return Verification(comparisons, inputs, sorted(seen), sensitivity, labels, margins, tolerances)
 
 
 def _uncapped(candidate: Candidate, answered: Sequence[tuple[Candidate, Answers | ArtifactError]]) -> Answers:
@@ -183,9 +186,3 @@ def _standard(expected: Expected, precision: Precision) -> tuple[NDArray[np.floa
     if precision == "FP16" and expected.in_fp16 is not None:
         return expected.in_fp16.logits, allowed("f32", expected.rounding)
     return None, allowed(precision, expected.rounding)
-
-
-def margin(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each pixel's best logit minus its second best: [classes, ...] to [...]."""
-    second, best = np.partition(logits, -2, axis=0)[-2:]
-    return best - second

@@ -25,17 +25,22 @@ _DIFFERENT = (255, 0, 0)
 
 def write_pictures(result: Verification, card: ModelCard, folder: Path) -> None:
     """Write into `folder`: `<input>.input.png`, and as palette PNGs `<input>.reference.png`, and
-    `<input>.<backend>.png` for each model that ran."""
+    `<input>.<backend>.png` for each model that ran. For golden.py: `<input>.margin.png`, and the image itself as
+    `<input>.input.npy` where the picture is not all of it."""
     pictures = {}
+    folder.mkdir(exist_ok=True)
     for entry in result.inputs:
         stored = entry.image[:, :, ::-1] if card.input.is_color else entry.image
-        pictures[f"{entry.name}.input.png"] = Pillow.fromarray(viewable(stored))
+        shown = viewable(stored)
+        if stored.shape != shown.shape or stored.dtype != shown.dtype:
+            np.save(folder / f"{entry.name}.input.npy", np.ascontiguousarray(entry.image), allow_pickle=False)
+        pictures[f"{entry.name}.input.png"] = Pillow.fromarray(shown)
+        pictures[f"{entry.name}.margin.png"] = Pillow.fromarray(result.margins[entry.name])
         pictures[f"{entry.name}.reference.png"] = palette_image(result.labels[entry.name], card)
         for comparison in result.comparisons:
             if entry.name in comparison.labels:
                 label_map = palette_image(comparison.labels[entry.name], card)
                 pictures[f"{entry.name}.{slug(comparison.backend)}.png"] = label_map
-    folder.mkdir(exist_ok=True)
     for name, picture in pictures.items():
         picture.save(folder / name)
 

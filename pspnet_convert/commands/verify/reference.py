@@ -71,8 +71,9 @@ def expect(
     in_fp16: Sequence[KeptPrediction | None] = [None] * len(inputs)
     if conversion is not None and "FP16" in precisions:
         in_fp16 = _in_fp16(network, card, pictures, conversion, folder) or in_fp16
-    coarse = {"f16", "bf16", *(() if in_fp16[0] else ("FP16",))}
-    of_weights = rounding_of_weights(network, card.input, probes, folder) if coarse & set(precisions) else None
+    # The self-test of a bundle also has to know it, and takes it from `in_fp16` where that is there.
+    is_needed = in_fp16[0] is None or {"f16", "bf16"} & set(precisions)
+    of_weights = rounding_of_weights(network, card.input, probes, folder) if is_needed else None
     rounding = Rounding(of_sums, of_input, of_weights)
     parts = zip(predictions, sensitivities, in_fp16)
     return [Expected(prediction, moved, rounding, half) for prediction, moved, half in parts]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pspnet_convert.commands.verify.inputs import VerificationInput
 from pspnet_convert.commands.verify.sensitivity import FINE_FAULTS
-from pspnet_convert.manifest_fields import Check, Explanation, UnexplainedPixel, Verdict
+from pspnet_convert.manifest_fields import Check, Explanation, GoldenTolerance, UnexplainedPixel, Verdict
 from pspnet_convert.runtimes.logit_error import NO_ERROR, Error, Precision
 
 CHECKS: Mapping[str, str] = {
@@ -103,6 +103,7 @@ class Comparison:
 class Verification:
     """`classes_seen`: the class numbers that the reference found in any input. `labels`: its label maps, by input.
 
+    `margins`: the bytes of golden.py, by input. `tolerances`: by precision.
     `sensitivity`: how far each small fault moves the reference's logits, on the input where it moves them most.
     `preprocessing`: whether mmsegmentation prepares images as the card says; None for a card without `testing`.
     """
@@ -112,6 +113,8 @@ class Verification:
     classes_seen: Sequence[int]
     sensitivity: Mapping[str, Error]
     labels: Mapping[str, NDArray[np.uint8]]
+    margins: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    tolerances: Mapping[str, GoldenTolerance] = field(default_factory=dict)
     preprocessing: Check | None = None
 
     @property
@@ -164,4 +167,5 @@ class Verification:
             "classes_seen": list(self.classes_seen),
             "sensitivity": {name: error.as_dict() for name, error in self.sensitivity.items()},
             "comparisons": [comparison.as_dict() for comparison in self.comparisons],
+            "tolerances": {precision: one.model_dump() for precision, one in self.tolerances.items()},
         }

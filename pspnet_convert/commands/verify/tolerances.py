@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pspnet_convert.runtimes.logit_error import NO_ERROR, Error, Precision, worst
@@ -40,7 +41,7 @@ INPUT_FACTOR = Error(rms=4, largest=8)
 MARGIN = Error(rms=8, largest=8)
 
 # At run time, activations are rounded too (2 times the error); bf16 has 8 bits, 3 fewer than FP16 (2**3 times).
-_RUNTIME_FACTOR = {"f16": 2, "bf16": 2 * 2**3}
+RUNTIME_FACTOR: Mapping[Precision, int] = {"f16": 2, "bf16": 2 * 2**3}
 
 
 def allowed_at_f32(rounding: Rounding) -> Error:
@@ -61,7 +62,7 @@ def allowed(precision: Precision, rounding: Rounding) -> Error:
     if precision == "f32":
         return full
     assert rounding.of_weights is not None, "it is measured for such a comparison"
-    return worst(full, _times(MARGIN, rounding.of_weights, _RUNTIME_FACTOR.get(precision, 1)))
+    return worst(full, _times(MARGIN, rounding.of_weights, RUNTIME_FACTOR.get(precision, 1)))
 
 
 def _times(factors: Error, measured: Error, more: float = 1) -> Error:

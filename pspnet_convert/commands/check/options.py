@@ -1,0 +1,33 @@
+"""The options of `check`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from pspnet_convert.options import FILE, Options, argument, option
+
+
+@dataclass(frozen=True)
+class CheckOptions(Options):
+    """Which bundle, by which key, on which device."""
+
+    bundle: Path | None = argument(None, type=click.Path(path_type=Path), required=True)
+    key: Path | None = option(
+        None,
+        group="Input",
+        type=FILE,
+        help="The public key, a PEM file, of the one who must have signed the bundle.",
+    )
+    device: str = option(
+        "CPU", group="Verification", metavar="DEVICE", help="OpenVINO's name of the device that runs the self-test."
+    )
+    timeout: int = option(
+        1800,
+        group="Verification",
+        type=click.IntRange(1, 10_000_000),
+        metavar="SECONDS",
+        help="The longest that the self-test may take.",
+    )
