@@ -27,7 +27,9 @@ def pictures(folder: Path) -> set[str]:
 
 def test_run_leaves_what_each_model_saw(small: ModelCard, small_run: Path) -> None:
     folder = small_run / "public" / "small-standin" / "verification"
-    assert pictures(folder) == {f"sheet.{kind}.png" for kind in ("input", "reference", "onnx", "ir-fp32", "ir-fp16")}
+    assert pictures(folder) == {
+        f"sheet.{kind}.png" for kind in ("input", "reference", "margin", "onnx", "ir-fp32", "ir-fp16")
+    }
     reference, found = (Image.open(folder / f"sheet.{kind}.png") for kind in ("reference", "ir-fp32"))
     assert reference.mode == found.mode == "P"
     assert reference.size == (small.input.width, small.input.height)

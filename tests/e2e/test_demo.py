@@ -32,7 +32,7 @@ def test_both_precisions_pass_and_the_manifest_lists_the_files(folder: Path) -> 
     assert backends == ["ONNX", "IR FP32", "IR FP16"]
     outputs = [output for stage in stages.values() for output in stage["outputs"]]
     pictures = [output for output in outputs if output["file"].startswith("verification/")]
-    assert (len(outputs) - len(pictures), len(pictures)) == (6, 5 * 5)
+    assert (len(outputs) - len(pictures), len(pictures)) == (6, 6 * 5)
     for output in outputs:
         assert hashlib.sha256((made / output["file"]).read_bytes()).hexdigest() == output["sha256"]
     assert len(stages["verify"]["result"]["classes_seen"]) > 2
