@@ -96,12 +96,12 @@ def doubt(stages: Stages, there: Mapping[str, str]) -> tuple[str, str] | None:
         return found.words, "Run `pspnet-convert verify`"
     if "quantize" not in stages:
         return None
+    if "quantize" in of_another_fp32(stages):
+        advice = "Run `pspnet-convert run`, then `pspnet-convert quantize`"
+        return "The INT8 IR was made from an FP32 IR that was not verified", advice
     check = stages.get("verify-int8")
     if check is None or changed_since(check, there):
         return "The present INT8 IR was not compared with the present FP32 IR", "Run `pspnet-convert quantize`"
-    if of_another_fp32(stages):
-        advice = "Run `pspnet-convert run`, then `pspnet-convert quantize`"
-        return "The INT8 IR was made from an FP32 IR that was not verified", advice
     if check.result.verdict != "pass":
         return "The INT8 IR did not pass its verification", "Run `pspnet-convert quantize` with better pictures"
     return None

@@ -218,7 +218,7 @@ def test_an_int8_ir_of_an_earlier_checkpoint_is_not_verified(
     assert done.exit_code == 0, done.stderr
     assert "The INT8 IR was made from an FP32 IR that was not verified" in refused(cli, small, with_int8, 20)
     page = (with_int8 / "public" / "small-standin" / "report.html").read_text(encoding="utf-8")
-    assert "Outdated: the models have been made again since." in page.partition('id="int8"')[2]
+    assert 'id="int8"' not in page  # the images that it was compared on have other answers now
 
 
 @pytest.mark.slow
