@@ -6,8 +6,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,12 +21,14 @@ from slow_graphs import endless_loop, many_numbers, put_first
 
 from pspnet_convert import errors, worker_process
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.verify.answers import answers_of
+from pspnet_convert.commands.verify.answers import Answers, AnswersInChildren, answers_of
+from pspnet_convert.commands.verify.candidates import candidates
 from pspnet_convert.commands.verify.checks import check_as_shipped
 from pspnet_convert.commands.verify.result import Comparison
 from pspnet_convert.runtimes.backends import OnnxBackend, OpenVinoBackend, Prediction
 from pspnet_convert.runtimes.child_model import ChildModel, OpenModel, memory_for
 from pspnet_convert.runtimes.logit_error import Error
+from pspnet_convert.runtimes.model_file import ModelFile
 from pspnet_convert.runtimes.openvino_install import operations
 from pspnet_convert.worker_process import Limits, Worker, WorkerError
 
@@ -183,7 +187,7 @@ def test_a_model_whose_labels_depend_on_the_tap_is_caught(
     drawn = np.zeros((len(small.classes), *SIZE), np.float32)
     answers = answers_of(planted, images, lambda: drawn, tmp_path / "kept")
     comparison = Comparison(kind, "f32")
-    check_as_shipped(answers.as_shipped[0], answers.predictions[0].loaded(), "noise", comparison)
+    check_as_shipped(answers.as_shipped[0].labels, answers.predictions[0].loaded(), "noise", comparison)
     (fault,) = comparison.faults["as shipped"]
     assert fault.startswith("noise: ") and "where the logits are an output too" in fault
 
@@ -264,3 +268,29 @@ class _Unreadable:
 
     def __reduce__(self) -> tuple[type[int], tuple[str]]:
         return int, ("no number",)
+
+
+def test_one_process_opens_models_in_turn_until_one_fails(
+    small: ModelCard, onnx_path: Path, xml: Path, tmp_path: Path
+) -> None:
+    images = [np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)]
+    shape = (1, 3, *SIZE)
+    with ChildModel(OpenModel(onnx_path, small, shape), Limits()) as child:
+        process = child._worker._process.pid
+        (first,) = child.run(images)
+        child.open_another(OpenModel(xml, small, shape))
+        (second,) = child.run(images)
+        assert child._worker._process.pid == process
+        assert np.array_equal(first.labels, next(OnnxBackend(onnx_path, small, shape).run(images)).labels)
+        assert np.array_equal(second.logits, next(OpenVinoBackend(xml, small, shape).run(images)).logits)
+    right, broken = (ModelFile(path.stem, path, "f32") for path in (onnx_path, tmp_path / "broken.onnx"))
+    broken.path.write_bytes(b"none")
+    drawn: Future[Any] = Future()
+    drawn.set_result(np.zeros((len(small.classes), *SIZE), np.float32))
+    compared = candidates([right, broken, right], small, shape, at_default_precision=False)
+    with AnswersInChildren(compared, images, drawn, tmp_path, Limits(), lambda: None) as asked:
+        found = [answer for _, answer in asked.all()]
+    assert isinstance(found[1], errors.ArtifactError)
+    for answers in (found[0], found[2]):
+        assert isinstance(answers, Answers)
+        assert np.array_equal(answers.predictions[0].labels, first.labels)

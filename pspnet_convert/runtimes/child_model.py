@@ -74,13 +74,13 @@ class OpenModel:
 class ChildModel:
     """A converted model (backends.Converted) in a process of its own, which ends with the context.
 
-    It is opened at the first call. Raises the backends' errors, and ArtifactError where the process ends, or comes to
-    one of its `limits`. `environment` is added to that of this process.
+    The first call waits until it is open. Raises the backends' errors, and ArtifactError where the process ends, or
+    comes to one of its `limits`. `environment` is added to that of this process.
     """
 
     def __init__(self, opened: OpenModel, limits: Limits, environment: Mapping[str, str] | None = None) -> None:
-        self._path, self._batch, self._memory = opened.path, opened.shape[0], limits.memory
-        self.slots = max(batch_sizes(self._batch))
+        self._opened, self._memory = opened, limits.memory
+        self.slots = max(batch_sizes(opened.shape[0]))
         self._worker = Worker(opened.path.name, _Opened, (opened,), limits=limits, environment=environment)
 
     def __enter__(self) -> Self:
@@ -93,14 +93,20 @@ class ChildModel:
         """End the process; a call in another thread then raises ArtifactError."""
         self._worker.end()
 
+    def open_another(self, opened: OpenModel) -> None:
+        """Open another model in its place: a new process would take a second to import the runtimes."""
+        self._opened = opened
+        self.slots = max(batch_sizes(opened.shape[0]))
+        self._call(_Opened.open, opened)
+
     def run(self, images: Iterable[Image]) -> Iterator[Prediction]:
         self._call(_Opened.begin)
-        for group in batches(images, self._batch):
+        for group in batches(images, self._opened.shape[0]):
             yield from self._call(_Opened.next_predictions, group)
 
     def as_shipped(self, images: Iterable[Image]) -> Iterator[ModelAnswer]:
         self._call(_Opened.begin_as_shipped)
-        for group in batches(images, self._batch):
+        for group in batches(images, self._opened.shape[0]):
             yield from self._call(_Opened.next_as_shipped, group)
 
     def argmax(self, logits: NDArray[np.float32]) -> Labels | None:
@@ -138,7 +144,7 @@ class ChildModel:
             yield
         except WorkerError as error:
             advice = _MORE if "took more than" in str(error) else None
-            raise ArtifactError(f"{self._path}: does not run: {error}", advice) from error
+            raise ArtifactError(f"{self._opened.path}: does not run: {error}", advice) from error
         except ArtifactError as error:
             if self._memory is None or "alloc" not in error.what:
                 raise
@@ -149,8 +155,13 @@ class _Opened:
     """The opened model, in its process. Images come a batch at a time."""
 
     def __init__(self, opened: OpenModel) -> None:
-        self._backend = opened.open()
         self._images: deque[Image] = deque()
+        self._backend = opened.open()
+
+    def open(self, opened: OpenModel) -> None:
+        for name in ("_backend", "_predictions", "_answers"):  # one model at a time is in memory
+            self.__dict__.pop(name, None)
+        self._backend = opened.open()
 
     def begin(self) -> None:
         self._images.clear()

@@ -49,7 +49,8 @@ class Answers:
 
 
 class AnswersInChildren:
-    """The answers of all candidates, one after another, each from a process of its own.
+    """The answers of all candidates, one after another, from another process: on this processor as it is one for all,
+    until a model fails in it; where the processor is capped, one for each.
 
     A thread waits for them while the block runs, in which `drawn` gets its result; `all` waits for the thread. Logits
     are kept in `folder`. `note` is called after each image.
@@ -82,6 +83,7 @@ class AnswersInChildren:
             if self._running is not None:
                 self._running.end()
         self._threads.shutdown()
+        self._end()
 
     def all(self) -> list[tuple[Candidate, Answers | ArtifactError]]:
         """Each candidate with its answers, or with the error that it ended with.
@@ -97,23 +99,41 @@ class AnswersInChildren:
                 found.append((candidate, self._ask(candidate, self._folder / f"candidate-{number}")))
             except ArtifactError as error:
                 found.append((candidate, error))
+                self._end()  # whatever it has left in there
         return found
 
     def _ask(self, candidate: Candidate, folder: Path) -> Answers:
-        environment = capped(candidate.processor) if candidate.processor else {}
+        model = self._open(candidate)
+        found = answers_of(model, self._images, self._drawn.result, folder, self._note)
+        # An INT8 model's labels are judged, whatever the rest of it computes in.
+        precision = candidate.claims or found.weights
+        if precision != "INT8":
+            precision = RUNTIME.get(model.precision, precision)
+        executed = executed_instructions(candidate.processor, model.printed()) if candidate.processor else None
+        ran_on, computed_in = model.ran_on, model.precision
+        if candidate.processor:
+            self._end()
+        return replace(found, precision=precision, executed=executed, ran_on=ran_on, computed_in=computed_in)
+
+    def _open(self, candidate: Candidate) -> ChildModel:
+        if candidate.processor:
+            self._end()
         with self._lock:
             if self._stopped:
                 raise ArtifactError(f"{candidate.model.path}: was not run")
-            self._running = ChildModel(candidate.model, self._limits, environment)
-        with self._running as model:
-            found = answers_of(model, self._images, self._drawn.result, folder, self._note)
-            # An INT8 model's labels are judged, whatever the rest of it computes in.
-            precision = candidate.claims or found.weights
-            if precision != "INT8":
-                precision = RUNTIME.get(model.precision, precision)
-            executed = executed_instructions(candidate.processor, model.printed()) if candidate.processor else None
-            ran_on, computed_in = model.ran_on, model.precision
-        return replace(found, precision=precision, executed=executed, ran_on=ran_on, computed_in=computed_in)
+            model, is_new = self._running, self._running is None
+            if model is None:
+                environment = capped(candidate.processor) if candidate.processor else {}
+                model = self._running = ChildModel(candidate.model, self._limits, environment)
+        if not is_new:
+            model.open_another(candidate.model)
+        return model
+
+    def _end(self) -> None:
+        with self._lock:
+            running, self._running = self._running, None
+        if running is not None:
+            running.end()
 
 
 RUNTIME: Mapping[str, Precision] = {"bf16": "bf16", "f16": "f16"}  # coarser than f32
