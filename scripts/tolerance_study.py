@@ -210,7 +210,7 @@ def inline_card(
         torch.save({"state_dict": drawn(network, min(size[0], 128)), "meta": {}}, path)
     data = find_card().model_dump(mode="json", exclude_none=True)
     classes = section["decode_head"]["num_classes"]
-    for other in ("config", "config_overrides", "testing"):
+    for other in ("background", "config", "config_overrides", "testing"):
         data.pop(other, None)
     data.update(name="random", network=_plain(section), accuracy=[])
     data["classes"] = [{**data["classes"][number % 19], "name": f"class {number}"} for number in range(classes)]
