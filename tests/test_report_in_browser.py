@@ -231,6 +231,7 @@ def hostile(small: ModelCard, small_run: Path, tmp_path_factory: pytest.TempPath
     data["description"] = "</style><script>alert('description')</script>"
     for number, label in enumerate(data["classes"]):
         label["name"] = f"<script>alert('class {number}')</script>"
+    data["background"] = data["classes"][0]["name"]
     (folder / "model.yml").write_text(yaml.safe_dump(data))
     picture = folder / "'\"><img src=x onerror=alert(1)>.jpg"
     shutil.copy(next((find_card("demo").folder / "voc" / "JPEGImages").glob("*.jpg")), picture)
