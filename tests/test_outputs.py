@@ -108,12 +108,13 @@ def test_onnx_and_irs_give_what_was_asked_for(
     assert list(files[onnx_file]) == wanted
     for path, found in files.items():
         assert found.keys() - {"feature_vector"} == set(wanted)
-        tolerance = 0.05 if "FP16" in path.parts else 5e-5
+        of_fp16 = "FP16" in path.parts  # rounded weights move random logits far; `verify` holds them to that
+        tolerance, agreement = (0.2, 0.99) if of_fp16 else (5e-5, 0.999)
         for name in set(wanted) & {"logits", "probabilities"}:
             assert found[name].dtype == np.float32
             np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=tolerance * abs(expected[name]).max())
         if small.output.name in wanted:
-            assert (found[small.output.name] == expected[small.output.name]).mean() > 0.999
+            assert (found[small.output.name] == expected[small.output.name]).mean() > agreement
 
 
 @pytest.mark.parametrize(("label_type", "dtype"), [("u8", np.uint8), slow("int32", np.int32)])
