@@ -30,8 +30,6 @@ from pspnet_convert.commands.benchmark.tables import print_benchmark
 from pspnet_convert.commands.benchmark.theory import Theory
 from pspnet_convert.runtimes.timing import Subject
 
-pytestmark = pytest.mark.openvino
-
 
 def graph_file(path: Path, node: onnx.NodeProto, inputs: dict[str, list[int]], output: list[int]) -> Path:
     def value(name: str, shape: list[int]) -> onnx.ValueInfoProto:

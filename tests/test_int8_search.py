@@ -30,8 +30,6 @@ from pspnet_convert.report_page import charts
 from pspnet_convert.runtimes.input_form import PLAIN
 from pspnet_convert.runtimes.openvino_install import operations
 
-pytestmark = pytest.mark.openvino
-
 
 @dataclass(frozen=True)
 class Spoilt:

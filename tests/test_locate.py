@@ -33,8 +33,6 @@ from pspnet_convert.runtimes.input_form import PLAIN, Image, InputForm
 from pspnet_convert.runtimes.io_signature import read_onnx
 from pspnet_convert.runtimes.onnx_taps import OnnxTaps
 
-pytestmark = pytest.mark.openvino
-
 LAYER = "backbone.layer3.1.conv2"
 WEIGHT = f"{LAYER}.weight"
 FILES = ("ONNX", "IR FP32", "IR FP16")

@@ -23,8 +23,6 @@ from pspnet_convert.processor import (
     this_processor,
 )
 
-pytestmark = pytest.mark.openvino
-
 HERE = this_processor()
 NAMES = list(INSTRUCTION_SETS)
 # oneDNN's words (cpu_isa_traits in its sources), from the fewest instructions to the most.
