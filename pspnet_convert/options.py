@@ -60,6 +60,11 @@ def option(
     return dataclasses.field(default=default, metadata={"option": declared})
 
 
+def timeout_option(help: str) -> Any:
+    """A field of a command's options in the section Verification: seconds, half an hour by default."""
+    return option(1800, group="Verification", type=click.IntRange(1, 10_000_000), metavar="SECONDS", help=help)
+
+
 def argument(default: Any, *, type: Any = None, multiple: bool = False, **click_options: Any) -> Any:
     """A field that is an argument on the command line, and the first one of the Python function."""
     kind = click.types.convert_type(type)

@@ -16,7 +16,7 @@ from pspnet_convert.selftest import in_words
 
 @dataclass(frozen=True)
 class Checked:
-    """A bundle whose files are right. `files`: how many; `self_test`: what selftest.py found, in plain values."""
+    """A bundle whose files are right. `files`: their number. `self_test`: what selftest.py found, in plain values."""
 
     bundle: Path
     model: str

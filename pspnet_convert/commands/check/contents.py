@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pspnet_convert.bundle_names import ENVELOPE, MANIFEST, PROVENANCE
+from pspnet_convert.bundle_names import ENVELOPE, MANIFEST, PROVENANCE, STATEMENT
 from pspnet_convert.commands.check.open_bundle import OpenBundle
 from pspnet_convert.errors import ArtifactError, DigestError, SignatureError, UnverifiedError, count
 from pspnet_convert.files import sha256_of
@@ -17,7 +17,6 @@ from pspnet_convert.selftest_settings import golden_files
 from pspnet_convert.signature import check_signature, key_name
 from pspnet_convert.verdict import doubt
 
-_STATEMENT = "https://in-toto.io/Statement/v1"
 _ADVICE = "Do not use it: get the bundle again from where it was made."
 
 
@@ -68,7 +67,7 @@ def _subjects(statement: bytes, shown: Path) -> dict[str, str]:
     """The files that an in-toto statement is about, with their digests; ArtifactError if it is none."""
     try:
         said: Any = json.loads(statement)
-        if said["_type"] != _STATEMENT:
+        if said["_type"] != STATEMENT:
             raise ValueError(f"its type is {said['_type']!r}")
         return {str(one["name"]): str(one["digest"]["sha256"]) for one in said["subject"]}
     except (ValueError, KeyError, TypeError) as error:

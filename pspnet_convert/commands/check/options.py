@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from pspnet_convert.options import FILE, Options, argument, option
+from pspnet_convert.device import device_option
+from pspnet_convert.options import FILE, Options, argument, option, timeout_option
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,5 @@ class CheckOptions(Options):
         type=FILE,
         help="The public key, a PEM file, of the one who must have signed the bundle.",
     )
-    device: str = option(
-        "CPU", group="Verification", metavar="DEVICE", help="OpenVINO's name of the device that runs the self-test."
-    )
-    timeout: int = option(
-        1800,
-        group="Verification",
-        type=click.IntRange(1, 10_000_000),
-        metavar="SECONDS",
-        help="The longest that the self-test may take.",
-    )
+    device: str = device_option("Verification", "The device of OpenVINO's that runs the self-test")
+    timeout: int = timeout_option("The longest that the self-test may take.")

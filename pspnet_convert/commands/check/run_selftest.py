@@ -18,11 +18,11 @@ _ERRORS: Mapping[int, type[ConvertError]] = {selftest.UNREADABLE: ArtifactError,
 
 
 def run_self_test(bundle: OpenBundle, names: Container[str], device: str, seconds: int) -> dict[str, Any]:
-    """What selftest.py prints as JSON about a bundle, whose files are `names`.
+    """What selftest.py prints as JSON about a bundle. `names`: the bundle's files.
 
-    Raises InconclusiveError for a bundle without a self-test; ArtifactError for one whose settings are not of this
-    form or name other files, and where the program ends in another way or takes more than `seconds`; DependencyError
-    where a library or the device is missing.
+    Raises InconclusiveError for a bundle without a self-test. Raises ArtifactError if its settings have another form or
+    name other files, if the program prints no JSON, and if it takes more than `seconds`. Raises DependencyError where a
+    library or the device is missing.
     """
     if SETTINGS not in names:
         raise InconclusiveError(f"{bundle.named}: has no {SETTINGS}, so its IRs were not run", "Bundle it again.")

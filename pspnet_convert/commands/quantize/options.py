@@ -55,7 +55,7 @@ class QuantizeOptions(Options):
         multiple=True,
         recorded="ignore_layer",
         metavar="PATTERN",
-        help="Keep layers in floating point: those of the FP32 IR whose names begin with PATTERN, a text or a regular "
+        help="Keep these layers of the FP32 IR in floating point. Their names begin with PATTERN: a text, or a regular "
         "expression. Repeatable.",
     )
     overflow_fix: OverflowFix = option(

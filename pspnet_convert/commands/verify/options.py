@@ -10,7 +10,7 @@ import click
 
 from pspnet_convert.device import device_option
 from pspnet_convert.image_shape import ImageShape
-from pspnet_convert.options import FILE, FOLDER, Batch, Options, Shape, option
+from pspnet_convert.options import FILE, FOLDER, Batch, Options, Shape, option, timeout_option
 from pspnet_convert.processor import processor_option
 
 
@@ -29,13 +29,7 @@ class VerifyOptions(Options):
     )
     device: str = device_option("Verification", "Also verify each IR on this device of OpenVINO's")
     processor: str | None = processor_option("Verification")
-    timeout: int = option(
-        1800,
-        group="Verification",
-        type=click.IntRange(1, 10_000_000),
-        metavar="SECONDS",
-        help="The longest that a model may take to load, or for one batch of images.",
-    )
+    timeout: int = timeout_option("The longest that a model may take to load, or for one batch of images.")
     locate: bool = option(
         False,
         group="Verification",
