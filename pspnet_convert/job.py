@@ -139,10 +139,9 @@ class Job:
 
     def run(self, stage: Stage) -> Outcome:
         """Run `stage` and record it, unless the manifest says that the same work is done and its files are there."""
-        if stage.recorded and not self.force:
-            before = self.find_reusable(stage)
-            if before is not None:
-                return log_outcome(Outcome(stage.name, before, skipped=True))
+        before = self.done_before(stage)
+        if before is not None:
+            return log_outcome(Outcome(stage.name, before, skipped=True))
         log.info("%s: %s", stage.name, self.card.name)
         started = time.monotonic()
         with temporary_folder(self.workspace.folder) as folder:
@@ -154,9 +153,9 @@ class Job:
                 outputs = self._move_into_place(stage, made) if stage.recorded else []
         return self.finish(stage, outputs, result, started)
 
-    def was_done(self, stage: Stage) -> bool:
-        """Whether `run` would skip the stage."""
-        return stage.recorded and not self.force and self.find_reusable(stage) is not None
+    def done_before(self, stage: Stage) -> Any:
+        """The record for which `run` skips the stage; None if it runs it."""
+        return self.find_reusable(stage) if stage.recorded and not self.force else None
 
     def find_reusable(self, stage: Stage) -> Any:
         """The record of the same work if it was done before, and its files are still there; else None."""

@@ -111,7 +111,7 @@ def _each(
     def compare(fault: Fault) -> Caught:
         path = make(fault, card, right, right.parent, form)
         file = ModelFile(fault.file, path, PRECISIONS[fault.file])  # type: ignore[arg-type]
-        compared = candidates([file], card, shape, form, at_default_precision=False)
+        compared = candidates([file], card, shape, form)
         answered = answer(compared, card, inputs, right.parent)
         result = compare_with_reference(expected, answered, inputs, len(card.classes))
         assert not result.doubts, result.doubts
@@ -204,7 +204,7 @@ def right_conversions(count: int, seed: int, folder: Path) -> Iterator[tuple[str
         inputs = verification_inputs(card, shape)
         result = compare_with_reference(
             expect(network, card, inputs, place, lambda: None, conversion=this_conversion()),
-            answer(candidates(files, card, shape, form, at_default_precision=False), card, inputs, place),
+            answer(candidates(files, card, shape, form), card, inputs, place),
             inputs,
             len(card.classes),
         )

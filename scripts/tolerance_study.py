@@ -113,7 +113,7 @@ def measure(name: str, card: ModelCard, folder: Path) -> Measured:
     precisions = ("f32", "FP16", "f16")  # the last so that rounding of weights is measured for each
     expected = expect(network, card, inputs, folder, lambda: None, precisions, this_conversion())  # type: ignore[arg-type]
     errors: dict[str, Error | None] = dict.fromkeys(FILES)
-    for candidate in candidates(files, card, card.input.shape, at_default_precision=False):
+    for candidate in candidates(files, card, card.input.shape):
         images = (entry.image for entry in inputs)
         for answer, found in zip(expected, candidate.model.open().run(images)):
             plain = error_of(found.logits, answer.prediction.logits)

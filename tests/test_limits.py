@@ -287,7 +287,7 @@ def test_one_process_opens_models_in_turn_until_one_fails(
     broken.path.write_bytes(b"none")
     drawn: Future[Any] = Future()
     drawn.set_result(np.zeros((len(small.classes), *SIZE), np.float32))
-    compared = candidates([right, broken, right], small, shape, at_default_precision=False)
+    compared = candidates([right, broken, right], small, shape)
     with AnswersInChildren(compared, images, drawn, tmp_path, Limits(), lambda: None) as asked:
         found = [answer for _, answer in asked.all()]
     assert isinstance(found[1], errors.ArtifactError)

@@ -30,12 +30,13 @@ from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.commands.verify.inputs import verification_inputs
 from pspnet_convert.errors import ContractError
 from pspnet_convert.files import Digests
+from pspnet_convert.forms import OUTPUTS
 from pspnet_convert.pytorch.network import PSPNet
 from pspnet_convert.pytorch.source_checkpoint import SourceCheckpoint
 from pspnet_convert.runtimes.backends import OnnxBackend, OpenVinoBackend, normalised
 from pspnet_convert.runtimes.images import read_image, to_bgr
 from pspnet_convert.runtimes.io_signature import check_signature, onnx_signature, read_onnx
-from pspnet_convert.runtimes.output_form import OUTPUTS, OutputForm, probabilities_of
+from pspnet_convert.runtimes.output_form import OutputForm, probabilities_of
 
 pytestmark = pytest.mark.openvino
 

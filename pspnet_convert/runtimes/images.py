@@ -27,8 +27,8 @@ from pspnet_convert.runtimes.input_form import Image
 RGB = NDArray[np.uint8]
 Size = tuple[int, int]  # rows, columns
 SAMPLES = Path(__file__).parent.parent / "data" / "samples"  # photographs that come with the tool
-# Of a data set's files, in the order they are looked for.
 _ROWS_AT_ONCE = 256  # pixels
+# Of a data set's files, in the order they are looked for.
 DATASET_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".npy")
 
 

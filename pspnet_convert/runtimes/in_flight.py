@@ -15,8 +15,8 @@ def run_in_flight(compiled: Any, given: Iterable[tuple[Any, Given]]) -> Iterator
     """Run a compiled model on input tensors. Each comes with a value, which is passed on with its results.
 
     As many inferences run as OpenVINO finds best for the device, and the next tensor is made meanwhile. The results are
-    copies, one array an output. If making a tensor raises a ConvertError, the
-    results of those before it come first. Raises OpenVINO's RuntimeError.
+    copies, one array an output. If making a tensor raises a ConvertError, the results of those before it come first.
+    Raises OpenVINO's RuntimeError.
     """
     requests = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")) + 1
     free = [compiled.create_infer_request() for _ in range(requests)]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.errors import ArtifactError, ContractError, first_line
+from pspnet_convert.forms import LABEL_TYPES, Output
 from pspnet_convert.runtimes.input_form import PLAIN, ImageShape, InputForm
-from pspnet_convert.runtimes.output_form import LABEL_TYPES, SCORES, OutputForm
+from pspnet_convert.runtimes.output_form import SCORES, OutputForm
 
 if TYPE_CHECKING:
     import onnx
@@ -111,25 +112,24 @@ def _faults_of_outputs(
     outputs: Sequence[TensorSpec], card: ModelCard, shape: ImageShape, gives: OutputForm | None
 ) -> list[str]:
     batch, _, height, width = shape
-    expected: dict[str, tuple[Sequence[str], Sequence[int]]] = {
-        name: (("float32",), (batch, len(card.classes), height, width))
-        for name in (_scores_of(outputs) if gives is None else gives.outputs)
-        if name != "labels"
-    }
-    names = {name for spec in outputs for name in spec.names}
-    if "labels" in gives.outputs if gives else not expected or card.output.name in names:
-        types = [LABEL_TYPES[gives.label_type]] if gives else [*LABEL_TYPES.values()]
-        expected[card.output.name] = types, (batch, 1, height, width)
+    kinds = _kinds_of(outputs, card.output.name) if gives is None else gives.outputs
+    label_types = [*LABEL_TYPES.values()] if gives is None else [LABEL_TYPES[gives.label_type]]
     faults, unexpected = [], list(outputs)
-    for name, (dtypes, dimensions) in expected.items():
-        found = [spec for spec in unexpected if name in spec.names] or (unexpected if len(expected) == 1 else [])
+    for kind in kinds:
+        is_labels = kind == "labels"
+        name = card.output.name if is_labels else kind
+        dtypes, planes = (label_types, 1) if is_labels else (["float32"], len(card.classes))
+        found = [spec for spec in unexpected if name in spec.names] or (unexpected if len(kinds) == 1 else [])
         unexpected = [spec for spec in unexpected if spec not in found]
-        faults += _faults("output", found, name, dtypes, dimensions, card.output.layout)
+        faults += _faults("output", found, name, dtypes, (batch, planes, height, width), card.output.layout)
     return faults + [f"its output {spec} is not expected" for spec in unexpected]
 
 
-def _scores_of(outputs: Sequence[TensorSpec]) -> list[str]:
-    return [name for name in SCORES if any(name in spec.names for spec in outputs)]
+def _kinds_of(outputs: Sequence[TensorSpec], labels: str) -> list[Output]:
+    """What a file gives, by its outputs' names. `labels`: the label map's; a file without scores must have it."""
+    names = {name for spec in outputs for name in spec.names}
+    scores: list[Output] = [kind for kind in SCORES if kind in names]
+    return ["labels", *scores] if labels in names or not scores else scores
 
 
 def _faults(

@@ -5,7 +5,6 @@ The front-ends keep the ONNX file's names on the ports of nodes. A port without 
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,19 +13,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pspnet_convert.errors import ArtifactError, ContractError
+from pspnet_convert.errors import ArtifactError
 from pspnet_convert.runtimes.backends import last_line, read_ir
 from pspnet_convert.runtimes.ir_file import save
 from pspnet_convert.runtimes.layer_taps import Convolution, Layer, Values
-from pspnet_convert.runtimes.logits_tap import ir_labels, ir_logits
+from pspnet_convert.runtimes.logits_tap import find_ir_logits, ir_labels
 from pspnet_convert.runtimes.openvino_install import operations
 from pspnet_convert.runtimes.precision_hint import IN_F32
 from pspnet_convert.runtimes.winograd_layers import MAP, PRODUCT, TAPS, does, layer_of, step_name
 
 if TYPE_CHECKING:
     import openvino
-
-log = logging.getLogger(__name__)
 
 
 class IrPart:
@@ -62,11 +59,8 @@ class IrTaps:
             layers.update(dict.fromkeys((name for port in node.outputs() for name in port_names(port)), layer))
         self.layers: Mapping[str, Layer] = layers
         self.image = port_names(self._model.inputs[0])[0]
-        self.logits: str | None = None
-        try:
-            self.logits = port_names(ir_logits(self._model, path))[0]
-        except ContractError:
-            log.debug("%s: has no logits", path)
+        logits = find_ir_logits(self._model)
+        self.logits = None if logits is None else port_names(logits)[0]
         last = ir_labels(self._model) or self._model.outputs[0]
         self.output = port_names(last.get_node().input_value(0))[0]
 

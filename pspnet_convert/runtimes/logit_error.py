@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ def error_of(found: NDArray[np.float32], expected: NDArray[np.float32]) -> Error
     if not np.isfinite(difference).all():
         return Error(np.inf, np.inf)
     tiny = float(np.finfo(np.float32).tiny)
-    return Error(_rms(difference) / max(_rms(expected), tiny), _largest(difference) / max(_largest(expected), tiny))
+    return Error(rms(difference) / max(rms(expected), tiny), largest(difference) / max(largest(expected), tiny))
 
 
 NO_ERROR = Error(0, 0)
@@ -47,11 +47,15 @@ def worst(*errors: Error) -> Error:
     return Error(max(error.rms for error in errors), max(error.largest for error in errors))
 
 
-def _rms(values: NDArray[np.float32]) -> float:
-    """In float64, a class at a time: a copy of all of them would take longer than the sum."""
+def rms(values: NDArray[np.floating[Any]]) -> float:
+    """The root mean square of `values` [classes, H, W].
+
+    Summed in float64, a class at a time: a copy of all of them would take longer than the sum.
+    """
     squares = sum(float(np.vdot(part, part)) for part in (plane.astype(np.float64) for plane in values))
     return float(np.sqrt(squares / values.size))
 
 
-def _largest(values: NDArray[np.float32]) -> float:
+def largest(values: NDArray[np.floating[Any]]) -> float:
+    """The largest absolute value."""
     return max(float(values.max()), -float(values.min()))

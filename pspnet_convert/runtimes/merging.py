@@ -53,21 +53,17 @@ class OneLabelMap:
         return {"label map": _to_size(self._labels, self._picture, self._size)}
 
 
-class OneAnswer:
-    """The label map of one image, as OneLabelMap has it, and from the logits, if the model gives them: resized
-    (bilinear) before the argmax."""
-
-    def __init__(self, picture: Size, size: Size) -> None:
-        self._picture, self._size = picture, size
+class OneAnswer(OneLabelMap):
+    """As OneLabelMap; also from the logits, if the model gives them: resized (bilinear) before the argmax."""
 
     def add(self, answer: Answer) -> None:
-        self._answer = answer
+        super().add(answer)
+        self._logits = answer.logits
 
     def label_maps(self) -> dict[Kind, Bytes]:
-        labels, logits = self._answer.labels, self._answer.logits
-        found: dict[Kind, Bytes] = {"label map": _to_size(labels, self._picture, self._size)}
-        if logits is not None and self._picture != self._size:
-            found["logits"] = labels_at_size(logits[:, : self._picture[0], : self._picture[1]], self._size)
+        found = super().label_maps()
+        if self._logits is not None and self._picture != self._size:
+            found["logits"] = labels_at_size(self._logits[:, : self._picture[0], : self._picture[1]], self._size)
         return found
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Output = Literal["labels", "logits", "probabilities"]
-LabelType = Literal["int64", "int32", "u8"]
-OUTPUTS: Sequence[Output] = ("labels", "logits", "probabilities")
+from pspnet_convert.forms import LabelType, Output
+
 SCORES: Sequence[Output] = ("logits", "probabilities")  # float32 [N, classes, H, W], named so in ONNX and IR
-LABEL_TYPES: Mapping[LabelType, str] = {"int64": "int64", "int32": "int32", "u8": "uint8"}  # with numpy's names
 Labels = NDArray[np.integer[Any]]
 
 

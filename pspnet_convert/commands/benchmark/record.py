@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from pspnet_convert.commands.benchmark.figures import Timing
@@ -56,7 +55,7 @@ def _start(row: Startup) -> dict[str, Any]:
 
 
 def _layers(row: LayerTimes) -> dict[str, Any]:
-    longest: Sequence[Any] = sorted(row.layers, key=lambda layer: -layer.ms)[:_LONGEST]
+    longest = sorted(row.layers, key=lambda layer: -layer.ms)[:_LONGEST]
     return {
         "model": _ir(row),
         "precision": row.precision,

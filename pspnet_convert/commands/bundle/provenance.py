@@ -11,10 +11,10 @@ from typing import Any
 
 from packageurl import PackageURL
 
+from pspnet_convert.bundle_names import STATEMENT
 from pspnet_convert.manifest_document import ManifestDocument
 from pspnet_convert.manifest_fields import File
 
-STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 
 

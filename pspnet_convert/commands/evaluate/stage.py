@@ -93,13 +93,14 @@ def _as_run(subjects: Sequence[ModelFile], options: EvaluateOptions) -> list[Mod
     processors = chosen_processors(options.processor, this_processor(), options.device)
     found = []
     for subject in subjects:
-        if subject.path.suffix == ".xml":
-            subject = replace(subject, device=options.device)
-        found.append(subject)
-        if subject.path.suffix == ".xml":
-            if options.at_default_precision:
-                found.append(replace(subject, name=f"{subject.name} at default precision", at_default_precision=True))
-            found += [replace(subject, name=f"{subject.name} on {name}", processor=name) for name in processors]
+        if subject.path.suffix != ".xml":
+            found.append(subject)
+            continue
+        ir = replace(subject, device=options.device)
+        found.append(ir)
+        if options.at_default_precision:
+            found.append(replace(ir, name=f"{ir.name} at default precision", at_default_precision=True))
+        found += [replace(ir, name=f"{ir.name} on {name}", processor=name) for name in processors]
     return found
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
+from pspnet_convert.forms import LABEL_TYPES, OUTPUTS, LabelType, Output
 from pspnet_convert.image_shape import ImageShape
 from pspnet_convert.options import Batch, Options, Shape, check_channels, option
 
@@ -35,19 +36,19 @@ class ExportOptions(Options):
     opset: int = option(
         DEFAULT_OPSET, group="Export", type=int, recorded="opset", help=f"ONNX opset, {OPSETS[0]} to {OPSETS[-1]}."
     )
-    output: tuple[Literal["labels", "logits", "probabilities"], ...] = option(
+    output: tuple[Output, ...] = option(
         ("labels",),
         group="Export",
-        type=click.Choice(["labels", "logits", "probabilities"]),
+        type=click.Choice(OUTPUTS),
         multiple=True,
         recorded="outputs",
         show_default="labels",
         help="What the model gives. logits and probabilities are float32, for each class. Repeatable.",
     )
-    label_type: Literal["int64", "int32", "u8"] = option(
+    label_type: LabelType = option(
         "int64",
         group="Export",
-        type=click.Choice(["int64", "int32", "u8"]),
+        type=click.Choice(list(LABEL_TYPES)),
         recorded="label_type",
         help="The number type of the label map.",
     )
@@ -67,7 +68,7 @@ class ExportOptions(Options):
         """These options with the card's `shape` where none was given; OptionError for another number of channels."""
         if self.input_shape is not None:
             check_channels(self.input_shape, shape)
-        in_order = tuple(name for name in ("labels", "logits", "probabilities") if name in self.output)
+        in_order = tuple(output for output in OUTPUTS if output in self.output)
         return replace(self, input_shape=self.input_shape or (1, *shape[1:]), output=in_order)
 
     @property

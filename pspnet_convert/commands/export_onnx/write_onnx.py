@@ -22,13 +22,13 @@ from torch.overrides import TorchFunctionMode
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.commands.export_onnx.options import OPSETS, ExportOptions
 from pspnet_convert.errors import ExportError, first_line
+from pspnet_convert.forms import LABEL_TYPES
 from pspnet_convert.pytorch.network import PSPNet
 from pspnet_convert.pytorch.rewritten import is_rewritten, rewritten_copy
 from pspnet_convert.runtimes.input_form import DYNAMIC
 from pspnet_convert.runtimes.output_form import OutputForm
 
 LABELS_ALONE = OutputForm()
-_LABEL_TYPES = {"int64": torch.int64, "int32": torch.int32, "u8": torch.uint8}
 LARGEST_ONNX = 2**31 - 1  # bytes: protobuf's limit
 _SIZE_OF_GRAPH = 2**22  # bytes of nodes, names and the pyramid's constants, at most
 _SCOPES = "pkg.torch.onnx.name_scopes"
@@ -47,7 +47,7 @@ class Segmenter(nn.Module):
         super().__init__()
         self.network = network
         self.outputs = tuple(form.outputs)
-        self.dtype = _LABEL_TYPES[form.label_type]
+        self.dtype: torch.dtype = getattr(torch, LABEL_TYPES[form.label_type])
         self.is_binary = network.decision_score is not None
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:

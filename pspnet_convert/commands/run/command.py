@@ -65,7 +65,7 @@ def run(
 
         def export_onnx() -> Outcome:
             stage = export_stage(job, export)
-            if is_worth_it(job.source.path) and not job.was_done(stage):
+            if is_worth_it(job.source.path) and job.done_before(stage) is None:
                 ahead.begin(job.source.path, request_of_run(job, export, to_ir, front_end, verify), folder)
             return job.run(stage)
 

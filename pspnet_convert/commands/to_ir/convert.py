@@ -30,9 +30,9 @@ def convert_to_ir(
     """Convert once and save at each precision of `targets` (FP32, or FP16: weights compressed) as .xml and .bin.
 
     The ONNX takes images of `shape` (default: the card's); the IR takes them in `form`. For `gives` see
-    check_signature. `winograd`: which convolutions
-    are rewritten (winograd.py). Raises ArtifactError if the ONNX has other names than the card or another shape,
-    ConversionError with the front-end's message if it refuses, OSError if the disk does.
+    check_signature. `winograd`: which convolutions are rewritten (winograd.py). Raises ArtifactError if the ONNX has
+    other names than the card or another shape, ConversionError with the front-end's message if it refuses, OSError if
+    the disk does.
     """
     signature = onnx_signature(read_onnx(onnx_path))
     check_signature(onnx_path, signature, card, shape or card.input.shape, gives=gives)

@@ -43,9 +43,9 @@ def save_all(model: openvino.Model, request: dict[str, Any], note: Callable[[], 
 def hide_from_model_api(model: openvino.Model, labels: str) -> None:
     """Give one of two outputs the name `feature_vector` too; `labels` is the label map's name.
 
-    Model API (0.2 to 0.4, models/segmentation.py) takes scores, whose argmax it computes, and allows one output more,
-    which it does not read: the one of that name. A binary head's probabilities would give it another label map than the
-    head's threshold does.
+    Model API (0.2 to 0.4, models/segmentation.py) computes the argmax of scores. It allows one more output, of that
+    name, and does not read it. From a binary head's probabilities it would get another label map than by the head's
+    threshold: such an IR keeps its names.
     """
     outputs = {name: port for port in model.outputs for name in port.get_names()}
     if len(model.outputs) != 2 or ("logits" not in outputs and _deciding(model)):

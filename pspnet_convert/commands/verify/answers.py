@@ -80,10 +80,8 @@ class AnswersInChildren:
         self._drawn.cancel()
         with self._lock:
             self._stopped = True
-            if self._running is not None:
-                self._running.end()
-        self._threads.shutdown()
         self._end()
+        self._threads.shutdown()
 
     def all(self) -> list[tuple[Candidate, Answers | ArtifactError]]:
         """Each candidate with its answers, or with the error that it ended with.
@@ -121,13 +119,13 @@ class AnswersInChildren:
         with self._lock:
             if self._stopped:
                 raise ArtifactError(f"{candidate.model.path}: was not run")
-            model, is_new = self._running, self._running is None
-            if model is None:
+            running = self._running
+            if running is None:
                 environment = capped(candidate.processor) if candidate.processor else {}
-                model = self._running = ChildModel(candidate.model, self._limits, environment)
-        if not is_new:
-            model.open_another(candidate.model)
-        return model
+                self._running = ChildModel(candidate.model, self._limits, environment)
+                return self._running
+        running.open_another(candidate.model)
+        return running
 
     def _end(self) -> None:
         with self._lock:

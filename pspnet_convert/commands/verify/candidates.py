@@ -53,6 +53,18 @@ class Candidate:
         return self.model.path.suffix == ".xml"
 
 
+@dataclass(frozen=True)
+class Runs:
+    """How IRs are run too: as on each of `processors`, on `device`, and there `at_default_precision`."""
+
+    device: str = CPU
+    processors: Sequence[str] = ()
+    at_default_precision: bool = False
+
+
+ON_THE_CPU = Runs()
+
+
 def precisions_of(compared: Sequence[Candidate]) -> frozenset[Precision]:
     """The precisions that the candidates may turn out to have."""
     found: frozenset[Precision] = frozenset(one.claims or "FP16" for one in compared)
@@ -65,17 +77,14 @@ def candidates(
     card: ModelCard,
     shape: ImageShape,
     form: InputForm = PLAIN,
+    runs: Runs = ON_THE_CPU,
     *,
-    at_default_precision: bool,
-    device: str = CPU,
-    processors: Sequence[str] = (),
     min_agreement: float = MIN_AGREEMENT,
     gives: OutputForm | None = None,
 ) -> list[Candidate]:
     """A candidate for each file, for images of `shape`, which an IR takes in `form`. For `gives` see check_signature.
 
-    Each IR is run on the CPU, as on each of `processors`, and on `device`; with `at_default_precision`, at the device's
-    default precision too. On the CPU it can compute in f32, which shows finer faults.
+    Each IR is run on the CPU, where it can compute in f32, which shows finer faults; and as `runs` says.
     """
     if any(file.path.suffix == ".xml" for file in files):
         require_openvino()
@@ -85,11 +94,11 @@ def candidates(
         found.append(Candidate(file.name, model, file.claims))
         if not found[-1].is_ir:
             continue
-        found += [Candidate(file.name, model, file.claims, name) for name in processors]
-        on_device = replace(model, device=device)
-        if device != CPU:
+        found += [Candidate(file.name, model, file.claims, name) for name in runs.processors]
+        on_device = replace(model, device=runs.device)
+        if runs.device != CPU:
             found.append(Candidate(file.name, on_device, file.claims))
-        if at_default_precision:
+        if runs.at_default_precision:
             default = replace(on_device, at_default_precision=True)
             found.append(Candidate(file.name, default, report_only=True))
     return [replace(one, min_agreement=min_agreement) for one in found]

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pspnet_convert.commands.verify.answers import Answers
+from pspnet_convert.commands.verify.golden import margin
 from pspnet_convert.commands.verify.inputs import drawn_logits, drawn_scores
 from pspnet_convert.commands.verify.kept_prediction import KeptAnswer
 from pspnet_convert.commands.verify.result import Comparison
 from pspnet_convert.runtimes.backends import Prediction
 from pspnet_convert.runtimes.int8_overflow import overflow
-from pspnet_convert.runtimes.logit_error import Error, error_of
+from pspnet_convert.runtimes.logit_error import Error, error_of, largest, rms
 from pspnet_convert.runtimes.output_form import probabilities_of
 
 _STEP = 2.0**-22  # what a softmax in float32 may be off by itself: a few roundings of numbers up to 1
@@ -115,9 +116,8 @@ def check_outputs(
         else:
             expected = probabilities_of(logits, is_binary=is_binary)
             difference = found - expected
-            scale = Error(float(np.sqrt(np.mean(np.square(logits, dtype=np.float64)))), float(np.abs(logits).max()))
-            error = Error(float(np.sqrt(np.mean(difference**2))), float(np.abs(difference).max()))
-            half = Error(limit.rms * scale.rms / 2 + _STEP, limit.largest * scale.largest / 2 + _STEP)
+            error = Error(rms(difference), largest(difference))
+            half = Error(limit.rms * rms(logits) / 2 + _STEP, limit.largest * largest(logits) / 2 + _STEP)
             if not error.within(half):
                 comparison.add_fault("outputs", f"{name}: {output} {_off(error, half)}")
 
@@ -141,8 +141,7 @@ def _nearly_equal(logits: NDArray[np.float32], shape: tuple[int, ...], near: flo
     """The pixels [H, W] where the two largest logits are so `near` each other; none if `logits` have another size."""
     if logits.shape[1:] != shape or len(logits) < 2:
         return np.zeros(shape, bool)
-    second, best = np.partition(logits, -2, axis=0)[-2:]
-    equal: NDArray[np.bool_] = best - second <= near
+    equal: NDArray[np.bool_] = margin(logits) <= near
     return equal
 
 

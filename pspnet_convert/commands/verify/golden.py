@@ -1,8 +1,12 @@
 """The golden cases of a bundle's self-test: the reference's margins as bytes, and what is allowed at each precision.
 
-A golden case is three files of the folder `verification`: `<input>.input.png`, or `<input>.input.npy` for images that
-are no pictures; `<input>.reference.png`, the reference's label map; and `<input>.margin.png`, whose bytes are in the
-form of selftest.py. Where the reference runs with another number of threads, a few bytes may be one more or less.
+A golden case is three files of the folder `verification`:
+
+- `<input>.input.png`; for images that are no pictures `<input>.input.npy`
+- `<input>.reference.png`: the reference's label map
+- `<input>.margin.png`: its margins, as bytes in the form of selftest.py
+
+With another number of threads of the reference, a few of these bytes may be one more or less.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from numpy.typing import NDArray
 
 from pspnet_convert.commands.verify.tolerances import MARGIN, RUNTIME_FACTOR, allowed
 from pspnet_convert.manifest_fields import GoldenTolerance
-from pspnet_convert.runtimes.logit_error import error_of, worst
+from pspnet_convert.runtimes.logit_error import error_of, largest, rms, worst
 from pspnet_convert.selftest import margin_bytes
 
 if TYPE_CHECKING:
@@ -36,7 +40,7 @@ def margin(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def golden_margins(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The margins of an image's logits [classes, H, W], as bytes [H, W]."""
-    found: NDArray[np.uint8] = margin_bytes(margin(logits), max(float(logits.max()), -float(logits.min())))
+    found: NDArray[np.uint8] = margin_bytes(margin(logits), largest(logits))
     return found
 
 
@@ -58,7 +62,7 @@ def golden_tolerances(expected: Sequence[Expected]) -> dict[str, GoldenTolerance
         words = f"{MARGIN.largest:g} times the effect of weights in FP16, measured on small images"
         found["FP16"] = _tolerance(allowed("FP16", rounding).largest, words)
     if rounding.of_weights is not None:
-        size = max(_size(one.prediction.logits) for one in expected)
+        size = max(_rms_as_share(one.prediction.logits) for one in expected)
         for precision, factor in RUNTIME_FACTOR.items():
             limit = allowed(precision, rounding)
             words = (
@@ -68,11 +72,11 @@ def golden_tolerances(expected: Sequence[Expected]) -> dict[str, GoldenTolerance
     return found
 
 
-def _tolerance(largest: float, why: str, spread: float | None = None) -> GoldenTolerance:
-    return GoldenTolerance(margin=2 * largest, spread=spread, why=f"twice the error allowed of a logit: {why}")
+def _tolerance(error: float, why: str, spread: float | None = None) -> GoldenTolerance:
+    return GoldenTolerance(margin=2 * error, spread=spread, why=f"twice the error allowed of a logit: {why}")
 
 
-def _size(logits: NDArray[np.float32]) -> float:
+def _rms_as_share(logits: NDArray[np.float32]) -> float:
     """The logits' root mean square, as a share of the largest."""
-    largest = max(float(logits.max()), -float(logits.min()))
-    return float(np.sqrt(np.mean(np.square(logits, dtype=np.float64)))) / largest if largest else 0.0
+    most = largest(logits)
+    return rms(logits) / most if most else 0.0

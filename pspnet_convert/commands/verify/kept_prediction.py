@@ -50,14 +50,18 @@ def keep_answer(answer: ModelAnswer, place: Path) -> KeptAnswer:
     files, shape = {}, answer.labels.shape
     for name, values in answer.scores.items():
         files[name], shape = place.with_name(f"{place.name}.{name}"), values.shape
-        files[name].write_bytes(np.ascontiguousarray(values).data)
+        _write(files[name], values)
     return KeptAnswer(in_bytes(answer.labels), files, shape)
 
 
 def keep(prediction: Prediction, file: Path) -> KeptPrediction:
-    # np.save's OSError does not say that the disk is full.
-    file.write_bytes(np.ascontiguousarray(prediction.logits).data)
+    _write(file, prediction.logits)
     return KeptPrediction(in_bytes(prediction.labels), file, prediction.logits.shape)
+
+
+def _write(file: Path, values: NDArray[np.float32]) -> None:
+    # np.save's OSError does not say that the disk is full.
+    file.write_bytes(np.ascontiguousarray(values).data)
 
 
 def in_bytes(labels: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:

@@ -15,7 +15,7 @@ from pspnet_convert import tools
 from pspnet_convert.commands.export_onnx.options import ExportOptions
 from pspnet_convert.commands.quantize.options import MIN_AGREEMENT
 from pspnet_convert.commands.verify.answers import Answers, AnswersInChildren
-from pspnet_convert.commands.verify.candidates import candidates, precisions_of
+from pspnet_convert.commands.verify.candidates import Runs, candidates, precisions_of
 from pspnet_convert.commands.verify.checks import drawn_for
 from pspnet_convert.commands.verify.compare import Verification, compare_with_reference
 from pspnet_convert.commands.verify.conversion import Conversion
@@ -190,9 +190,7 @@ def _compare(
         job.card,
         shape,
         form,
-        at_default_precision=options.at_default_precision,
-        device=options.device,
-        processors=processors,
+        Runs(options.device, processors, options.at_default_precision),
         min_agreement=models.min_agreement,
         gives=None if models.exported is None else models.exported.form,
     )
