@@ -64,8 +64,8 @@ def program(*arguments: object, **options: Any) -> subprocess.CompletedProcess[s
 # Help
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["--help"], *([name, "--help"] for name in COMMANDS)])
-def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
+def imported_by(*arguments: object) -> set[str]:
+    """The modules that the program imports, which must print something and end well."""
     script = (
         "import sys\n"
         "from pspnet_convert.cli import main\n"
@@ -74,12 +74,22 @@ def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
         "finally:\n"
         "    print(*sys.modules, file=sys.stderr)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=600)
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0
     assert done.stdout
     loaded = set(done.stderr.split())
     assert {"click", "pspnet_convert.cli"} <= loaded
-    assert loaded & set(HEAVY) == set()
+    return loaded
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], *([name, "--help"] for name in COMMANDS)])
+def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
+    assert imported_by(*arguments) & set(HEAVY) == set()
+
+
+def test_a_run_that_finds_all_done_does_not_import_torch(small: ModelCard, workspace: Path) -> None:
+    assert imported_by("run", small.folder, "-o", workspace) & {"torch", "mmseg", "onnx", "onnxruntime"} == set()
 
 
 def test_the_package_itself_imports_nothing_heavy() -> None:

@@ -18,7 +18,7 @@ from faults import Fault, make
 from onnx import numpy_helper
 
 from pspnet_convert.cards.card import ModelCard
-from pspnet_convert.commands.verify import explain as explaining
+from pspnet_convert.commands.verify.causes import find
 
 LAYER = "backbone.layer3.1.conv2"
 
@@ -127,7 +127,7 @@ def test_a_search_that_fails_does_not_hide_the_verdict(
     def refuse(evidence: Any) -> None:
         raise RuntimeError("the network's own code does not like it")
 
-    monkeypatch.setattr(explaining, "find_cause", refuse)
+    monkeypatch.setattr(find, "find_cause", refuse)
     change_weight(folder / "small-standin.onnx", f"{LAYER}.weight", np.zeros_like)
     result = cli("verify", small.folder, "-o", workspace)
     assert result.exit_code == 9

@@ -16,7 +16,6 @@ from pspnet_convert.commands.export_onnx.options import ExportOptions
 from pspnet_convert.commands.verify.answers import Answers
 from pspnet_convert.commands.verify.candidates import Candidate
 from pspnet_convert.commands.verify.causes.evidence import Cause, Evidence
-from pspnet_convert.commands.verify.causes.find import find_cause
 from pspnet_convert.commands.verify.conversion import Conversion
 from pspnet_convert.commands.verify.inputs import VerificationInput
 from pspnet_convert.commands.verify.locate import InspectedModel, LocatedLayer, locate
@@ -78,6 +77,8 @@ def explain(
     A layer is looked for where no cause is found, or `always_locate`. It is saved as a small model in `save_to`;
     `folder` has temporary files.
     """
+    from pspnet_convert.commands.verify.causes.find import find_cause  # imports torch
+
     log.info("%s: looking for the cause", comparison.backend)
     cause = layer = None
     # The network's own code may raise any error on a changed input. The verdict must be reported all the same.
