@@ -82,9 +82,8 @@ def write_onnx(
     _check_size(network)
     _check_outputs(network, card, options.form)
     try:
-        exportable = _rewritten(network, options)
         # The wrapper itself must be in eval mode: the exporter restores *its* mode, on every module below it as well.
-        model = _trace(Segmenter(exportable, options.form).eval(), card, options)
+        model = _trace(Segmenter(_rewritten(network, options), options.form).eval(), card, options)
     # UNet asserts that it can halve the image's sides.
     except (RuntimeError, ValueError, AssertionError, torch.onnx.errors.OnnxExporterError) as error:
         raise ExportError(
@@ -93,9 +92,6 @@ def write_onnx(
         ) from error
     _clean(model, provenance)
     _save(model, target)
-    # onnxscript's rewrite rules keep the last graph that they saw in memory: free its weights.
-    for weight in model.graph.initializers.values():
-        weight.const_value = None
 
 
 def _check_outputs(network: PSPNet, card: ModelCard, form: OutputForm) -> None:
@@ -218,10 +214,16 @@ def _module_of(node: Any) -> str:
 
 
 def _save(model: Any, target: Path) -> None:
+    """Write `model` and check the file. Frees the model's weights: writing takes memory for two more copies of them."""
     import onnx
     import onnx_ir
 
-    onnx_ir.save(model, str(target))
+    proto = onnx_ir.to_proto(model)
+    # onnxscript's rewrite rules keep the last graph that they saw in memory.
+    for weight in model.graph.initializers.values():
+        weight.const_value = None
+    onnx.save(proto, target)
+    del proto  # before the checker reads the file
     try:
         onnx.checker.check_model(str(target), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
