@@ -580,7 +580,8 @@ class BenchmarkInputs(ManifestModel):
 
 
 class Timed(ManifestModel):
-    """One model's times. `model`: as in the table, such as IR folded FP32. `precision`: what it computes in.
+    """One model's times. `model`: as in the table, such as IR folded FP32. `precision`: what it computes in, as
+    in the table: default (bf16), say.
 
     `processor`: the instruction set that the processor was capped to. `ratio`: see `benchmark`'s table.
     """

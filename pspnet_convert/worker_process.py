@@ -115,7 +115,8 @@ class Worker:
 
     def _send(self, message: Any) -> None:
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # the process has ended: _answer reports that
+        # The process has ended, or another thread has ended it: _answer reports that.
+        with suppress(BrokenPipeError, ValueError):
             _write(self._process.stdin, message)
 
     def _answer(self) -> Any:

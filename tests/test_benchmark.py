@@ -16,11 +16,13 @@ import pytest
 from conftest import Cli
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.axes import Axes
 from PIL import Image
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.commands.benchmark.flops import gflops
+from pspnet_convert.commands.benchmark.plot import plot_benchmark
 from pspnet_convert.commands.benchmark.ratios import (
     Ratio,
     Rounds,
@@ -59,6 +61,12 @@ def test_a_convolutions_operations(tmp_path: Path) -> None:
     node = onnx.helper.make_node("Conv", ["x", "w"], ["y"], group=2, pads=[1, 1, 1, 1])
     path = graph_file(tmp_path / "g.onnx", node, {"x": [1, 8, 5, 7], "w": [6, 4, 3, 3]}, [1, 6, 5, 7])
     assert gflops(path) == pytest.approx(2e-9 * (6 * 5 * 7) * (4 * 3 * 3))
+
+
+def test_a_transposed_convolutions_operations(tmp_path: Path) -> None:
+    node = onnx.helper.make_node("ConvTranspose", ["x", "w"], ["y"], group=2, strides=[2, 2])
+    path = graph_file(tmp_path / "g.onnx", node, {"x": [1, 8, 5, 7], "w": [8, 3, 2, 2]}, [1, 6, 10, 14])
+    assert gflops(path) == pytest.approx(2e-9 * (8 * 5 * 7) * (3 * 2 * 2))
 
 
 @pytest.mark.slow
@@ -203,6 +211,9 @@ def test_manifest_and_report_page_have_the_figures(measured: Benchmark, place: P
     result = record["result"]
     assert result["shape"] == [2, 3, 128, 64]
     assert [row["median_ms"] for row in result["timings"]] == [row.median_ms for row in measured.timings]
+    names = [(row["model"], row["precision"], row["processor"]) for row in result["timings"]]
+    assert names[1:3] == [("IR folded FP32", "f32", None), ("IR folded FP16", "f32", None)]
+    assert len(set(names)) == len(names)  # also where the default precision is f32
     longest = max(layer.ms for layer in measured.layers[0].layers)
     assert result["layers"][0]["longest"][0]["ms"] == longest
     page = (folder / "report.html").read_text(encoding="utf-8")
@@ -218,6 +229,18 @@ def test_without_a_manifest_nothing_is_recorded(cli: Cli, small: ModelCard, tmp_
     asked = ("--rounds", 1, "--graph", "folded", "--checkpoint", checkpoint)
     assert cli("benchmark", small.folder, "-o", tmp_path, *asked).exit_code == 0
     assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_each_bar_of_the_plot_has_a_name_and_a_place_of_its_own(
+    measured: Benchmark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    draw = Axes.barh
+    monkeypatch.setattr(Axes, "barh", lambda *given, **named: drawn.append(draw(*given, **named)) or drawn[0])
+    rows = [*measured.timings, *(replace(row, processor="avx2") for row in measured.timings)]
+    plot_benchmark(rows, tmp_path / "plot.png")
+    assert len({bar.get_y() for bar in drawn[0]}) == len(rows)
+    assert len({row.name for row in rows}) == len(rows)
 
 
 def test_tables_fit_in_100_columns(measured: Benchmark, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,6 +57,8 @@ def test_what_is_said_of_ratios() -> None:
     assert busy is not None and "2 of 3 ratios" in busy and "that of c by 40%" in busy and "--rounds auto" in busy
     enough = remark([("b", bad)], MOST_ROUNDS)
     assert enough is not None and "--rounds auto" not in enough
+    asked = remark([("b", bad)], LEAST_ROUNDS, is_auto=True)
+    assert asked is not None and "--rounds auto" not in asked
 
 
 @pytest.mark.parametrize(("noise", "rounds"), [(0.0, LEAST_ROUNDS), (0.5, MOST_ROUNDS)])
@@ -184,6 +186,8 @@ def test_what_is_not_known_is_not_guessed(text: str, clock: float | None) -> Non
     [
         ("Convolution", [(1, 8, 9, 9), (6, 8, 3, 3), (6,)], (1, 6, 5, 7), 2 * 6 * 5 * 7 * 8 * 9),
         ("Convolution", [(1, 8, 9, 9), (2, 3, 4, 3, 3)], (1, 6, 5, 7), 2 * 6 * 5 * 7 * 4 * 9),
+        ("Deconvolution", [(1, 8, 5, 7), (8, 6, 2, 2)], (1, 6, 10, 14), 2 * 5 * 7 * 8 * 6 * 4),
+        ("Deconvolution", [(1, 8, 5, 7), (2, 4, 3, 2, 2)], (1, 6, 10, 14), 2 * 5 * 7 * 8 * 3 * 4),
         ("MatMul", [(5, 4), (2, 3, 4, 7)], (2, 3, 5, 7), 2 * 2 * 3 * 5 * 7 * 4),
         ("MatMul", [(4, 5), (4, 7)], (5, 7), 2 * 5 * 7 * 4),
         ("FullyConnectedQuantizedLegacy", [(1, 5, 4), (7, 4)], (1, 5, 7), 2 * 5 * 7 * 4),

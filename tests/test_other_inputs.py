@@ -493,6 +493,7 @@ def test_a_config_that_does_not_fit_itself(cli: Cli, tmp_path: Path, changes: An
         (["segment", "{nan}"], 13, "has values that are not finite"),
         (["verify", "{model}", "--images", "{photo}"], 13, "chelsea.tif: has 3 channels, the model takes 4"),
         (["quantize", "{model}"], 13, "bands: takes other images than the photographs that come with the tool (4 ch"),
+        (["benchmark", "{model}", "--int8"], 13, "--int8 has no images to calibrate with: bands: takes other images"),
         (["quantize", "{model}", "--calibration", "{folder}"], 13, "has 3 channels, the model takes 4"),
         (
             ["export-onnx", "{model}", "--input-shape", "1,3,48,64"],
@@ -521,7 +522,7 @@ def test_what_does_not_fit_the_model(
     }
     command, *rest = (one.format(**named) for one in arguments)
     extra = ["--model", folder_of(copy)] if command == "segment" else []
-    extra += ["--checkpoint", model.checkpoint] if command in ("verify", "export-onnx") else []
+    extra += ["--checkpoint", model.checkpoint] if command in ("verify", "export-onnx", "benchmark") else []
     done = cli(command, *rest, *extra, "-o", copy)
     assert done.exit_code == code, done.stderr
     assert words in done.error

@@ -138,6 +138,7 @@ def test_int8_that_overflows_without_vnni_is_found_and_this_tools_own_does_not(
     folder = shutil.copytree(demo_run, tmp_path / "out")
     wrong = cli("quantize", "demo", "-o", folder, "--overflow-fix", "disable", "--processor", "avx2", "--json")
     assert wrong.exit_code == 9
+    assert "the FP32 IR: on avx2: " in wrong.error
     assert "its 8-bit sums overflow without VNNI. Quantize it with NNCF's overflow fix in all layers" in wrong.error
     (row,) = wrong.json()["stages"][1]["result"]["processors"]
     assert (row["processor"], row["executed"]) == ("avx2", "avx2")

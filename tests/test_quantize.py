@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ from make_standin_checkpoint import make_standin
 from numpy.typing import NDArray
 from PIL import Image
 
-from pspnet_convert.cards.card import ModelCard
+from pspnet_convert.cards.card import ModelCard, load_card
 from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.child_process import run_in_child
 from pspnet_convert.cli import cli as command_line
-from pspnet_convert.commands.quantize.calibrate import calibration_images, write_int8
+from pspnet_convert.commands.quantize.calibrate import calibration_images, checked_images, write_int8
+from pspnet_convert.commands.quantize.image_files import usable_images
 from pspnet_convert.commands.quantize.int8_check import Int8Check, check_int8
+from pspnet_convert.commands.quantize.recipe import PLAIN_RECIPE
 from pspnet_convert.errors import ContractError, QuantizationError
 from pspnet_convert.runtimes.backends import Prediction
 from pspnet_convert.runtimes.child_model import OpenModel
@@ -216,6 +219,31 @@ def test_a_subset_is_spread_evenly(tmp_path_factory: pytest.TempPathFactory, cou
 def test_the_cards_dataset_comes_first_and_then_the_samples(small: ModelCard) -> None:
     assert {path.parent.parent.name for path in calibration_images(find_card("demo"), None, 300)} == {"voc"}
     assert {path.parent.name for path in calibration_images(small, None, 300)} == {"samples"}
+
+
+def test_a_damaged_image_of_the_cards_dataset_is_left_out_everywhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = shutil.copytree(find_card("demo").folder, tmp_path / "demo")
+    card = load_card(folder / "model.yml")
+    images = calibration_images(card, None, 300)
+    images[0].write_bytes(images[0].read_bytes()[:500])
+    usable = usable_images(card, images)
+    assert usable == images[1:]
+    checked = checked_images(card, usable)
+    assert images[0] not in checked and len(checked) >= 8
+    assert f"{images[0]}: cannot be read as an image" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{"smooth": 0.5}, {"accurate_bias": True}], ids=["SmoothQuant", "accurate bias"])
+def test_each_image_counts_once(small: ModelCard, small_run: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Though NNCF reads them again."""
+    images, noted = calibration_images(small, None, 3), []
+    recipe = replace(PLAIN_RECIPE, **changes)
+    fp32, target = irs(small_run)["FP32"], tmp_path / "int8.xml"
+    write_int8(fp32, small, small.input.shape, PLAIN, images, target, lambda: noted.append(1), recipe=recipe)
+    assert len(noted) == len(images)
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def benchmark(stages: Stages) -> list[tuple[str, list[Bar]]]:
 
 
 def _label(row: Timed) -> str:
-    return f"{row.model}, computed in {row.precision}" + (f" on {row.processor}" if row.processor else "")
+    return f"{row.model}, {row.precision}" + (f" on {row.processor}" if row.processor else "")
 
 
 def _time(row: Timed) -> str:
@@ -152,7 +152,7 @@ def _one_and_several(row: TimedThroughput) -> Iterator[tuple[str, float, str]]:
         ("one request", row.one_images_per_second),
         (f"{row.requests} requests", row.images_per_second),
     ):
-        yield f"{row.model}, computed in {row.precision}: {words}", value, f"{value:.1f} images/s"
+        yield f"{row.model}, {row.precision}: {words}", value, f"{value:.1f} images/s"
 
 
 def _start(row: TimedStart) -> tuple[str, float, str]:
@@ -162,7 +162,7 @@ def _start(row: TimedStart) -> tuple[str, float, str]:
 
 
 def _title(row: TimedLayers) -> str:
-    return f"{row.model}, computed in {row.precision}: its longest layers, of {row.sum_ms:.1f} ms"
+    return f"{row.model}, {row.precision}: its longest layers, of {row.sum_ms:.1f} ms"
 
 
 def _layer(row: TimedLayer) -> tuple[str, float, str]:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 _BETWEEN = "/winograd/"
 # The steps that other modules look for: their names, after the layer's.
 TAPS = "taps"  # reshapes the weights [O, C, 3, 3]
-MAP = "columns/halves"  # takes the map [N, C, H, W]
+COLUMNS, HALVES = "columns", "halves"
+MAP = f"{COLUMNS}/{HALVES}"  # takes the map [N, C, H, W]
 PRODUCT = "product"  # the product over the channels
 
 

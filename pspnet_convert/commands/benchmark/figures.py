@@ -28,11 +28,11 @@ class Timing:
     """The figures of one subject.
 
     `precision`: what the runtime really computes in. `device`: of an IR; None for the other runtimes. `processor`: the
-    instruction set to which the processor was capped; None for this one as it is. `median_ms`: of a batch. `ratio`: how
-    many times as fast as the plain FP32 IR at the same `at` (f32 for PyTorch and ONNX) and `processor`; None where that
-    was not timed. `file_mb`: the file with the weights, 10^6 bytes. `gflops`: of a batch; for Winograd those of the
-    convolutions in its place. `share`: gflops_per_second as a part of the processor's limit at that precision; None
-    where that has no limit, on another device than the CPU, and for Winograd.
+    instruction set to which the processor was capped; None for this one as it is. `median_ms`: of a batch, over
+    `rounds`. `ratio`: how many times as fast as the plain FP32 IR at the same `at` (f32 for PyTorch and ONNX) and
+    `processor`; None where that was not timed. `file_mb`: the file with the weights, 10^6 bytes. `gflops`: of a batch;
+    for Winograd those of the convolutions in its place. `share`: gflops_per_second as a part of the processor's limit
+    at that precision; None where that has no limit, on another device than the CPU, and for Winograd.
     """
 
     runtime: str
@@ -42,6 +42,7 @@ class Timing:
     precision: str
     device: str | None
     processor: str | None
+    rounds: int
     median_ms: float
     images_per_second: float
     ratio: Ratio | None
@@ -53,7 +54,7 @@ class Timing:
 
     @property
     def name(self) -> str:
-        """For messages: IR folded FP32 at f32."""
+        """IR folded FP32 at f32 on avx2, say."""
         return f"{self.runtime} {self.graph} {self.weights} at {self.at}" + (
             f" on {self.processor}" if self.processor else ""
         )
@@ -75,7 +76,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Timings:
-    """The figures of all subjects, the limits that they are compared with, and how many rounds were run.
+    """The figures of all subjects, the limits that they are compared with, and the most rounds that a group took.
 
     `others`: the part, 0..1, of the processors' time that other programs took; None where the system does not say.
     """
@@ -194,6 +195,7 @@ def _timing(
         contestant.precision,
         subject.device if subject.runtime == "IR" else None,
         subject.processor,
+        len(seconds),
         median_ms=1000 * middle,
         images_per_second=setting.shape[0] / middle,
         ratio=ratio,

@@ -88,6 +88,7 @@ def time_layers(setting: Setting, subject: Subject, limits: Sequence[Limit], rou
         turns = []
         for _ in range(rounds + 1):
             turns.append(process.call(turn))
+            setting.note()
         found = layers_of(turns, process.call(products))
     by_precision = {
         limit.precision: limit.gflops_per_second
@@ -204,6 +205,8 @@ def operations_of(kind: str, inputs: Sequence[tuple[int, ...]], output: tuple[in
     """The operations of a layer of OpenVINO's type `kind`: two for each product in each sum; 0 for other layers."""
     if kind == "Convolution":  # weights: [out, in, height, width], with groups first [groups, out / groups, ...]
         return 2.0 * prod(output) * prod(inputs[1][len(inputs[1]) - len(output) + 1 :])
+    if kind == "Deconvolution":  # weights: [in, out, height, width], with groups first [groups, in / groups, ...]
+        return 2.0 * prod(inputs[0]) * prod(inputs[1][len(inputs[1]) - len(output) + 1 :])
     if kind.startswith(("MatMul", "FullyConnected")):  # either matrix may be transposed: the first has rows x inner
         return 2.0 * prod(output) * prod(inputs[0][-2:]) / output[-2]
     return 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,18 +37,23 @@ def measure(
     with steps(job.progress, turns, "timing", stage="benchmark", unit="turns") as note:
         done = time_in_turns(replace(quiet, note=note), groups)
     chosen = _in_detail(groups[0])
-    layers = [time_layers(quiet, one, done.limits, done.rounds) for one in chosen if options.layers]
-    throughput = [time_throughput(quiet, one, done.rounds) for one in chosen if options.throughput]
-    startup = [
-        row
-        for number, one in enumerate(chosen)
-        if options.startup
-        for row in time_startup(quiet, one, folder / f"cache-{number}", done.rounds)
-    ]
+    warmed = done.rounds + 1
+    turns = len(chosen) * (warmed * (options.layers + 2 * options.throughput) + done.rounds * options.startup)
+    timing = steps(job.progress, turns, "timing in detail", stage="benchmark", unit="turns")
+    with timing if turns else nullcontext(quiet.note) as note:
+        setting = replace(quiet, note=note)
+        layers = [time_layers(setting, one, done.limits, done.rounds) for one in chosen if options.layers]
+        throughput = [time_throughput(setting, one, done.rounds) for one in chosen if options.throughput]
+        startup = [
+            row
+            for number, one in enumerate(chosen)
+            if options.startup
+            for row in time_startup(setting, one, folder / f"cache-{number}", done.rounds)
+        ]
     ratios = [(row.name, row.ratio) for row in done.rows if row.ratio is not None]
     ratios += [(row.name, row.ratio) for row in throughput]
     remarks = [
-        remark(ratios, done.rounds) if ratios else None,
+        remark(ratios, done.rounds, is_auto=rounds.is_auto) if ratios else None,
         others_remark(done.others),
         *(one.remark for one in layers),
     ]

@@ -14,12 +14,12 @@ def plot_benchmark(rows: Sequence[Timing], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    labels = [f"{row.runtime} {row.graph} {row.weights}, {row.precision}" for row in rows]
     figure = Figure(figsize=(9, 0.4 * len(rows) + 1.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     colours = ["#1f77b4" if row.graph == FOLDED else "#b0b7bf" for row in rows]
-    bars = axes.barh(labels, [row.median_ms for row in rows], color=colours)
+    places = range(len(rows))
+    bars = axes.barh(places, [row.median_ms for row in rows], color=colours, tick_label=[row.name for row in rows])
     axes.bar_label(bars, [_words(row) for row in rows], padding=4)
     axes.invert_yaxis()
     axes.margins(x=0.18)

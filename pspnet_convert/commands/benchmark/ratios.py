@@ -27,6 +27,10 @@ class Rounds:
     least: int
     most: int
 
+    @property
+    def is_auto(self) -> bool:
+        return self.least < self.most
+
     @classmethod
     def of(cls, asked: int) -> Rounds:
         """`asked`: a number; 0 for --rounds auto."""
@@ -53,15 +57,18 @@ def is_settled(ratios: Sequence[Ratio]) -> bool:
     return all(one.error <= LARGEST_ERROR for one in ratios)
 
 
-def remark(ratios: Sequence[tuple[str, Ratio]], rounds: int) -> str | None:
-    """What the reader must know of `ratios` (name of the model, ratio) after so many rounds; None: they are good."""
+def remark(ratios: Sequence[tuple[str, Ratio]], rounds: int, *, is_auto: bool = False) -> str | None:
+    """What the reader must know of `ratios` (name of the model, ratio) after so many rounds; None: they are good.
+
+    `is_auto`: whether they were as many as --rounds auto takes.
+    """
     if rounds < _SHOWING_A_SPREAD:
         return f"{count(rounds, 'round')} cannot show how far the ratios are off: say --rounds auto"
     wide = sorted(((one.error, name) for name, one in ratios if one.error > LARGEST_ERROR), reverse=True)
     if not wide:
         return None
     error, name = wide[0]
-    advice = "Wait until it is idle" + ("." if rounds >= MOST_ROUNDS else ", or say --rounds auto.")
+    advice = "Wait until it is idle" + ("." if is_auto or rounds >= MOST_ROUNDS else ", or say --rounds auto.")
     return (
         f"the machine was too busy: {len(wide)} of {len(ratios)} ratios may be off by more than "
         f"{LARGEST_ERROR:.0%}, that of {name} by {error:.0%}. {advice}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from pspnet_convert.commands.benchmark.figures import Timing
 from pspnet_convert.commands.benchmark.layers import LayerTimes
-from pspnet_convert.commands.benchmark.result import Benchmark
+from pspnet_convert.commands.benchmark.result import Benchmark, precision_words
 from pspnet_convert.commands.benchmark.startup import Startup
 from pspnet_convert.commands.benchmark.throughput import Throughput
 from pspnet_convert.image_shape import ImageShape
@@ -30,7 +30,7 @@ def as_record(found: Benchmark, shape: ImageShape) -> dict[str, Any]:
 def _timing(row: Timing) -> dict[str, Any]:
     return {
         "model": f"{row.runtime} {row.graph} {row.weights}",
-        "precision": row.precision,
+        "precision": precision_words(row.at, row.precision),
         "processor": row.processor,
         "median_ms": row.median_ms,
         "images_per_second": row.images_per_second,
@@ -42,7 +42,7 @@ def _timing(row: Timing) -> dict[str, Any]:
 def _throughput(row: Throughput) -> dict[str, Any]:
     return {
         "model": _ir(row),
-        "precision": row.precision,
+        "precision": precision_words(row.at, row.precision),
         "requests": row.requests,
         "images_per_second": row.images_per_second,
         "one_images_per_second": row.one_images_per_second,
@@ -58,7 +58,7 @@ def _layers(row: LayerTimes) -> dict[str, Any]:
     longest = sorted(row.layers, key=lambda layer: -layer.ms)[:_LONGEST]
     return {
         "model": _ir(row),
-        "precision": row.precision,
+        "precision": precision_words(row.at, row.precision),
         "sum_ms": row.sum_ms,
         "longest": [
             {"name": layer.name, "kernel": layer.kernel, "ms": layer.ms, "part": layer.ms / row.sum_ms}

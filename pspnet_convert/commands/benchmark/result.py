@@ -14,9 +14,15 @@ if TYPE_CHECKING:
     from pspnet_convert.commands.benchmark.throughput import Throughput
 
 
+def precision_words(at: str, precision: str) -> str:
+    """How a model was run: i8+f32, say, or `default (bf16)` where it ran at the default precision."""
+    return precision if at == "f32" else f"default ({precision})"
+
+
 @dataclass(frozen=True)
 class Benchmark:
-    """The figures of a benchmark. `rounds`: how many were run. `remarks`: what the reader must know of the figures.
+    """The figures of a benchmark. `rounds`: how many were run, on the processor that took most. `remarks`: what the
+    reader must know of the figures.
 
     `others`: the part, 0..1, of the processors' time that other programs took; None where the system does not say.
     `layers`, `throughput`, `startup`: empty unless asked for.

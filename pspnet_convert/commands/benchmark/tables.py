@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pspnet_convert.commands.benchmark.result import precision_words
 from pspnet_convert.device import CPU
 from pspnet_convert.errors import count
 from pspnet_convert.tables import print_table
@@ -29,7 +30,7 @@ def print_benchmark(result: Benchmark) -> None:
     """Print all tables, then the remarks."""
     for processor in dict.fromkeys(row.processor for row in result.timings):
         rows = [row for row in result.timings if row.processor == processor]
-        print_table(timings_table(rows, processor, result.rounds), WIDTH)
+        print_table(timings_table(rows, processor), WIDTH)
         print_table(limits_table([limit for limit in result.limits if limit.processor == processor]), WIDTH)
     for layers in result.layers:
         print_table(layers_table(layers), WIDTH)
@@ -42,10 +43,11 @@ def print_benchmark(result: Benchmark) -> None:
     sys.stdout.flush()
 
 
-def timings_table(rows: Sequence[Timing], processor: str | None, rounds: int) -> Table:
+def timings_table(rows: Sequence[Timing], processor: str | None) -> Table:
+    """`rows`: of one processor, which took turns."""
     device = next((row.device for row in rows if row.device not in (None, CPU)), None)
     on = f" as on {processor}" if processor else f", IRs on {device}" if device else ""
-    table = _table(f"One batch{on}, medians of {count(rounds, 'round')}", "model", "weights", "precision")
+    table = _table(f"One batch{on}, medians of {count(rows[0].rounds, 'round')}", "model", "weights", "precision")
     for heading in ("ms", "img/s", "x\nplain", "quartiles", "file\nMB", "peak\nMB", "GFLOP", "GFLOP/s", "of\nlimit"):
         table.add_column(heading, justify="right")
     for row in rows:
@@ -53,7 +55,7 @@ def timings_table(rows: Sequence[Timing], processor: str | None, rounds: int) ->
         table.add_row(
             f"{row.runtime} {row.graph}",
             row.weights,
-            _precision(row.at, row.precision),
+            precision_words(row.at, row.precision),
             _digits(row.median_ms),
             _digits(row.images_per_second),
             times,
@@ -81,7 +83,7 @@ def limits_table(limits: Sequence[Limit]) -> Table:
 
 def layers_table(times: LayerTimes) -> Table:
     """The slowest layers, the others together, and what of the latency no layer has."""
-    title = f"Layers of IR {times.graph} {times.weights}, {_precision(times.at, times.precision)}, ms"
+    title = f"Layers of IR {times.graph} {times.weights}, {precision_words(times.at, times.precision)}, ms"
     table = _table(title)
     for heading, width in (("layer", 27), ("type", 11), ("kernel", 23)):
         table.add_column(heading, overflow="ellipsis", no_wrap=True, width=width)
@@ -118,7 +120,7 @@ def throughput_table(rows: Sequence[Throughput]) -> Table:
         table.add_row(
             f"IR {row.graph}",
             row.weights,
-            _precision(row.at, row.precision),
+            precision_words(row.at, row.precision),
             str(row.requests),
             "" if row.streams is None else str(row.streams),
             _digits(row.images_per_second),
@@ -147,10 +149,6 @@ def _table(title: str, *columns: str) -> Table:
     from rich.table import Table
 
     return Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
-
-
-def _precision(at: str, precision: str) -> str:
-    return precision if at == "f32" else f"default ({precision})"
 
 
 def _span(quartiles: tuple[float, float]) -> str:

@@ -53,10 +53,9 @@ def time_throughput(setting: Setting, subject: Subject, rounds: int) -> Throughp
     arguments = (setting.card, setting.shape, subject)
     with contestant(*arguments) as one, Contestant(subject.name, load_streams, arguments) as several:
         requests, streams = several.call(numbers)
-        turns = [run_round([one, several]) for _ in range(rounds + 1)]
+        turns = [run_round([one, several], setting.note) for _ in range(rounds + 1)]
         seconds = np.array(turns[1:])
         seconds[:, 1] /= _RUNS * requests  # of one run
-        setting.note()
         alone, together = setting.shape[0] / np.median(seconds, axis=0)
         return Throughput(
             subject.graph,

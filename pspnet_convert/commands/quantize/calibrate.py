@@ -9,7 +9,7 @@ from pathlib import Path
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.in_words import ir_input_text
 from pspnet_convert.child_process import run_in_child
-from pspnet_convert.commands.quantize.image_files import evenly_spread, find_images
+from pspnet_convert.commands.quantize.image_files import evenly_spread, find_images, usable_images
 from pspnet_convert.commands.quantize.options import QuantizeOptions
 from pspnet_convert.commands.quantize.recipe import PLAIN_RECIPE, Recipe, matching_layers
 from pspnet_convert.errors import ImageError, QuantizationError
@@ -50,12 +50,13 @@ def calibration_images(card: ModelCard, source: Path | None, subset_size: int) -
 def checked_images(card: ModelCard, calibration: Sequence[Path]) -> list[Path]:
     """A few of the calibration's images, and of the card's data set, to compare the INT8 IR with the FP32 IR on.
 
-    The data set is needed because a model that was calibrated with black pictures does well on black pictures.
+    The data set is needed because a model that was calibrated with black pictures does well on black pictures. Images
+    that cannot be used are left out, with a warning.
     """
     images = evenly_spread(calibration, _CHECKED)
     if card.dataset is not None:
         images += [path for path in calibration_images(card, None, _CHECKED) if path not in calibration]
-    return images
+    return usable_images(card, images)
 
 
 def chosen_recipe(ir: Path, options: QuantizeOptions) -> Recipe:

@@ -77,7 +77,6 @@ def quantize(
         raise OptionError("--time-limit is for --max-drop: nothing else is tried without it")
     processors = chosen_processors(verify.processor, this_processor(), verify.device)  # refuses it before the work
     device_record(verify.device)  # the same
-    until = None if evaluate.time_limit is None else time.monotonic() + 60 * evaluate.time_limit
     both = EvaluateOptions(
         dataset=evaluate.dataset,
         backend=("FP32", "INT8"),
@@ -85,6 +84,7 @@ def quantize(
         resume=evaluate.max_drop is not None,
     )
     with open_job(asked) as job:
+        until = None if evaluate.time_limit is None else time.monotonic() + 60 * evaluate.time_limit
         recipe = chosen_recipe(fp32_ir(job), options)
         calibration = Calibration.of(job, options)
 

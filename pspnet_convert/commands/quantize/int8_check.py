@@ -33,9 +33,11 @@ _SUBJECTS = (("FP32", "f32"), ("FP32", "default"), (INT8, "default"))
 
 @dataclass
 class Int8Check:
-    """The INT8 IR's results against the FP32 IR's, on all `inputs`; `min_agreement` is a share, 0..1."""
+    """The INT8 IR's results against the FP32 IR's, on all `inputs`; `min_agreement` is a share, 0..1. `processors`: the
+    others that it runs on."""
 
     min_agreement: float
+    processors: Sequence[str] = ()
     inputs: list[str] = field(default_factory=list)
     pixels: int = 0
     differing: int = 0
@@ -56,9 +58,9 @@ class Int8Check:
             self.agreeing[number] += int((other.labels == expected.labels).sum())
             fault = overflow(other, found)
             if fault is not None:
-                self.overflows.setdefault(number, f"{name}: {fault}")
+                self.overflows.setdefault(number, f"on {self.processors[number]}: {name}: {fault}")
 
-    def by_processor(self, processors: Sequence[str], executed: Sequence[str]) -> list[dict[str, Any]]:
+    def by_processor(self, executed: Sequence[str]) -> list[dict[str, Any]]:
         """Plain values of manifest_fields.OnProcessor, for each of the other processors."""
         return [
             {
@@ -67,7 +69,7 @@ class Int8Check:
                 "agreement": self.agreeing[number] / self.pixels,
                 "fault": self.overflows.get(number),
             }
-            for number, name in enumerate(processors)
+            for number, name in enumerate(self.processors)
         ]
 
     @property
@@ -119,7 +121,7 @@ def check_int8(
     card's, or that does not take images of the shape and form of `int8`; ImageError for a file that is no picture.
     """
     card, shape = int8.card, int8.shape
-    check = Int8Check(min_agreement)
+    check = Int8Check(min_agreement, processors)
     files = ModelImages.of(card)
     quantized = int8.open()
     models: list[Backend] = [OpenVinoBackend(fp32, card, shape, int8.form), quantized]
@@ -140,7 +142,7 @@ def check_int8(
     irs = {"FP32": fp32, INT8: int8.path}
     return {
         **check.as_dict(),
-        "processors": check.by_processor(processors, executed),
+        "processors": check.by_processor(executed),
         **runs,
         "bytes": {precision: path.with_suffix(".bin").stat().st_size for precision, path in irs.items()},
         "latency": [latency.model_dump() for latency in _latencies(irs, int8)],

@@ -32,9 +32,13 @@ def convert(request: dict[str, Any], note: Callable[[], None]) -> None:
     batch, _, height, width = request["shape"]
     form = InputForm(**request["form"])
 
+    seen: set[str] = set()  # SmoothQuant and bias correction read all once more
+
     def shown(path: str) -> Image:
         image = files.fitted(Path(path), height, width)
-        note()
+        if path not in seen:
+            seen.add(path)
+            note()
         return image
 
     # The last picture is repeated until its batch is full. A dynamic batch gets one picture at a time.

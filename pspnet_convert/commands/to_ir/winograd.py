@@ -28,7 +28,7 @@ from pspnet_convert.commands.to_ir.options import Winograd
 from pspnet_convert.commands.to_ir.winograd_matrices import KERNEL, Side, side
 from pspnet_convert.runtimes.openvino_install import operations
 from pspnet_convert.runtimes.precision_hint import mark_as_f32
-from pspnet_convert.runtimes.winograd_layers import PRODUCT, TAPS, layer_of, step_name
+from pspnet_convert.runtimes.winograd_layers import COLUMNS, HALVES, PRODUCT, TAPS, layer_of, step_name
 
 if TYPE_CHECKING:
     import openvino
@@ -147,7 +147,7 @@ def _rewrite(node: openvino.Node) -> None:
 
     # [N, C, H, W] to [points^2, C, N * tiles^2]. -1: whatever the batch makes.
     across = columns.points * columns.tiles
-    given = steps.of_columns("columns", image, _flat(columns.given))
+    given = steps.of_columns(COLUMNS, image, _flat(columns.given))
     given = steps.reshape("rows-of-grids", given, [-1, shape.given, rows.length, grids * across])
     given = steps.product("rows", _flat(rows.given), given)
     tiles = [rows.points, rows.tiles * grids, columns.points, columns.tiles]
@@ -198,7 +198,7 @@ class _Steps:
         # Two copies of the matrix, each for half of the rows: OpenVINO's plain product is twice as fast as its fully
         # connected layer, which it takes for a single constant matrix.
         copies = 2 if count.is_static and count.get_length() % 2 == 0 else 1
-        halves = self.reshape(f"{step}/halves", value, [copies, -1, matrix.shape[1]])
+        halves = self.reshape(f"{step}/{HALVES}", value, [copies, -1, matrix.shape[1]])
         return self.product(step, halves, np.stack([matrix] * copies), transpose_b=True)
 
     def reshape(self, step: str, value: Any, shape: Sequence[int]) -> Any:

@@ -52,7 +52,7 @@ class ReferenceRequest:
 
 
 class ReferenceAhead:
-    """A process that runs the reference, if it was begun. It ends with the context."""
+    """A process that runs the reference, if it was begun. It ends with its answers, or with the context."""
 
     def __init__(self) -> None:
         self._worker: Worker | None = None
@@ -75,13 +75,19 @@ class ReferenceAhead:
 
         `note` is called for each image.
         """
-        if self._worker is None or self._request != request:
+        worker, self._worker = self._worker, None
+        if worker is None:
             return None
         try:
-            found: list[Expected] = self._worker.call(list)
+            if self._request != request:
+                log.debug("the reference has run for another request, and runs again")
+                return None
+            found: list[Expected] = worker.call(list)
         except WorkerError as error:
             log.debug("the reference did not run in a process of its own: %s", error)
             return None
+        finally:
+            worker.end()
         for _ in found:
             note()
         return found
