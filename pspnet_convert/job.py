@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import DEFAULT_MODEL
@@ -295,15 +295,10 @@ def _checkpoint_of_config(asked: JobOptions) -> Path:
     if asked.model is not None:
         raise OptionError(f"MODEL ({asked.model}) and --config are two models", "Give one of them.")
     if asked.allow_unknown_checkpoint:
-        refuse_with_config("--allow-unknown-checkpoint")
+        raise OptionError("--allow-unknown-checkpoint is not for --config: its checkpoint has no known digest")
     if asked.checkpoint is None:
         raise OptionError("--config needs the checkpoint that goes with it", "Give it with --checkpoint FILE.")
     return asked.checkpoint
-
-
-def refuse_with_config(flag: str) -> NoReturn:
-    """Raise the OptionError for an option that --config leaves without a meaning."""
-    raise OptionError(f"{flag} is not for --config: its checkpoint is the one given with --checkpoint")
 
 
 def refuse_with_model(asked: JobOptions, why: str) -> None:

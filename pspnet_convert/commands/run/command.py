@@ -10,6 +10,7 @@ from pspnet_convert.commands.export_onnx.options import ExportOptions
 from pspnet_convert.commands.to_ir.options import ToIrOptions
 from pspnet_convert.commands.verify.options import ReportingOptions, VerifyOptions
 from pspnet_convert.commands.verify.outcome import failure_of_verification, remove_earlier, show_verification
+from pspnet_convert.errors import OptionError
 from pspnet_convert.job_options import CHECKPOINT, PLACE, RUN, JobOptions
 from pspnet_convert.results import ModelPaths, StagesResult
 
@@ -48,15 +49,15 @@ def run(
     from pspnet_convert.commands.verify.reference_ahead import ReferenceAhead, is_worth_it
     from pspnet_convert.commands.verify.stage import verify_stage
     from pspnet_convert.files import temporary_folder
-    from pspnet_convert.job import open_job, refuse_with_config
+    from pspnet_convert.job import open_job
     from pspnet_convert.pipeline import CONVERSION, in_order
     from pspnet_convert.runtimes.value_range import check_type
 
     remove_earlier(reporting.junit)
-    if asked.config is not None and download.source:
-        refuse_with_config("--source")
-    if asked.config is not None and download.allow_http_redirect:
-        refuse_with_config("--allow-http-redirect")
+    if asked.config is not None or asked.checkpoint is not None:
+        given = {"--source": download.source, "--allow-http-redirect": download.allow_http_redirect}
+        for flag in (flag for flag, value in given.items() if value):
+            raise OptionError(f"{flag} is for a download: this checkpoint is the file given with --checkpoint")
     with open_job(asked) as job, temporary_folder(job.workspace.folder) as folder, ReferenceAhead() as ahead:
         # What cannot be done ends the run before the work.
         front_end = find_front_end(to_ir.front_end, dict(to_ir.mo_arg))
