@@ -617,7 +617,7 @@ class TimedStart(ManifestModel):
 
 
 class TimedLayer(ManifestModel):
-    """`part`: of the time of all layers, 0..1."""
+    """`part`: of the time of the whole run, 0..1."""
 
     name: str
     kernel: str
@@ -626,11 +626,11 @@ class TimedLayer(ManifestModel):
 
 
 class TimedLayers(ManifestModel):
-    """The layers that take longest, and the time of all."""
+    """The layers that take longest, and the time of the whole run with the profile."""
 
     model: str
     precision: str
-    sum_ms: float
+    all_ms: float
     longest: list[TimedLayer]
 
 

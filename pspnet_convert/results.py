@@ -52,7 +52,10 @@ class StagesResult:
 
     @property
     def verdict(self) -> str | None:
-        """pass, mismatch or inconclusive; None where these stages verify nothing."""
+        """pass, mismatch or inconclusive; drop where a model loses more mean IoU than allowed; None where these stages
+        verify nothing."""
+        if isinstance(self.failure, AccuracyError):
+            return "drop"
         verdicts = [getattr(outcome.result, "verdict", None) for outcome in self.outcomes]
         return next((verdict for verdict in verdicts if verdict is not None), None)
 

@@ -215,7 +215,9 @@ def test_manifest_and_report_page_have_the_figures(measured: Benchmark, place: P
     assert names[1:3] == [("IR folded FP32", "f32", None), ("IR folded FP16", "f32", None)]
     assert len(set(names)) == len(names)  # also where the default precision is f32
     longest = max(layer.ms for layer in measured.layers[0].layers)
-    assert result["layers"][0]["longest"][0]["ms"] == longest
+    first = result["layers"][0]
+    assert first["longest"][0]["ms"] == longest
+    assert first["longest"][0]["part"] * first["all_ms"] == pytest.approx(longest)
     page = (folder / "report.html").read_text(encoding="utf-8")
     for row in measured.timings:
         assert f"{row.median_ms:.1f} ms" in page and f"{row.peak_memory_mb:.0f} MB" in page

@@ -20,6 +20,7 @@ from spoilt import write_spoilt
 
 from pspnet_convert.cards.card import ModelCard
 from pspnet_convert.cards.catalog import find_card
+from pspnet_convert.commands.quantize import search as searching
 from pspnet_convert.commands.quantize.calibrate import calibration_images, write_int8
 from pspnet_convert.commands.quantize.layer_errors import layer_errors, quantized_layers, with_one_layer
 from pspnet_convert.commands.quantize.recipe import Recipe
@@ -168,6 +169,35 @@ def test_the_report_has_the_plot(restored: tuple[Spoilt, Result]) -> None:
     assert page.count("<circle") >= len(spoilt.search["tried"])
     assert page.count('<b class="good">chosen</b>') == 1
     assert "to lose at most 0.3 points of mean IoU" in page
+
+
+@pytest.mark.slow
+def test_an_ir_of_other_images_is_not_the_chosen_one(restored: tuple[Spoilt, Result], tmp_path: Path) -> None:
+    spoilt, _ = restored
+    out = shutil.copytree(spoilt.out, tmp_path / "out")
+    (path,) = out.rglob("manifest.json")
+    manifest = json.loads(path.read_text())
+    del manifest["stages"]["quantize"]["inputs"]["images"][0]
+    path.write_text(json.dumps(manifest))
+    assert call("report", spoilt.card.folder, "-o", out).exit_code == 0
+    page = path.with_name("report.html").read_text()
+    assert "to lose at most 0.3 points" in page and "chosen</b>" not in page
+
+
+@pytest.mark.slow
+def test_the_errors_of_layers_are_kept_when_it_is_interrupted(
+    cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(names: Sequence[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(searching, "growing", interrupt)
+    monkeypatch.setattr(searching, "accurate_ways", lambda aim: [])
+    dataset = voc.write(tmp_path / "voc", small, [(72, 64), (72, 64)])
+    common = ("-o", workspace, "--min-agreement", 0, "--dataset", dataset, "--subset-size", 1, "--max-drop", 0)
+    assert cli("quantize", small.folder, *common).exit_code == 130
+    manifest = json.loads((workspace / "public" / small.name / "manifest.json").read_text())
+    assert manifest["stages"]["search-int8"]["result"]["layers"]
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ import pytest
 import voc
 from click.testing import CliRunner
 from conftest import LENIENT, Cli, Run, needs_mo
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from make_standin_checkpoint import make_standin
@@ -30,12 +30,13 @@ from pspnet_convert.cards.catalog import find_card
 from pspnet_convert.child_process import run_in_child
 from pspnet_convert.cli import cli as command_line
 from pspnet_convert.commands.quantize.calibrate import calibration_images, checked_images, write_int8
-from pspnet_convert.commands.quantize.image_files import usable_images
+from pspnet_convert.commands.quantize.image_files import evenly_spread, find_images, usable_images
 from pspnet_convert.commands.quantize.int8_check import Int8Check, check_int8
 from pspnet_convert.commands.quantize.recipe import PLAIN_RECIPE
-from pspnet_convert.errors import ContractError, QuantizationError
+from pspnet_convert.errors import ContractError, ImageError, QuantizationError
 from pspnet_convert.runtimes.backends import Prediction
 from pspnet_convert.runtimes.child_model import OpenModel
+from pspnet_convert.runtimes.images import SAMPLES
 from pspnet_convert.runtimes.input_form import PLAIN
 from pspnet_convert.runtimes.io_signature import ir_signature
 from pspnet_convert.runtimes.openvino_install import operations
@@ -209,7 +210,7 @@ def test_a_subset_is_spread_evenly(tmp_path_factory: pytest.TempPathFactory, cou
     for number in range(count):
         (folder / f"{number:03}.jpg").touch()
     (folder / "notes.txt").touch()
-    chosen = [int(path.stem) for path in calibration_images(find_card("demo"), folder, subset)]
+    chosen = [int(path.stem) for path in evenly_spread(find_images(folder, warns=False), subset)]
     assert len(chosen) == min(count, subset)
     gaps = set(np.diff(chosen).tolist())
     assert gaps <= {count // len(chosen), count // len(chosen) + 1}
@@ -228,11 +229,28 @@ def test_a_damaged_image_of_the_cards_dataset_is_left_out_everywhere(
     card = load_card(folder / "model.yml")
     images = calibration_images(card, None, 300)
     images[0].write_bytes(images[0].read_bytes()[:500])
-    usable = usable_images(card, images)
+    usable = calibration_images(card, None, 300)
     assert usable == images[1:]
     checked = checked_images(card, usable)
     assert images[0] not in checked and len(checked) >= 8
     assert f"{images[0]}: cannot be read as an image" in caplog.text
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(is_damaged=st.lists(st.booleans(), min_size=1, max_size=12), number=st.integers(1, 14))
+def test_others_take_the_place_of_damaged_images(
+    small: ModelCard, tmp_path: Path, is_damaged: list[bool], number: int
+) -> None:
+    good = Path(shutil.copy(SAMPLES / "chelsea.jpg", tmp_path / "good.jpg"))
+    bad = tmp_path / "bad.jpg"
+    bad.touch()
+    images = [bad if damaged else good for damaged in is_damaged]
+    usable = [path for path in images if path == good]
+    if not usable:
+        with pytest.raises(ImageError, match=r"bad\.jpg"):
+            usable_images(small, images, number)
+        return
+    assert usable_images(small, images, number) == usable[:number]
 
 
 @pytest.mark.slow
@@ -293,7 +311,8 @@ def test_a_list_file_names_the_images(cli: Cli, small: ModelCard, workspace: Pat
     folder = pictures(tmp_path / "pictures", 3)
     lists = tmp_path / "lists"
     lists.mkdir()
-    (lists / "some.txt").write_text(f"../pictures/02.png\n\n{folder / '00.png'}\n")
+    # utf-8-sig: as Windows writes it.
+    (lists / "some.txt").write_text(f"../pictures/02.png\n\n{folder / '00.png'}\n", encoding="utf-8-sig")
     result = cli("quantize", small.folder, "-o", workspace, *LENIENT, "--calibration", lists / "some.txt")
     assert result.exit_code == 0, result.stderr
     images = [record["file"] for record in stages(workspace)["quantize"]["inputs"]["images"]]
@@ -335,6 +354,19 @@ def test_a_pattern_that_names_no_layer_is_an_error(
     result = cli("quantize", small.folder, "-o", workspace, "--ignore-layer", pattern)
     assert result.exit_code == 2
     assert f"--ignore-layer {pattern}: {message}" in result.error
+    assert not irs(workspace)["INT8"].exists()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [("", "--ignore-layer is empty"), (".*", "--ignore-layer leaves no convolution to quantize")],
+)
+def test_a_pattern_of_all_layers_is_an_error(
+    cli: Cli, small: ModelCard, workspace: Path, pattern: str, message: str
+) -> None:
+    result = cli("quantize", small.folder, "-o", workspace, "--ignore-layer", pattern)
+    assert result.exit_code == 2
+    assert message in result.error
     assert not irs(workspace)["INT8"].exists()
 
 
@@ -550,6 +582,9 @@ def test_an_int8_ir_that_saw_pictures_of_another_kind_fails(cli: Cli, demo: Path
     result = cli(*common, "--min-agreement", 0, "--max-drop", 1, "--dataset", find_card("demo").folder / "voc")
     assert result.exit_code == 16
     assert "points below IR FP32, 1 allowed" in result.error
+    assert "verdict: drop " in result.stdout
+    result = cli(*common, "--max-drop", 1, "--time-limit", 0)
+    assert result.exit_code == 16  # and not 9 for the labels, which follow
 
 
 def test_a_missing_data_set_is_an_error(cli: Cli, small: ModelCard, copied: Path, tmp_path: Path) -> None:

@@ -63,8 +63,9 @@ def tried(stages: Stages) -> Plot | None:
     result: SearchResult = stages[SEARCH].result
     speeds = [one.speed for one in result.tried]
     drops = [0.0, result.max_drop, *(one.drop for one in result.tried)]
-    # A later `quantize` may have made another IR.
-    recipe = stages["quantize"].inputs.recipe if "quantize" in stages else None
+    # A later `quantize` may have made another IR, also by the same recipe with other images.
+    search, made = stages[SEARCH].inputs, stages["quantize"].inputs if "quantize" in stages else None
+    recipe = made.recipe if made is not None and made.images == search.images else None
     points = [
         Point(number, one, _place(one.speed, speeds), _place(one.drop, drops), one.recipe == recipe)
         for number, one in enumerate(result.tried, 1)
@@ -162,7 +163,7 @@ def _start(row: TimedStart) -> tuple[str, float, str]:
 
 
 def _title(row: TimedLayers) -> str:
-    return f"{row.model}, {row.precision}: its longest layers, of {row.sum_ms:.1f} ms"
+    return f"{row.model}, {row.precision}: its longest layers, of {row.all_ms:.1f} ms"
 
 
 def _layer(row: TimedLayer) -> tuple[str, float, str]:

@@ -11,7 +11,6 @@ from pspnet_convert.commands.benchmark.options import FOLDED, WINOGRAD
 from pspnet_convert.commands.export_onnx.options import ExportOptions
 from pspnet_convert.commands.export_onnx.write_onnx import write_onnx, write_plain_onnx
 from pspnet_convert.commands.quantize.calibrate import calibration_images, write_int8
-from pspnet_convert.commands.quantize.image_files import usable_images
 from pspnet_convert.commands.quantize.options import DEFAULT_SUBSET
 from pspnet_convert.commands.to_ir.convert import convert_to_ir
 from pspnet_convert.commands.to_ir.front_ends import FrontEnd, find_front_end
@@ -73,6 +72,6 @@ def _export(job: Job, target: Path, graph: str, shape: ImageShape) -> Path:
 def _calibration(card: ModelCard) -> list[Path]:
     require_nncf()
     try:
-        return usable_images(card, calibration_images(card, None, DEFAULT_SUBSET))
+        return calibration_images(card, None, DEFAULT_SUBSET)
     except ImageError as error:
         raise ImageError(f"--int8 has no images to calibrate with: {error.what}", "Leave --int8 out.") from error

@@ -59,9 +59,9 @@ def _layers(row: LayerTimes) -> dict[str, Any]:
     return {
         "model": _ir(row),
         "precision": precision_words(row.at, row.precision),
-        "sum_ms": row.sum_ms,
+        "all_ms": row.profiled_ms,
         "longest": [
-            {"name": layer.name, "kernel": layer.kernel, "ms": layer.ms, "part": layer.ms / row.sum_ms}
+            {"name": layer.name, "kernel": layer.kernel, "ms": layer.ms, "part": layer.ms / row.profiled_ms}
             for layer in longest
         ],
     }

@@ -12,7 +12,7 @@ from pspnet_convert.child_process import run_in_child
 from pspnet_convert.commands.quantize.image_files import evenly_spread, find_images, usable_images
 from pspnet_convert.commands.quantize.options import QuantizeOptions
 from pspnet_convert.commands.quantize.recipe import PLAIN_RECIPE, Recipe, matching_layers
-from pspnet_convert.errors import ImageError, QuantizationError
+from pspnet_convert.errors import ImageError, OptionError, QuantizationError
 from pspnet_convert.runtimes.backends import read_ir
 from pspnet_convert.runtimes.images import SAMPLES
 from pspnet_convert.runtimes.input_form import ImageShape, InputForm
@@ -23,14 +23,15 @@ from pspnet_convert.runtimes.winograd_layers import refuse_winograd
 
 _CHECKED = 8  # images
 _NO_LAYERS = ("Parameter", "Constant", "Result")
+_CONVOLUTIONS = ("Convolution", "GroupConvolution")
 
 
 def calibration_images(card: ModelCard, source: Path | None, subset_size: int) -> list[Path]:
-    """At most `subset_size` images of `source`, evenly spread over its images in order of their paths.
+    """At most `subset_size` images of `source`, evenly spread over those that the model can be given (usable_images).
 
     `source`: a folder, or a text file with the path of an image a line. None: the card's data set; if it has none, the
     photographs that come with the tool.
-    ImageError for a source without images, or where the model does not take photographs.
+    ImageError for a source without usable images, or where the model does not take photographs.
     """
     is_users = source is not None
     if source is None:
@@ -43,26 +44,26 @@ def calibration_images(card: ModelCard, source: Path | None, subset_size: int) -
             )
     found = find_images(source, warns=is_users)
     if not found:
-        raise ImageError(f"{source}: has no pictures to calibrate with", "Give another folder with --calibration.")
-    return evenly_spread(found, subset_size)
+        raise ImageError(f"{source}: has no pictures to calibrate with", "Give others with --calibration.")
+    return usable_images(card, found, subset_size)
 
 
 def checked_images(card: ModelCard, calibration: Sequence[Path]) -> list[Path]:
     """A few of the calibration's images, and of the card's data set, to compare the INT8 IR with the FP32 IR on.
 
-    The data set is needed because a model that was calibrated with black pictures does well on black pictures. Images
-    that cannot be used are left out, with a warning.
+    The data set is needed because a model that was calibrated with black pictures does well on black pictures.
     """
     images = evenly_spread(calibration, _CHECKED)
     if card.dataset is not None:
         images += [path for path in calibration_images(card, None, _CHECKED) if path not in calibration]
-    return usable_images(card, images)
+    return images
 
 
 def chosen_recipe(ir: Path, options: QuantizeOptions) -> Recipe:
     """What `options` ask for, for the FP32 IR `ir`.
 
-    OptionError for a pattern of --ignore-layer that matches no layer; ArtifactError where `ir` cannot be read.
+    OptionError for a pattern of --ignore-layer that matches no layer, or where none is left to quantize; ArtifactError
+    where `ir` cannot be read.
     """
     if not options.ignore_layer:
         return Recipe.of(options, ())
@@ -71,7 +72,11 @@ def chosen_recipe(ir: Path, options: QuantizeOptions) -> Recipe:
 
     nodes = read_ir(openvino.Core(), ir).get_ordered_ops()
     names = [node.get_friendly_name() for node in nodes if node.get_type_name() not in _NO_LAYERS]
-    return Recipe.of(options, matching_layers(names, options.ignore_layer))
+    ignored = matching_layers(names, options.ignore_layer)
+    convolutions = {node.get_friendly_name() for node in nodes if node.get_type_name() in _CONVOLUTIONS}
+    if convolutions <= set(ignored):
+        raise OptionError("--ignore-layer leaves no convolution to quantize", "Name fewer layers.")
+    return Recipe.of(options, ignored)
 
 
 def write_int8(

@@ -60,7 +60,8 @@ def quantize(
 ) -> StagesResult:
     """Quantize the FP32 IR to INT8 by NNCF, and compare the two: answers, bytes, time, and mIoU if asked for.
 
-    Exit code 0: it agrees with the FP32 IR; 9: it does not; 10: inconclusive, the images show one class only.
+    Exit code 0: it agrees with the FP32 IR; 9: it does not; 10: inconclusive, the images show one class only; 16: it
+    loses more than --max-drop.
     """
     from pspnet_convert.commands.evaluate.options import EvaluateOptions
     from pspnet_convert.commands.evaluate.stage import evaluate_stage, fitting_protocol
@@ -115,6 +116,11 @@ def quantize(
 def _failure(
     agreement: VerifyInt8Result, accuracy: EvaluateResult | None, max_drop: float | None, too_much: str
 ) -> ConvertError | None:
+    if accuracy is not None and max_drop is not None:
+        means = {score.backend: score.mean_iou for score in accuracy.scores}
+        excess = excess_drop({"IR INT8": means["IR FP32"] - means["IR INT8"]}, "IR FP32", max_drop, too_much)
+        if excess is not None:
+            return excess
     if agreement.verdict == "mismatch":
         from pspnet_convert.runtimes.int8_overflow import OVERFLOW_FIX
 
@@ -126,7 +132,4 @@ def _failure(
             "the FP32 IR sees one class everywhere, so that a wrong model could agree with it",
             "Name a folder with images of its classes with --calibration.",
         )
-    if accuracy is None or max_drop is None:
-        return None
-    means = {score.backend: score.mean_iou for score in accuracy.scores}
-    return excess_drop({"IR INT8": means["IR FP32"] - means["IR INT8"]}, "IR FP32", max_drop, too_much)
+    return None

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import numpy as np
 from PIL import Image as Pillow
@@ -18,6 +18,7 @@ from pspnet_convert.runtimes.images import DATASET_SUFFIXES
 from pspnet_convert.runtimes.model_images import ModelImages
 
 _NAMED = 5  # files, in a warning
+Some = TypeVar("Some")
 log = logging.getLogger(__name__)
 
 
@@ -30,33 +31,37 @@ def find_images(source: Path, *, warns: bool) -> list[Path]:
     return _listed(source) if source.is_file() else _below(source, warns=warns)
 
 
-def usable_images(card: ModelCard, images: Sequence[Path]) -> list[Path]:
-    """Those of `images` that the model can be given; one warning names the others, and why.
+def usable_images(card: ModelCard, images: Sequence[Path], number: int) -> list[Path]:
+    """At most `number` of `images` that the model can be given, evenly spread over them, in their order.
 
-    Raises the first ImageError if none can be read.
+    In the place of one that cannot be used others are taken. One warning names it, and why. Raises the first ImageError
+    if none can be read.
     """
     files = ModelImages.of(card)
-    usable, faults = [], []
-    for path in images:
-        try:
-            files.read(path)
-        except ImageError as error:
-            faults.append(error)
-        else:
-            usable.append(path)
+    left: Sequence[int] = range(len(images))  # places
+    usable: list[int] = []
+    faults = []
+    while left and len(usable) < number:
+        chosen = evenly_spread(left, number - len(usable))
+        for place in chosen:
+            try:
+                files.read(images[place])
+            except ImageError as error:
+                faults.append(error)
+            else:
+                usable.append(place)
+        left = sorted({*left} - {*chosen})
     if faults and not usable:
         raise faults[0]
     if faults:
         them = "it" if len(faults) == 1 else "them"
         _warn(f"{count(len(faults), 'image')} cannot be used, and no INT8 IR sees {them}", [one.what for one in faults])
-    return usable
+    return [images[place] for place in sorted(usable)]
 
 
-def evenly_spread(images: Sequence[Path], number: int) -> list[Path]:
-    """At most `number` of `images`, from the whole sequence."""
-    return [
-        images[place] for place in np.linspace(0, len(images), min(number, len(images)), endpoint=False).astype(int)
-    ]
+def evenly_spread(some: Sequence[Some], number: int) -> list[Some]:
+    """At most `number` of `some`, from the whole sequence."""
+    return [some[place] for place in np.linspace(0, len(some), min(number, len(some)), endpoint=False).astype(int)]
 
 
 def names_below(source: Path | None, images: Sequence[Path]) -> list[str]:
@@ -100,7 +105,7 @@ def _refuse_folder(error: OSError) -> NoReturn:
 def _listed(path: Path) -> list[Path]:
     """The images that a list file names."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
         if any("\0" in line for line in lines):
             raise ValueError
     except OSError as error:

@@ -52,6 +52,8 @@ def matching_layers(names: Sequence[str], patterns: Sequence[str]) -> tuple[str,
     """
     found: set[str] = set()
     for pattern in patterns:
+        if not pattern:
+            raise OptionError("--ignore-layer is empty: each layer's name begins so", "Leave it out, or name a layer.")
         try:
             expression = re.compile(pattern)
         except re.error as error:

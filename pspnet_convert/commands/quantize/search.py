@@ -145,7 +145,7 @@ class Search:
         recipe = self._best_recipe(base)
         if self._found.layers is None and aim.until is not None and time.monotonic() > aim.until:
             return None, [_LAYERS]
-        for names in growing(self._layers(recipe)):
+        for names in growing(self._layers(recipe, aim)):
             left_out = replace(recipe, ignored=(*recipe.ignored, *names))
             if self._is_late(aim, left_out):
                 return None, [_LAYERS]
@@ -194,7 +194,7 @@ class Search:
             self._write(aim, None, [])
         return tried
 
-    def _layers(self, recipe: Recipe) -> list[str]:
+    def _layers(self, recipe: Recipe, aim: Aim) -> list[str]:
         """The layers that `recipe` quantizes, by the error that each makes, the largest first."""
         if self._found.layers is None:
             log.info("%s: measuring the error of each layer", SEARCH)
@@ -203,6 +203,7 @@ class Search:
             images = self._calibration.images
             found = layer_errors(fp32_ir(job), ir, job.card, job.exported_shape(), job.input_form(), images)
             self._found.layers = [LayerError(name=name, error=error) for name, error in found]
+            self._write(aim, None, [])
         return [layer.name for layer in self._found.layers]
 
     def _speed(self, name: str, device: str) -> float:

@@ -11,7 +11,7 @@ from typing import Any, Self
 from pspnet_convert import tools
 from pspnet_convert.commands.quantize.calibrate import calibration_images, checked_images, write_int8
 from pspnet_convert.commands.quantize.golden_agreement import golden_agreement, golden_records
-from pspnet_convert.commands.quantize.image_files import names_below, usable_images
+from pspnet_convert.commands.quantize.image_files import names_below
 from pspnet_convert.commands.quantize.int8_check import check_int8
 from pspnet_convert.commands.quantize.options import QuantizeOptions, VerifyInt8Options
 from pspnet_convert.commands.quantize.recipe import Recipe
@@ -34,9 +34,8 @@ class Calibration:
 
     @classmethod
     def of(cls, job: Job, options: QuantizeOptions) -> Self:
-        """What the options ask for, without images that cannot be used. Raises the errors of calibration_images."""
-        images = calibration_images(job.card, options.calibration, options.subset_size)
-        return cls(options.calibration, usable_images(job.card, images))
+        """What the options ask for. Raises the errors of calibration_images."""
+        return cls(options.calibration, calibration_images(job.card, options.calibration, options.subset_size))
 
 
 def quantize_stage(
