@@ -6,6 +6,7 @@ The command line, the Python API and the manifest share these dataclasses. To ad
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,16 @@ from pspnet_convert.image_shape import DYNAMIC, MAX_BATCH, MAX_CHANNELS, MAX_SID
 # The sections of `--help`, in their order.
 GROUPS = ("Input", "Export", "IR", "Calibration", "Verification", "Evaluation", "Benchmark", "Output", "General")
 Some = TypeVar("Some")
+
+
+class NumberRange(click.FloatRange):
+    """A number in a range. click's own type takes nan for one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number in the range {self._describe_range()}.", param, ctx)
+        return number
 
 
 @dataclasses.dataclass(frozen=True)

@@ -247,6 +247,18 @@ def test_an_error_is_json_too(cli: Cli, tmp_path: Path) -> None:
     assert result.error == f"error: {told['error']}. {told['advice']}"
 
 
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [("quantize", "--max-drop"), ("quantize", "--min-agreement"), ("quantize", "--time-limit"),
+     ("evaluate", "--max-drop"), ("segment", "--opacity")],
+)  # fmt: skip
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_number_is_a_number(cli: Cli, command: str, option: str, value: str) -> None:
+    result = cli(command, "demo", option, value)
+    assert result.exit_code == 2
+    assert f"'{option}': {value} is not in the range" in result.stderr or f"{value} is not a number" in result.stderr
+
+
 def test_tables_of_each_command(cli: Cli, small: ModelCard, workspace: Path) -> None:
     ran = cli("run", small.folder, "-o", workspace)
     assert ran.exit_code == 0

@@ -34,6 +34,7 @@ from pspnet_convert.runtimes.ir_taps import IrTaps
 from pspnet_convert.runtimes.logit_error import error_of
 from pspnet_convert.runtimes.openvino_install import operations
 from pspnet_convert.runtimes.precision_hint import compile_hints
+from pspnet_convert.runtimes.winograd_layers import count_winograd
 
 Numbers = NDArray[np.float64]
 FRONT_ENDS = [pytest.param("mo", marks=needs_mo), "ovc"]
@@ -332,6 +333,10 @@ def test_no_checkpoint_is_needed(cli: Cli, small: ModelCard, workspace: Path, tm
     done = cli("to-ir", card, "-o", workspace, "--winograd", "all")
     assert done.exit_code == 0, done.stderr
     assert marked_as_f32(ir_of(workspace, small.name))
+    number = count_winograd(ir_of(workspace, small.name))
+    assert number > 1 and f"by Winograd's algorithm: {number} convolutions" in done.stderr
+    done = cli("to-ir", card, "-o", workspace, "--winograd", "auto")
+    assert "by Winograd's algorithm: no convolution: the IR is that of --winograd off" in done.stderr
 
 
 @pytest.mark.parametrize("precision", ["FP32", "FP16"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 from pspnet_convert.errors import ArtifactError
 
@@ -36,6 +37,12 @@ def does(node: openvino.Node, step: str) -> bool:
     """Whether `node` does `step` in a Winograd layer."""
     layer = layer_of(node)
     return layer is not None and node.get_friendly_name() == step_name(layer, step)
+
+
+def count_winograd(xml: Path) -> int:
+    """How many Winograd layers the IR `xml` has."""
+    names = (layer.get("name", "") for layer in ElementTree.parse(xml).iter("layer"))
+    return sum(name.endswith(step_name("", PRODUCT)) for name in names)
 
 
 def refuse_winograd(path: Path, model: openvino.Model) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pspnet_convert.device import device_option
-from pspnet_convert.options import FILE, FOLDER, Options, option
+from pspnet_convert.options import FILE, FOLDER, NumberRange, Options, option
 from pspnet_convert.processor import processor_option
 
 LAYOUTS = ("card", "voc", "img_dir", "images", "cityscapes", "loveda")
@@ -116,7 +116,7 @@ class EvaluateOptions(Options):
     max_drop: float | None = option(
         None,
         group="Evaluation",
-        type=click.FloatRange(0, 100),
+        type=NumberRange(0, 100),
         help="The largest allowed loss of mIoU, in points. A larger one ends with exit code 16.",
     )
     resume: bool = option(False, group="Evaluation", help="Go on with what an interrupted evaluation has counted.")

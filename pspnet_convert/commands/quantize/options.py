@@ -9,7 +9,7 @@ from typing import Literal
 import click
 
 from pspnet_convert.device import device_option
-from pspnet_convert.options import FOLDER, Options, option
+from pspnet_convert.options import FOLDER, NumberRange, Options, option
 from pspnet_convert.processor import processor_option
 
 OverflowFix = Literal["enable", "first_layer_only", "disable"]
@@ -74,7 +74,7 @@ class VerifyInt8Options(Options):
     min_agreement: float = option(
         MIN_AGREEMENT,
         group="Verification",
-        type=click.FloatRange(0, 1),
+        type=NumberRange(0, 1),
         recorded="min_agreement",
         help="The share of pixels where the INT8 IR must give the FP32 IR's label.",
     )
@@ -92,14 +92,14 @@ class EvaluateInt8Options(Options):
     max_drop: float | None = option(
         None,
         group="Evaluation",
-        type=click.FloatRange(0, 100),
+        type=NumberRange(0, 100),
         help="The largest allowed loss of mIoU against FP32, in points, on --dataset or the card's. Where INT8 loses "
         "more, more accurate ways of quantizing are tried. If none is within it, the exit code is 16.",
     )
     time_limit: float | None = option(
         None,
         group="Evaluation",
-        type=click.FloatRange(0),
+        type=NumberRange(0),
         metavar="MINUTES",
         help="With --max-drop: begin no further try after so many minutes.",
     )

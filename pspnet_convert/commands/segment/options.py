@@ -9,7 +9,7 @@ import click
 
 from pspnet_convert.device import device_option
 from pspnet_convert.job_options import Model
-from pspnet_convert.options import Options, argument, option
+from pspnet_convert.options import NumberRange, Options, argument, option
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class SegmentOptions(Options):
     opacity: float = option(
         0.7,
         group="Output",
-        type=click.FloatRange(0, 1),
+        type=NumberRange(0, 1),
         metavar="SHARE",
         help="How much of a class's colour covers the picture: 0 to 1.",
     )

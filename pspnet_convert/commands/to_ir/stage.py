@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,15 @@ from typing import Any
 from pspnet_convert.commands.to_ir.convert import convert_to_ir
 from pspnet_convert.commands.to_ir.front_ends import find_front_end
 from pspnet_convert.commands.to_ir.options import ToIrOptions
+from pspnet_convert.errors import count
 from pspnet_convert.files import writing
 from pspnet_convert.job import Job, require
 from pspnet_convert.runtimes.value_range import check_type
+from pspnet_convert.runtimes.winograd_layers import count_winograd
 from pspnet_convert.stage import Stage
 from pspnet_convert.workspace import PRECISIONS, Workspace, ir_files
+
+log = logging.getLogger(__name__)
 
 
 def to_ir_stage(job: Job, options: ToIrOptions) -> Stage:
@@ -32,6 +37,10 @@ def to_ir_stage(job: Job, options: ToIrOptions) -> Stage:
             shape, form = job.exported_shape(), options.form
             gives = job.output_form()
             convert_to_ir(onnx, job.card, targets, front_end, shape, form, gives=gives, winograd=options.winograd)
+        if options.winograd != "off":
+            number = count_winograd(next(iter(targets.values())))
+            words = count(number, "convolution") if number else "no convolution: the IR is that of --winograd off"
+            log.info("to-ir: by Winograd's algorithm: %s", words)
         return {}
 
     return Stage(
