@@ -85,7 +85,7 @@ def test_a_picture_that_cannot_be_written(cli: Cli, small: ModelCard, workspace:
 
 
 def test_a_plot_that_cannot_be_written(tmp_path: Path) -> None:
-    row = Timing("IR", "plain", "FP32", "f32", "f32", "CPU", None, 1.0, 1.0, None, *[1.0] * 5)
+    row = Timing("IR", "plain", "FP32", "f32", "f32", "CPU", None, 1, 1.0, 1.0, None, *[1.0] * 5)
     refused = pytest.raises(WorkspaceError, match="cannot be written: File too large")
     with refused, files_of_at_most(5_000), write_atomically(tmp_path / "plot.png") as (temporary,):
         plot_benchmark([row], temporary)
