@@ -172,19 +172,6 @@ def test_the_report_has_the_plot(restored: tuple[Spoilt, Result]) -> None:
 
 
 @pytest.mark.slow
-def test_an_ir_of_other_images_is_not_the_chosen_one(restored: tuple[Spoilt, Result], tmp_path: Path) -> None:
-    spoilt, _ = restored
-    out = shutil.copytree(spoilt.out, tmp_path / "out")
-    (path,) = out.rglob("manifest.json")
-    manifest = json.loads(path.read_text())
-    del manifest["stages"]["quantize"]["inputs"]["images"][0]
-    path.write_text(json.dumps(manifest))
-    assert call("report", spoilt.card.folder, "-o", out).exit_code == 0
-    page = path.with_name("report.html").read_text()
-    assert "to lose at most 0.3 points" in page and "chosen</b>" not in page
-
-
-@pytest.mark.slow
 def test_the_errors_of_layers_are_kept_when_it_is_interrupted(
     cli: Cli, small: ModelCard, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,11 +309,18 @@ def tried(name: str, speed: float, drop: float) -> Tried:
 def test_the_frontier_joins_the_ways_that_none_beats() -> None:
     rows = [tried("a", 1.0, 4), tried("b", 0.9, 5), tried("c", 0.8, 1), tried("d", 0.7, 0.2)]
     result = SearchResult(max_drop=0.5, tried=rows, layers=None, chosen="d", not_tried=[])
-    made = SimpleNamespace(inputs=SimpleNamespace(recipe=rows[3].recipe))
-    plot = charts.tried(Stages({"search-int8": SimpleNamespace(result=result), "quantize": made}))
-    assert plot is not None
+    search = SimpleNamespace(result=result, inputs=SimpleNamespace(images=["a.jpg"]))
+
+    def drawn(image: str) -> charts.Plot:
+        made = SimpleNamespace(inputs=SimpleNamespace(recipe=rows[3].recipe, images=[image]))
+        plot = charts.tried(Stages({"search-int8": search, "quantize": made}))
+        assert plot is not None
+        return plot
+
+    plot = drawn("a.jpg")
     assert [(one.tried.name, next_.tried.name) for one, next_ in plot.frontier] == [("d", "c"), ("c", "a")]
     assert [point.is_chosen for point in plot.points] == [False, False, False, True]
     assert all(0 < value < 100 for point in plot.points for value in (point.x, point.y))
     assert plot.points[3].y < plot.line < plot.points[2].y
+    assert not any(point.is_chosen for point in drawn("b.jpg").points)  # the same recipe, other images
     assert charts.tried(Stages()) is None
