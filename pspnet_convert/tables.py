@@ -200,7 +200,7 @@ def int8_table(result: VerifyInt8Result) -> Table:
         answers = (f"{result.agreement:.3%}", _scientific(error.rms), _scientific(error.largest))
         table.add_row(
             f"IR {row.weights}",
-            row.precision if row.at == "f32" else f"default ({row.precision})",
+            precision_words(row.at, row.precision),
             *(answers if is_int8 else ("", "", "")),
             str(sizes[row.weights]),
             f"{sizes[row.weights] / sizes['FP32']:.3f}",
@@ -327,6 +327,11 @@ def segment_table(shares: Mapping[str, Mapping[str, float]]) -> Table:
     for overlay, parts in shares.items():
         table.add_row(overlay, ", ".join(f"{name} {share:.1%}" for name, share in parts.items()))
     return table
+
+
+def precision_words(at: str, precision: str) -> str:
+    """How a model was run: i8+f32, say, or `default (bf16)` where it ran at the default precision."""
+    return precision if at == "f32" else f"default ({precision})"
 
 
 def _pairs(title: str) -> Table:

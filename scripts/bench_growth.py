@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pspnet_convert import benchmark
+from pspnet_convert.tables import precision_words
 
 SIZES = ((256, 256), (512, 512), (512, 1024), (1024, 1024), (1024, 2048))
 BATCHES = (2, 4, 8)
@@ -57,7 +58,7 @@ def lines(model: str, checkpoint: Path, shape: tuple[int, int], batch: int, core
             "x".join(map(str, shape)),
             batch,
             cores,
-            row.at if row.at == "f32" else f"default ({row.precision})",
+            precision_words(row.at, row.precision),
             f"{row.median_ms / batch:.1f}",
             f"{row.gflops / batch:.1f}",
             f"{row.gflops_per_second:.0f}",

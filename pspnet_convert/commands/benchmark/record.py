@@ -6,10 +6,11 @@ from typing import Any
 
 from pspnet_convert.commands.benchmark.figures import Timing
 from pspnet_convert.commands.benchmark.layers import LayerTimes
-from pspnet_convert.commands.benchmark.result import Benchmark, precision_words
+from pspnet_convert.commands.benchmark.result import Benchmark
 from pspnet_convert.commands.benchmark.startup import Startup
 from pspnet_convert.commands.benchmark.throughput import Throughput
 from pspnet_convert.image_shape import ImageShape
+from pspnet_convert.tables import precision_words
 
 _LONGEST = 10  # layers of a model
 

@@ -14,11 +14,6 @@ if TYPE_CHECKING:
     from pspnet_convert.commands.benchmark.throughput import Throughput
 
 
-def precision_words(at: str, precision: str) -> str:
-    """How a model was run: i8+f32, say, or `default (bf16)` where it ran at the default precision."""
-    return precision if at == "f32" else f"default ({precision})"
-
-
 @dataclass(frozen=True)
 class Benchmark:
     """The figures of a benchmark. `rounds`: how many were run, on the processor that took most. `remarks`: what the

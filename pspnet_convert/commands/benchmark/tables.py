@@ -7,10 +7,9 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pspnet_convert.commands.benchmark.result import precision_words
 from pspnet_convert.device import CPU
 from pspnet_convert.errors import count
-from pspnet_convert.tables import print_table
+from pspnet_convert.tables import precision_words, print_table
 
 if TYPE_CHECKING:
     from rich.table import Table
