@@ -26,10 +26,10 @@ def gflops(path: Path) -> float:
 def _operations(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int:
     """Two for each product in each sum; every element of the output is one sum. A transposed convolution adds up the
     products of each element of its input."""
-    if node.op_type == "Conv":  # weight: [out, in / groups, kernel height, kernel width]
-        return 2 * prod(shapes[node.output[0]]) * prod(shapes[node.input[1]][1:])
-    if node.op_type == "ConvTranspose":  # weight: [in, out / groups, kernel height, kernel width]
-        return 2 * prod(shapes[node.input[0]]) * prod(shapes[node.input[1]][1:])
+    if node.op_type in ("Conv", "ConvTranspose"):
+        # Weight: [out, in / groups, kernel height, kernel width]; transposed, [in, out / groups, ...].
+        summed = node.output[0] if node.op_type == "Conv" else node.input[0]
+        return 2 * prod(shapes[summed]) * prod(shapes[node.input[1]][1:])
     if node.op_type == "MatMul":
         return 2 * prod(shapes[node.output[0]]) * shapes[node.input[0]][-1]
     return 0

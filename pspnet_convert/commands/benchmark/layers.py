@@ -203,10 +203,10 @@ def _text(value: Any) -> str:
 
 def operations_of(kind: str, inputs: Sequence[tuple[int, ...]], output: tuple[int, ...]) -> float:
     """The operations of a layer of OpenVINO's type `kind`: two for each product in each sum; 0 for other layers."""
-    if kind == "Convolution":  # weights: [out, in, height, width], with groups first [groups, out / groups, ...]
-        return 2.0 * prod(output) * prod(inputs[1][len(inputs[1]) - len(output) + 1 :])
-    if kind == "Deconvolution":  # weights: [in, out, height, width], with groups first [groups, in / groups, ...]
-        return 2.0 * prod(inputs[0]) * prod(inputs[1][len(inputs[1]) - len(output) + 1 :])
+    if kind in ("Convolution", "Deconvolution"):
+        # Weights: [out, in, height, width], with groups first [groups, out / groups, ...]; transposed, in before out.
+        of_each = prod(inputs[1][len(inputs[1]) - len(output) + 1 :])
+        return 2.0 * prod(output if kind == "Convolution" else inputs[0]) * of_each
     if kind.startswith(("MatMul", "FullyConnected")):  # either matrix may be transposed: the first has rows x inner
         return 2.0 * prod(output) * prod(inputs[0][-2:]) / output[-2]
     return 0.0

@@ -16,7 +16,7 @@ from pspnet_convert.selftest import in_words
 
 @dataclass(frozen=True)
 class Checked:
-    """A bundle whose files are right. `files`: their number. `self_test`: what selftest.py found, in plain values."""
+    """A bundle with the right files. `files` is their number. `self_test` is the JSON that selftest.py printed."""
 
     bundle: Path
     model: str
